@@ -1,0 +1,110 @@
+"""What a trace records: one frozen record per kind of event. Times are ns since the run's start.
+
+A simulated run and a real one write the same events. `resident_bytes` is what the tier holds
+*after* the event, workspaces included, so the memory over time can be read off the events alone.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import attrs
+
+
+class Verb(StrEnum):
+    """The four transitions; the words are the same in code, trace, docs and CLI."""
+
+    PLACE = "place"  # bytes come to a tier, from a lower one or newly made
+    OFFLOAD = "offload"  # bytes go to a lower tier
+    STREAM = "stream"  # weights come to a tier for one use only
+    FREE = "free"  # bytes leave a tier
+
+
+class Kind(StrEnum):
+    """What is moved."""
+
+    WEIGHTS = "weights"
+    VALUE = "value"
+    STATE = "state"
+    WORKSPACE = "workspace"
+
+
+@attrs.frozen
+class Move:
+    """A transition of one object. `source` is a tier name, or "" when the bytes were just made."""
+
+    verb: Verb
+    kind: Kind
+    name: str
+    stage: str
+    step: int
+    source: str
+    tier: str
+    nbytes: int
+    resident_bytes: int
+    began_ns: int
+    ended_ns: int
+    waited_ns: int
+    cause: str
+
+
+@attrs.frozen
+class Workspace:
+    """What one call needed while it ran: reserved, then released. `resident_bytes` is at the peak."""
+
+    name: str
+    stage: str
+    step: int
+    tier: str
+    nbytes: int
+    resident_bytes: int
+    began_ns: int
+    ended_ns: int
+
+
+@attrs.frozen
+class Step:
+    """One turn of a repeating stage ended. `measured_peak_bytes` is 0 where nothing measures."""
+
+    stage: str
+    index: int
+    total: int
+    began_ns: int
+    ended_ns: int
+    resident_bytes: int
+    measured_peak_bytes: int
+
+
+@attrs.frozen
+class StageSpan:
+    """A stage ended. Knobs in force are written `name=value`."""
+
+    stage: str
+    op: str
+    began_ns: int
+    ended_ns: int
+    peak_bytes: int
+    knobs: tuple[str, ...]
+
+
+@attrs.frozen
+class Memory:
+    """Memory as somebody else counts it (`allocator`, `driver`, `tracked`, `rss`)."""
+
+    source: str
+    tier: str
+    now_bytes: int
+    peak_bytes: int
+    at_ns: int
+
+
+@attrs.frozen
+class Note:
+    """Something a reader should know: out of memory, a re-plan, a warning."""
+
+    topic: str
+    text: str
+    at_ns: int
+
+
+Event = Move | Workspace | Step | StageSpan | Memory | Note
