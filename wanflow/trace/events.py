@@ -50,7 +50,7 @@ class Move:
 
 @attrs.frozen
 class Workspace:
-    """What one call needed while it ran: reserved, then released. `resident_bytes` is at the peak."""
+    """What one call needed while it ran: reserved, then released; `resident_bytes` at its peak."""
 
     name: str
     stage: str

@@ -1,0 +1,71 @@
+# Everything here works from a bare clone with Python 3.11 or later, pip and make.
+# Each pip call obeys constraints.txt: the versions that were tested, and nothing newer by chance.
+
+PYTHON ?= python3
+VENV   ?= .venv
+JOBS   ?= 2
+DEMO_VRAM ?= 22MiB
+DEMO_OUT  ?= runs/demo
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+NEEDS := pyproject.toml constraints.txt
+
+.PHONY: help install dev demo test lint types layers tests format bench soak wheel clean
+
+help:                           ## what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/' | expand -t 18
+
+install: $(VENV)/.installed     ## the package in .venv, editable
+dev: $(VENV)/.dev               ## the same, with the tools that `make test` runs
+
+# The build backend comes first, pinned; --no-build-isolation then keeps pip from fetching another.
+$(VENV)/.installed: $(NEEDS)
+	@test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "wanflow needs Python 3.11 or later: make PYTHON=python3.11" >&2; exit 2; }
+	@echo "installing wanflow into $(VENV)"
+	@$(PIP) hatchling
+	@$(PIP) --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.installed
+	@echo "installing the development tools into $(VENV)"
+	@$(PIP) --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.installed        ## make a tiny video on the CPU inside a budget, then read its trace
+	$(BIN)/wanflow run t2v-tiny --vram $(DEMO_VRAM) --device cpu --out $(DEMO_OUT) --force
+	$(BIN)/wanflow trace summary $(DEMO_OUT)/trace.msgpack
+
+test: lint types layers tests   ## everything that has to hold
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+layers: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+tests: $(VENV)/.dev
+	$(BIN)/pytest -q -n $(JOBS)
+
+format: $(VENV)/.dev            ## rewrite the files as ruff likes them
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev             ## each script of benchmarks/ once, results as JSON lines
+	@for script in benchmarks/*.py; do echo "# $$script" >&2; $(BIN)/python $$script || exit 1; done
+
+soak: $(VENV)/.dev              ## the long tests: SOAK=1 lengthens the random ones
+	SOAK=1 $(BIN)/pytest -q -n $(JOBS)
+
+wheel: $(VENV)/.dev             ## dist/wanflow-*.whl
+	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --no-build-isolation \
+	  --constraint constraints.txt --wheel-dir dist .
+
+clean:                          ## caches and builds; not .venv, not runs
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

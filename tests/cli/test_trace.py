@@ -1,0 +1,45 @@
+"""`wanflow trace`: files and run folders, whole and cut."""
+
+import json
+
+from wanflow.cli import trace as commands
+from wanflow.trace.events import Kind, Verb
+
+
+def test_choices_are_the_vocabulary_of_the_trace():
+    """Options are literals so that `--help` loads no reader; they may not drift."""
+    assert set(commands.VerbName.__args__) == set(map(str, Verb))
+    assert set(commands.KindName.__args__) == set(map(str, Kind))
+
+
+def test_summary_takes_a_file_or_its_folder(trace, wanflow_here):
+    """The run folder is enough."""
+    code, by_file, err = wanflow_here("trace", "summary", trace)
+    assert (code, err) == (0, "")
+    assert "denoise" in by_file
+    assert wanflow_here("trace", "summary", trace.parent)[0] == 0
+
+
+def test_summary_json_has_bytes_as_ints(trace, wanflow_here):
+    """Programs get numbers."""
+    _, out, _ = wanflow_here("trace", "summary", trace, "--json")
+    found = json.loads(out)
+    assert found["budget_bytes"] == 12 * 2**20
+    assert [s["stage"] for s in found["stages"]] == ["denoise"]
+
+
+def test_events_can_be_chosen_and_limited(trace, wanflow_here):
+    """One JSON object a line, the first N."""
+    words = ["--verb", "place", "--kind", "weights", "--stage", "denoise", "--name", "dit"]
+    _, out, _ = wanflow_here("trace", "events", trace, *words, "--limit", 2, "--json")
+    assert [json.loads(line)["name"] for line in out.splitlines()] == ["dit.0", "dit.1"]
+    assert len(wanflow_here("trace", "events", trace)[1].splitlines()) == 7
+
+
+def test_events_of_a_cut_trace_are_shown_and_the_cut_is_told(trace, wanflow_here):
+    """What was recovered is data; what was lost is a note."""
+    trace.write_bytes(trace.read_bytes()[:-60])
+    code, out, err = wanflow_here("trace", "events", trace)
+    assert code == 0
+    assert out
+    assert err.startswith("note: the trace is cut")

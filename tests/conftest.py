@@ -1,0 +1,34 @@
+"""One setting for every test: a fixed terminal, no leftovers of the caller's environment."""
+
+import os
+
+import hypothesis
+import pytest
+
+hypothesis.settings.register_profile(
+    "fixed", derandomize=True, deadline=None, max_examples=100, database=None
+)
+hypothesis.settings.register_profile("soak", deadline=None, max_examples=2000)
+hypothesis.settings.load_profile("soak" if os.environ.get("SOAK") else "fixed")
+
+
+@pytest.fixture(autouse=True)
+def plain_terminal(monkeypatch):
+    """Fix what a rendering depends on; `COLUMNS` may be set again by a test."""
+    for name in [n for n in os.environ if n.startswith("WANFLOW_")] + ["FORCE_COLOR", "LINES"]:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")
+
+
+def pytest_collection_modifyitems(items):
+    """Skip GPU tests where there is no GPU, and say so."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))

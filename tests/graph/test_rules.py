@@ -1,0 +1,49 @@
+"""Sizes and frame counts that a pair of models can make."""
+
+from __future__ import annotations
+
+import pytest
+
+from wanflow.graph import Size, VideoRules, known_config
+
+WAN = VideoRules(16, 4)
+
+
+@pytest.mark.parametrize("name", ["wan-tiny", "wan2.1-t2v-1.3b", "wan2.1-t2v-14b"])
+def test_rules_of_known_models(name: str) -> None:
+    """Eight pixels to a latent, two latents to a patch, four frames to a latent frame."""
+    rules = VideoRules.of(known_config(name, "transformer"), known_config(name, "vae"))
+    assert rules == WAN
+
+
+@pytest.mark.parametrize(("frames", "latent"), [(1, 1), (5, 2), (17, 5), (81, 21)])
+def test_latent_frames(frames: int, latent: int) -> None:
+    """The first frame stands alone."""
+    assert WAN.latent_frames(frames) == latent
+
+
+@pytest.mark.parametrize(
+    ("frames", "nearest"), [(2, [1, 5]), (80, [77, 81]), (82, [81, 85]), (0, [1]), (-3, [1])]
+)
+def test_nearest_frames(frames: int, nearest: list[int]) -> None:
+    """One below, one above, and none below one."""
+    assert WAN.nearest_frames(frames) == nearest
+
+
+@pytest.mark.parametrize(
+    ("size", "nearest"),
+    [
+        (Size(830, 480), [Size(816, 480), Size(832, 480)]),
+        (Size(17, 17), [Size(16, 16), Size(32, 32)]),
+        (Size(8190, 20), [Size(8176, 16), Size(8192, 32)]),
+    ],
+)
+def test_nearest_sizes(size: Size, nearest: list[Size]) -> None:
+    """Both sides down, or both up, inside the limits."""
+    assert WAN.nearest_sizes(size) == nearest
+
+
+def test_several_rules_hold_together() -> None:
+    """A graph with two models makes only what both can."""
+    assert VideoRules.all_of([WAN, VideoRules(24, 4)]) == VideoRules(48, 4)
+    assert VideoRules.all_of([]) is None

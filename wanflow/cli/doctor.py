@@ -1,0 +1,68 @@
+"""`wanflow doctor`: what to paste into a bug report."""
+
+import platform
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from wanflow.cli.options import Json
+from wanflow.cli.output import clean, say, say_json
+from wanflow.units import format_bytes
+
+_ABSENT = "not installed"
+
+
+def doctor(*, json: Json = False) -> int:
+    """Say what this machine offers; paste it into a report."""
+    found = examine()
+    say_json(found) if json else say(clean(render(found)))
+    return 0
+
+
+def examine() -> dict[str, Any]:
+    """Collect the facts, and the problems they amount to."""
+    from wanflow import health
+    from wanflow.cli.crash import cache_dir
+
+    found: dict[str, Any] = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": health.package_versions(),
+        "devices": [attrs.asdict(device) for device in health.devices()],
+        "encoders": health.encoders(),
+        "folders": {
+            "cache": attrs.asdict(health.folder(cache_dir())),
+            "runs": attrs.asdict(health.folder(Path("runs"))),
+        },
+        "environment": health.environment(),
+    }
+    return {**found, "problems": problems(found)}
+
+
+def problems(found: dict[str, Any]) -> list[str]:
+    """Name what would stop a run, or stop it from going to the GPU."""
+    told = [f"{name} is not installed" for name, v in found["packages"].items() if v == _ABSENT]
+    if not found["encoders"]["libx264"]:
+        told.append("no H.264 encoder: use write_frames instead of write_video")
+    for name, folder in found["folders"].items():
+        if not folder["writable"]:
+            told.append(f"the {name} folder can't be written: {folder['path']}")
+    return told
+
+
+def render(found: dict[str, Any]) -> str:
+    """Lay the facts out in lines of a name and a value."""
+    lines = [("python", f"{found['python']} on {found['platform']}")]
+    lines += list(found["packages"].items())
+    for device in found["devices"]:
+        total, free = format_bytes(device["total_bytes"]), format_bytes(device["free_bytes"])
+        lines.append((device["name"], f"{device['about']}, {free} free of {total}"))
+    have = [name for name, there in found["encoders"].items() if there]
+    lines.append(("encoders", ", ".join(have) or "none"))
+    for name, folder in found["folders"].items():
+        can = "writable" if folder["writable"] else "not writable"
+        lines.append((name, f"{folder['path']} ({can}, {format_bytes(folder['free_bytes'])} free)"))
+    lines += list(found["environment"].items())
+    lines += [("problem", text) for text in found["problems"]] or [("problems", "none found")]
+    return "\n".join(f"{name:<14}{value}" for name, value in lines)

@@ -1,0 +1,87 @@
+"""The only place that prints an error and turns it into an exit code."""
+
+import errno
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from typer.exceptions import TyperException
+
+from wanflow.cli import output
+from wanflow.cli.crash import crashed
+from wanflow.cli.render_error import Failure, render
+from wanflow.errors import WanflowError
+
+
+def run(arguments: Sequence[str], command: Callable[[list[str]], int] | None = None) -> int:
+    """Run one command line and give its exit code; nothing is raised."""
+    as_json = "--json" in arguments
+    output.tolerate_any_text()
+    try:
+        code = (command or _dispatch)(list(arguments))
+        output.flush()
+    except BaseException as error:  # noqa: BLE001  a traceback is never the answer
+        failure = explain(error)
+        if failure.message:
+            with suppress(OSError):  # stderr is full or gone: the exit code still tells
+                output.note(render(failure, as_json=as_json))
+        return failure.exit_code
+    return code
+
+
+def explain(error: BaseException) -> Failure:
+    """Say what an exception means to the person who typed the command."""
+    for kind, reading in _READINGS:
+        if isinstance(error, kind):
+            return reading(error)
+    return crashed(error)
+
+
+def _dispatch(arguments: list[str]) -> int:
+    from wanflow.cli.app import app
+
+    code = app(arguments, prog_name="wanflow", standalone_mode=False)
+    if code == 130:  # what typer makes of Ctrl-C
+        raise KeyboardInterrupt
+    return code if isinstance(code, int) else 0
+
+
+def _usage(error: Any) -> Failure:
+    message, context = error.format_message(), getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return Failure(message, code="usage", exit_code=2, bare=True)
+    path = context.command_path if context else "wanflow"
+    return Failure(message, hint=f"{path} --help", code="usage", exit_code=error.exit_code)
+
+
+def _leaving(error: Any) -> Failure:
+    return Failure("", exit_code=error.code if isinstance(error.code, int) else 1)
+
+
+def _system(error: Any) -> Failure:
+    where = f": {error.filename}" if error.filename else ""
+    if error.errno in _DISK_FULL:
+        message = f"the disk is full{where}"
+        return Failure(message, hint="free some space", code="disk-full", exit_code=1)
+    if not error.filename:
+        return crashed(error)
+    message = f"{(error.strerror or 'I/O error').lower()}{where}"
+    return Failure(message, code="file", exit_code=2 if isinstance(error, _WRONG_PATH) else 1)
+
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_WRONG_PATH = (
+    FileNotFoundError,
+    FileExistsError,
+    PermissionError,
+    IsADirectoryError,
+    NotADirectoryError,
+)
+_READINGS: tuple[tuple[type[BaseException], Callable[[Any], Failure]], ...] = (
+    (WanflowError, Failure.of),
+    (TyperException, _usage),
+    (KeyboardInterrupt, lambda _: Failure("interrupted", code="interrupted", exit_code=130)),
+    (SystemExit, _leaving),
+    (MemoryError, lambda _: Failure("out of memory", code="out-of-memory", exit_code=6)),
+    (OSError, _system),
+)

@@ -1,0 +1,104 @@
+"""The options that `run` and `plan` share, and the request they make together."""
+
+from collections.abc import Callable
+from inspect import Parameter, Signature, signature
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Argument, Option
+
+from wanflow.errors import InputError
+
+if TYPE_CHECKING:
+    from wanflow.session import Request
+
+Json = Annotated[bool, Option("--json", help="Print one JSON value instead of text.")]
+Many = list[str] | None
+
+
+def gather(
+    graph: Annotated[str, Argument(metavar="GRAPH", help="A path, or a shipped graph's name.")],
+    inputs: Annotated[
+        Many, Option("--input", "-i", metavar="NAME=VALUE", help="An input of the graph.")
+    ] = None,
+    prompt: Annotated[str | None, Option(metavar="TEXT", help="Short for -i prompt=TEXT.")] = None,
+    seed: Annotated[int | None, Option(metavar="N", help="Short for -i seed=N.")] = None,
+    vram: Annotated[
+        str,
+        Option(metavar="SIZE", envvar="WANFLOW_VRAM", help="8GiB, 8GB, 123456B, 80% or auto."),
+    ] = "auto",
+    ram: Annotated[
+        str | None, Option(metavar="SIZE", help="Bound on pinned and staged host memory.")
+    ] = None,
+    device: Annotated[
+        str, Option(metavar="NAME", envvar="WANFLOW_DEVICE", help="auto, cuda, cuda:N or cpu.")
+    ] = "auto",
+    weights: Annotated[
+        Many,
+        Option(metavar="[MODEL=]PATH", help="Where weights are; else WANFLOW_MODELS is looked in."),
+    ] = None,
+    precision: Annotated[
+        Many, Option(metavar="[MODEL=]TYPE", help="bf16, fp16 or fp32: changes the picture.")
+    ] = None,
+    settings: Annotated[
+        Many, Option("--set", metavar="STAGE.PARAM=VALUE", help="Another value for a parameter.")
+    ] = None,
+    pins: Annotated[
+        Many, Option("--pin", metavar="STAGE.KNOB=VALUE", help="Take a choice from the planner.")
+    ] = None,
+    *,
+    exact: Annotated[
+        bool, Option("--exact", help="Only choices that leave every bit of the result alone.")
+    ] = False,
+) -> "Request":
+    """Make the request of a command line."""
+    given = _inputs(inputs or [], prompt=prompt, seed=seed)
+    from wanflow.session import Request
+
+    return Request(
+        graph=graph,
+        inputs=given,
+        vram=vram,
+        ram=ram,
+        device=device,
+        weights=tuple(weights or ()),
+        precision=tuple(precision or ()),
+        settings=tuple(settings or ()),
+        pins=tuple(pins or ()),
+        exact=exact,
+    )
+
+
+def takes_request(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a command the options of `gather` in front of its own."""
+    shared = signature(gather).parameters
+    own = list(signature(command).parameters.values())[1:]
+
+    def wrapper(**given: Any) -> int:
+        request = gather(**{name: given.pop(name) for name in shared})
+        return command(request, **given)
+
+    parameters = [p.replace(kind=Parameter.KEYWORD_ONLY) for p in (*shared.values(), *own)]
+    wrapper.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
+    return wrapper
+
+
+def _inputs(pairs: list[str], *, prompt: str | None, seed: int | None) -> dict[str, str]:
+    given = [_pair(pair) for pair in pairs]
+    given += [("prompt", prompt)] if prompt is not None else []
+    given += [("seed", str(seed))] if seed is not None else []
+    found: dict[str, str] = {}
+    for name, value in given:
+        if name in found:
+            raise InputError(f"input {name!r} is given twice", code="input-twice")
+        found[name] = value
+    return found
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise InputError(
+            f"-i {text!r} is not NAME=VALUE", hint="write -i frames=81", code="bad-input"
+        )
+    return name.strip(), value

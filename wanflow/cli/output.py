@@ -1,0 +1,90 @@
+"""What is written where: data on stdout, everything else on stderr."""
+
+import io
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def tolerate_any_text() -> None:
+    """Let no odd character end a command: what a stream can't encode is escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="backslashreplace")
+
+
+def say(text: str) -> None:
+    """Write a line of data to stdout."""
+    _write(sys.stdout, f"{text}\n")
+
+
+def say_json(data: Any) -> None:
+    """Write one JSON value to stdout."""
+    say(json.dumps(data, indent=2, default=str))
+
+
+def note(text: str) -> None:
+    """Write a line for the person to stderr."""
+    _write(sys.stderr, f"{text}\n")
+
+
+@contextmanager
+def page() -> "Iterator[Console]":
+    """Lend a console, dressed for what stdout is; what was printed on it goes there at the end."""
+    from rich.console import Console
+
+    text = io.StringIO()  # so that every write to stdout is one of `_write`
+    yield Console(
+        file=text,
+        force_terminal=sys.stdout is not None and sys.stdout.isatty(),
+        markup=False,
+        highlight=False,
+        emoji=False,
+    )
+    say("\n".join(line.rstrip() for line in text.getvalue().rstrip("\n").split("\n")))
+
+
+@contextmanager
+def lines() -> Iterator[TextIO]:
+    """Lend stdout for many lines; a reader that leaves early ends the block in silence."""
+    stream = sys.stdout or io.StringIO()
+    try:
+        yield stream
+        stream.flush()
+    except BrokenPipeError:
+        _silence(stream)
+
+
+def clean(text: str) -> str:
+    """Escape control characters, so that a name from a file can't drive the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+def flush() -> None:
+    """Push out what is buffered; at the exit of the interpreter it would be too late to say why."""
+    for stream in (sys.stdout, sys.stderr):
+        _write(stream, "")
+
+
+def _write(stream: TextIO | None, text: str) -> None:
+    if stream is None:  # started with `>&-`
+        return
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:  # the reader has seen enough: that is no failure of ours
+        _silence(stream)
+    except OSError:
+        _silence(stream)
+        raise
+
+
+def _silence(stream: TextIO) -> None:
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123
+        os.dup2(nowhere.fileno(), stream.fileno())

@@ -1,0 +1,38 @@
+"""`wanflow plan`: what a run would do, without weights and without a GPU."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import attrs
+from typer import Option
+
+from wanflow.cli.options import Json, takes_request
+from wanflow.cli.output import page, say_json
+
+if TYPE_CHECKING:
+    from wanflow.session import Request
+
+
+@takes_request
+def plan(
+    request: "Request",
+    machine: Annotated[
+        str | None, Option(metavar="NAME", help="Plan for a named machine, not for this one.")
+    ] = None,
+    *,
+    sweep: Annotated[bool, Option("--sweep", help="One row a budget.")] = False,
+    json: Json = False,
+) -> int:
+    """Plan GRAPH in the budget; needs no weights, no GPU."""
+    from wanflow import session
+    from wanflow.cli.render_plan import render
+
+    request = attrs.evolve(request, machine=machine)
+    planned = session.sweep(request) if sweep else session.plan(request)
+    if json:
+        say_json(planned.report)
+    else:
+        with page() as console:
+            render(planned.report, request, console)
+    if planned.problem is not None:
+        raise planned.problem
+    return 0

@@ -1,0 +1,149 @@
+"""A plan as a table a person can judge at a glance."""
+
+from collections.abc import Iterator, Mapping
+from shlex import join
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from wanflow.cli.output import clean
+from wanflow.units import format_bytes, format_seconds
+
+if TYPE_CHECKING:
+    from wanflow.session import Request
+
+Report = Mapping[str, Any]
+_WIDE = 116  # columns from which the reasons stand beside the numbers
+# The columns of words, and how wide they may grow; numbers are never cut. Together they fit in 80.
+_WORDS = {"stage": 14, "op": 13, "where": 6, "how": 8, "fits": 4}
+
+
+def render(report: Report, request: "Request", console: Console) -> None:
+    """Print heading, stages, verdict, the budgets if swept, and what to type next."""
+    console.print(_heading(report))
+    for part in _stages(report, wide=console.width >= _WIDE):
+        console.print(part)
+    console.print(_verdict(report))
+    if "sweep" in report:
+        console.print(_sweep(report["sweep"]))
+    if report["feasible"]:
+        console.print(f"next: {clean(_next(request))}", soft_wrap=True)
+
+
+def _heading(report: Report) -> Text:
+    exact = ", exact" if report.get("exact") else ""
+    machine, device = report.get("machine"), report["device"]
+    where = device if machine in (None, device) else f"{device} ({machine})"
+    budget = format_bytes(report["budget_bytes"])
+    return Text(clean(f"{report['graph']} on {where}, budget {budget}{exact}"))
+
+
+def _stages(report: Report, *, wide: bool) -> Iterator[RenderableType]:
+    """Give the table of stages, the reasons beside the numbers or, in little room, below them."""
+    stages = report["stages"]
+    table = _table("#", "stage", "op", "where", "how", "weights", "peak", "time")
+    if wide:
+        table.add_column("why", overflow="fold")
+    for number, stage in enumerate(stages, 1):
+        cells = (str(number), *_cells(stage, report["device"]))
+        table.add_row(*map(Text, (*cells, _why(stage)) if wide else cells))
+    yield table
+    if wide or not any(map(_why, stages)):
+        return
+    reasons = _table("stage")
+    reasons.add_column("why", overflow="fold")
+    for stage in stages:
+        if why := _why(stage):
+            reasons.add_row(Text(clean(stage["stage"])), Text(why))
+    yield reasons
+
+
+def _table(*names: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in names:
+        if name in _WORDS:
+            table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=_WORDS[name])
+        else:
+            table.add_column(name, no_wrap=True, justify="right")
+    return table
+
+
+def _cells(stage: Report, device: str) -> tuple[str, ...]:
+    steps, weights = stage.get("steps") or 1, stage.get("weights_bytes") or 0
+    return (
+        clean(stage["stage"] + (f" x{steps}" if steps > 1 else "")),
+        clean(stage["op"]),
+        clean(str(stage.get("knobs", {}).get("where", device))),
+        _how(stage),
+        format_bytes(weights) if weights else "-",
+        format_bytes(stage["peak_bytes"]),
+        format_seconds(stage["seconds"]),
+    )
+
+
+def _how(stage: Report) -> str:
+    weights, kept = stage.get("weights_bytes") or 0, stage.get("resident_weights_bytes") or 0
+    if not weights:
+        return "-"
+    if kept >= weights:
+        return "resident"
+    return "streamed" if kept == 0 else f"{kept * 100 // weights}% kept"
+
+
+def _why(stage: Report) -> str:
+    knobs = [f"{k}={v}" for k, v in stage.get("knobs", {}).items() if k != "where"]
+    reason = stage.get("why") or ""
+    return clean(f"{reason} [{', '.join(knobs)}]".strip() if knobs else reason)
+
+
+def _verdict(report: Report) -> Text:
+    peak, budget = report["predicted_peak_bytes"], report["budget_bytes"]
+    highest = max(report["stages"], key=lambda s: s["peak_bytes"], default=None)
+    at = f" at {highest['stage']}" if highest else ""
+    share = f" ({peak / budget:.0%})" if budget else ""
+    fits = "" if report["feasible"] else "does not fit: "
+    sizes = f"smallest budget {format_bytes(report['minimum_bytes'])}"
+    if report.get("resident_bytes"):
+        sizes += f", everything resident {format_bytes(report['resident_bytes'])}"
+    rates = " (rates estimated, not measured)" if report.get("estimates") else ""
+    took = f"estimate {format_seconds(report['predicted_seconds'])}{rates}"
+    ident = f", plan {report['plan_id'][:8]}" if report.get("plan_id") else ""
+    return Text(
+        clean(
+            f"{fits}peak {format_bytes(peak)} of {format_bytes(budget)}{share}{at}\n"
+            f"{sizes}\n{took}{ident}"
+        )
+    )
+
+
+def _sweep(rows: list[Report]) -> Table:
+    table = _table("budget", "peak", "time", "fits")
+    for row in rows:
+        fits = row["feasible"]
+        table.add_row(
+            format_bytes(row["budget_bytes"]),
+            format_bytes(row["predicted_peak_bytes"]) if fits else "-",
+            format_seconds(row["predicted_seconds"]) if fits else "-",
+            "yes" if fits else "no",
+        )
+    return table
+
+
+def _next(request: "Request") -> str:
+    words = ["wanflow", "run", request.graph]
+    for name, value in request.inputs.items():
+        words += ["-i", f"{name}={value}"]
+    words += ["--vram", request.vram]
+    words += ["--ram", request.ram] if request.ram else []
+    words += ["--device", request.device] if request.device != "auto" else []
+    for option, values in (
+        ("--weights", request.weights),
+        ("--precision", request.precision),
+        ("--set", request.settings),
+        ("--pin", request.pins),
+    ):
+        for value in values:
+            words += [option, value]
+    return join([*words, "--exact"] if request.exact else words)

@@ -1,0 +1,37 @@
+"""What `wanflow run` says when it is done."""
+
+from collections.abc import Mapping
+from shlex import quote
+from typing import Any
+
+from wanflow.cli.output import clean
+from wanflow.units import format_bytes, format_seconds
+
+
+def render(done: Mapping[str, Any]) -> str:
+    """Say where the result is, how the peak compares with the plan, and what to type next."""
+    product = done.get("video") or done.get("folder") or done.get("out")
+    lines = [
+        f"wrote {product}",
+        _frames(done),
+        _memory(done),
+        f"next: wanflow trace summary {quote(str(done['trace']))}",
+    ]
+    return clean("\n".join(line for line in lines if line))
+
+
+def _frames(done: Mapping[str, Any]) -> str:
+    took = format_seconds(done["seconds"])
+    planned = done.get("predicted_seconds")
+    expected = f" (planned {format_seconds(planned)})" if planned else ""
+    return f"{done['frames']} frames in {took}{expected} on {done['device']}, seed {done['seed']}"
+
+
+def _memory(done: Mapping[str, Any]) -> str:
+    budget, peak = done.get("budget_bytes"), done.get("peak_bytes")
+    if not budget or peak is None:
+        return ""
+    planned = done.get("predicted_peak_bytes")
+    said = f", planned {format_bytes(planned)}" if planned is not None else ""
+    share = f"{peak / budget:.0%} of the {format_bytes(budget)} budget"
+    return f"peak {format_bytes(peak)}{said}, {share} ({done.get('peak_source', 'unknown')})"

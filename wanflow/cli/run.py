@@ -1,0 +1,33 @@
+"""`wanflow run`: plan, run the plan, write the video and the trace."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Option
+
+from wanflow.cli.options import Json, takes_request
+from wanflow.cli.output import say, say_json
+
+if TYPE_CHECKING:
+    from wanflow.session import Request
+
+
+@takes_request
+def run(
+    request: "Request",
+    out: Annotated[
+        Path | None, Option(metavar="DIR", help="Run folder. [default: runs/<graph>-<time>]")
+    ] = None,
+    *,
+    force: Annotated[bool, Option("--force", help="Use a run folder that is there.")] = False,
+    json: Json = False,
+) -> int:
+    """Run GRAPH inside the budget; write video and trace."""
+    from wanflow import session
+    from wanflow.cli.progress import silent, watch
+    from wanflow.cli.render_run import render
+
+    with silent() if json else watch() as progress:
+        done = session.run(request, out=out, force=force, sink=progress)
+    say_json(done) if json else say(render(done))
+    return 0

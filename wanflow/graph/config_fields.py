@@ -1,0 +1,142 @@
+"""The fields that a model's configuration may have: an allow-list, with the range of each.
+
+Planning multiplies these numbers and running builds modules from them, so each has a bound.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import attrs
+
+from wanflow.graph.configs import KNOWN
+
+
+@attrs.frozen
+class Field:
+    """What one field may be. `kind` is int, float, bool, text, ints, floats or bools."""
+
+    kind: str
+    minimum: float = 0
+    maximum: float = 0
+    choices: tuple[str, ...] = ()
+    nullable: bool = False
+
+    def refusal(self, value: object) -> str:
+        """Say what the field wants when `value` is not that; "" when it is."""
+        if value is None and self.nullable:
+            return ""
+        if self.kind.endswith("s"):
+            one = attrs.evolve(self, kind=self.kind[:-1])
+            if isinstance(value, list) and len(value) <= 64 and not any(map(one.refusal, value)):
+                return ""
+            return f"wants a list, each {self._words(self.kind[:-1])}"
+        return "" if self._fits(value) else f"wants {self._words(self.kind)}"
+
+    def _fits(self, value: object) -> bool:
+        if self.kind == "bool":
+            return isinstance(value, bool)
+        if self.kind == "text":
+            return value in self.choices
+        types = (int,) if self.kind == "int" else (int, float)
+        if isinstance(value, bool) or not isinstance(value, types):
+            return False
+        return math.isfinite(value) and self.minimum <= value <= self.maximum
+
+    def _words(self, kind: str) -> str:
+        if kind == "bool":
+            return "true or false"
+        if kind == "text":
+            return f"one of {', '.join(self.choices)}"
+        return f"{'an' if kind == 'int' else 'a'} {kind} of {self.minimum:g} to {self.maximum:g}"
+
+
+_WIDTH = Field("int", 1, 65536)
+_LAYERS = Field("int", 1, 256)
+_HEADS = Field("int", 1, 512)
+_EPS = Field("float", 1e-12, 0.1)
+_RATE = Field("float", 0, 1)
+
+FIELDS: Mapping[str, Mapping[str, Field]] = {
+    "text_encoder": {
+        "vocab_size": Field("int", 1, 1_000_000), "d_model": _WIDTH, "d_kv": Field("int", 1, 1024),
+        "d_ff": _WIDTH, "num_layers": _LAYERS, "num_heads": _HEADS,
+        "relative_attention_num_buckets": Field("int", 2, 1024),
+        "relative_attention_max_distance": Field("int", 2, 65536),
+        "feed_forward_proj": Field("text", choices=("gated-gelu",)),
+        "layer_norm_epsilon": _EPS, "dropout_rate": _RATE,
+    },
+    "transformer": {
+        "patch_size": Field("ints", 1, 8), "num_attention_heads": _HEADS,
+        "attention_head_dim": Field("int", 6, 1024), "in_channels": Field("int", 1, 1024),
+        "out_channels": Field("int", 1, 1024), "text_dim": _WIDTH,
+        "freq_dim": Field("int", 2, 65536), "ffn_dim": _WIDTH, "num_layers": _LAYERS,
+        "cross_attn_norm": Field("bool"),
+        "qk_norm": Field("text", choices=("rms_norm_across_heads",)), "eps": _EPS,
+        "image_dim": Field("int", 1, 65536, nullable=True),
+        "added_kv_proj_dim": Field("int", 1, 65536, nullable=True),
+        "rope_max_seq_len": Field("int", 1, 65536),
+    },
+    "vae": {
+        "base_dim": Field("int", 1, 4096), "z_dim": Field("int", 1, 256),
+        "dim_mult": Field("ints", 1, 64), "num_res_blocks": Field("int", 1, 64),
+        "attn_scales": Field("floats", 0, 1024), "temperal_downsample": Field("bools"),
+        "dropout": _RATE, "latents_mean": Field("floats", -1000, 1000),
+        "latents_std": Field("floats", 1e-6, 1000), "is_residual": Field("bool"),
+        "in_channels": Field("int", 1, 64), "out_channels": Field("int", 1, 64),
+        "patch_size": Field("int", 1, 8, nullable=True),
+        "scale_factor_temporal": Field("int", 1, 64), "scale_factor_spatial": Field("int", 1, 64),
+    },
+}  # fmt: skip
+
+
+def shared_fields(part: str) -> dict[str, object]:
+    """Give the fields in which all known configurations agree: what a mapping may leave out."""
+    configs = [parts[part] for parts in KNOWN.values() if part in parts]
+    first = configs[0]
+    return {k: v for k, v in first.items() if all(config[k] == v for config in configs)}
+
+
+def inconsistencies(part: str, config: Mapping[str, object]) -> list[str]:
+    """Say which fields of a whole configuration contradict each other."""
+    found = []
+    if part == "transformer":
+        if _length(config, "patch_size") != 3:
+            found.append("patch_size wants three numbers: frames, height, width")
+        if _odd(config, "attention_head_dim") or _odd(config, "freq_dim"):
+            found.append("attention_head_dim and freq_dim must be even")
+    if part == "vae":
+        found.extend(
+            f"{name} wants z_dim ({config['z_dim']}) numbers"
+            for name in ("latents_mean", "latents_std")
+            if _length(config, name) != config["z_dim"]
+        )
+        if _length(config, "temperal_downsample") != _length(config, "dim_mult") - 1:
+            found.append("temperal_downsample wants one entry fewer than dim_mult")
+        found.extend([] if found else _scale_faults(config))
+    return found
+
+
+def _scale_faults(config: Mapping[str, object]) -> list[str]:
+    """Compare the stated scale factors with what the layers do."""
+    halvings, down = _length(config, "dim_mult") - 1, config["temperal_downsample"]
+    patch = config["patch_size"]
+    spatial = 2**halvings * (patch if isinstance(patch, int) else 1)
+    temporal = 2 ** (down.count(True) if isinstance(down, list) else 0)
+    found = []
+    if config["scale_factor_spatial"] != spatial:
+        found.append(f"scale_factor_spatial must be {spatial} for this dim_mult")
+    if config["scale_factor_temporal"] != temporal:
+        found.append(f"scale_factor_temporal must be {temporal} for this temperal_downsample")
+    return found
+
+
+def _length(config: Mapping[str, object], name: str) -> int:
+    value = config[name]
+    return len(value) if isinstance(value, list) else -1
+
+
+def _odd(config: Mapping[str, object], name: str) -> bool:
+    value = config[name]
+    return isinstance(value, int) and value % 2 == 1

@@ -1,0 +1,189 @@
+"""Every op: its ports, its params, the part of a model it runs, and how often it repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+import attrs
+
+from wanflow.graph.values import Value, ValueType
+from wanflow.graph.wanted import Rule, Wanted
+
+LARGEST_SEED = 2**63 - 1
+# Wan's rotary table has 1,024 places in time: latent frames, of four frames each but the first.
+MOST_FRAMES = 4 * 1023 + 1
+
+
+class PortType(StrEnum):
+    """What flows through a port. The first four are literals or inputs, the rest stages make."""
+
+    TEXT = "text"
+    INT = "int"
+    FLOAT = "float"
+    SIZE = "size"
+    TEXT_EMBEDDING = "text_embedding"
+    LATENTS = "latents"
+    FRAMES = "frames"  # a stream: chunks of decoded frames, one in flight
+    FILE = "file"
+    FOLDER = "folder"
+
+
+@attrs.frozen
+class PortSpec:
+    """An input port. `wanted` is what a literal must be; None when only a stage can feed it."""
+
+    type: PortType
+    required: bool = True
+    wanted: Wanted | None = None
+    about: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class ParamSpec(Wanted):
+    """A param of an op: a literal or an input of the graph, never a stage's output."""
+
+    name: str
+    default: Value
+    about: str
+
+
+@attrs.frozen(kw_only=True)
+class OpSpec:
+    """The kind of a stage. `repeats` says what its steps are: "", `steps` or `latent_frames`."""
+
+    name: str
+    about: str
+    model_part: str | None = None
+    inputs: Mapping[str, PortSpec]
+    outputs: Mapping[str, PortType]
+    params: Mapping[str, ParamSpec] = attrs.Factory(dict)
+    repeats: str = ""
+
+    @property
+    def stream_inputs(self) -> tuple[str, ...]:
+        """Name the inputs that take a stream."""
+        return tuple(n for n, port in self.inputs.items() if port.type is PortType.FRAMES)
+
+    @property
+    def stream_outputs(self) -> tuple[str, ...]:
+        """Name the outputs that give a stream."""
+        return tuple(name for name, kind in self.outputs.items() if kind is PortType.FRAMES)
+
+
+def _params(*params: ParamSpec) -> dict[str, ParamSpec]:
+    return {param.name: param for param in params}
+
+
+_TEXT = Wanted(type=ValueType.TEXT)
+
+_OPS = (
+    OpSpec(
+        name="encode_text",
+        about="Turn the prompt and the negative prompt into text embeddings.",
+        model_part="text_encoder",
+        inputs={
+            "prompt": PortSpec(PortType.TEXT, wanted=_TEXT, about="What the video shows."),
+            "negative_prompt": PortSpec(
+                PortType.TEXT, required=False, wanted=_TEXT, about="What it must not show."
+            ),
+        },
+        outputs={"text": PortType.TEXT_EMBEDDING},
+        params=_params(
+            ParamSpec(
+                name="max_tokens", type=ValueType.INT, default=512, minimum=1, maximum=512,
+                about="Tokens of a prompt that count; the rest is cut off.",
+            ),
+        ),
+    ),
+    OpSpec(
+        name="noise",
+        about="Make the noise a video starts from, on the CPU, the same for a seed everywhere.",
+        inputs={
+            "size": PortSpec(
+                PortType.SIZE, wanted=Wanted(type=ValueType.SIZE, rule=Rule.SIZE),
+                about="Width*height in pixels.",
+            ),
+            "frames": PortSpec(
+                PortType.INT,
+                wanted=Wanted(
+                    type=ValueType.INT, minimum=1, maximum=MOST_FRAMES, rule=Rule.FRAMES
+                ),
+                about="Frames of the video, 4n+1.",
+            ),
+            "seed": PortSpec(
+                PortType.INT,
+                wanted=Wanted(type=ValueType.INT, minimum=0, maximum=LARGEST_SEED),
+                about="The same seed gives the same video.",
+            ),
+        },
+        outputs={"latents": PortType.LATENTS},
+    ),
+    OpSpec(
+        name="denoise",
+        about="Turn noise into the latents of a video, step by step, as the text says.",
+        model_part="transformer",
+        inputs={
+            "text": PortSpec(PortType.TEXT_EMBEDDING, about="Embeddings of the prompts."),
+            "latents": PortSpec(PortType.LATENTS, about="The noise to start from."),
+        },
+        outputs={"latents": PortType.LATENTS},
+        params=_params(
+            ParamSpec(
+                name="steps", type=ValueType.INT, default=50, minimum=1, maximum=1000,
+                about="Steps of the sampler: more take longer and look cleaner.",
+            ),
+            ParamSpec(
+                name="sampler", type=ValueType.CHOICE, default="unipc",
+                choices=("unipc", "dpm++", "euler"), about="How a step is taken.",
+            ),
+            ParamSpec(
+                name="shift", type=ValueType.FLOAT, default=5.0, minimum=0.01, maximum=100,
+                about="Moves the steps towards the noisy end.",
+            ),
+            ParamSpec(
+                name="guidance", type=ValueType.FLOAT, default=5.0, minimum=0, maximum=100,
+                about="How strongly the prompt pulls; each step runs the model twice for it.",
+            ),
+        ),
+        repeats="steps",
+    ),
+    OpSpec(
+        name="decode_frames",
+        about="Turn latents into frames, one latent frame at a time.",
+        model_part="vae",
+        inputs={"latents": PortSpec(PortType.LATENTS, about="The latents to decode.")},
+        outputs={"frames": PortType.FRAMES},
+        repeats="latent_frames",
+    ),
+    OpSpec(
+        name="write_video",
+        about="Write frames to an mp4 file in the run folder.",
+        inputs={"frames": PortSpec(PortType.FRAMES, about="The frames to write.")},
+        outputs={"file": PortType.FILE},
+        params=_params(
+            ParamSpec(
+                name="fps", type=ValueType.FLOAT, default=16.0, minimum=1, maximum=240,
+                about="Frames a second.",
+            ),
+            ParamSpec(
+                name="name", type=ValueType.FILE_NAME, default="video.mp4",
+                about="The file's name in the run folder.",
+            ),
+        ),
+    ),
+    OpSpec(
+        name="write_frames",
+        about="Write frames as numbered PNG files to a folder in the run folder.",
+        inputs={"frames": PortSpec(PortType.FRAMES, about="The frames to write.")},
+        outputs={"folder": PortType.FOLDER},
+        params=_params(
+            ParamSpec(
+                name="name", type=ValueType.FOLDER_NAME, default="frames",
+                about="The folder's name in the run folder.",
+            ),
+        ),
+    ),
+)  # fmt: skip
+
+OPS: Mapping[str, OpSpec] = {op.name: op for op in _OPS}

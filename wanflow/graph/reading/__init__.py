@@ -1,0 +1,1 @@
+"""From YAML text to records: nodes with marks, then one module a section of the file."""

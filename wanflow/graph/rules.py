@@ -1,0 +1,65 @@
+"""Which sizes and frame counts a pair of models can make."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import cast
+
+import attrs
+
+from wanflow.graph.values import LARGEST_SIDE, SMALLEST_SIDE, Size
+
+
+@attrs.frozen
+class VideoRules:
+    """Sides are multiples of `size_multiple`; frames are `frame_multiple` * n + 1."""
+
+    size_multiple: int = 16
+    frame_multiple: int = 4
+
+    @classmethod
+    def of(cls, transformer: Mapping[str, object], vae: Mapping[str, object]) -> VideoRules:
+        """Compute the rules from the configurations of a transformer and a VAE."""
+        patch = cast("list[int]", transformer["patch_size"])
+        spatial = cast("int", vae["scale_factor_spatial"])
+        temporal = cast("int", vae["scale_factor_temporal"])
+        return cls(math.lcm(spatial * patch[1], spatial * patch[2]), temporal)
+
+    @classmethod
+    def all_of(cls, rules: Iterable[VideoRules]) -> VideoRules | None:
+        """Give the rules that satisfy every one of them; None for none."""
+        given = list(rules)
+        if not given:
+            return None
+        sizes = math.lcm(*(rule.size_multiple for rule in given))
+        return cls(sizes, math.lcm(*(rule.frame_multiple for rule in given)))
+
+    def latent_frames(self, frames: int) -> int:
+        """Count the latent frames of a clip: the first frame stands alone."""
+        return (frames - 1) // self.frame_multiple + 1
+
+    def allows_frames(self, frames: int) -> bool:
+        """Say whether a clip may have so many frames."""
+        return frames >= 1 and (frames - 1) % self.frame_multiple == 0
+
+    def nearest_frames(self, frames: int) -> list[int]:
+        """Give the allowed counts just below and above."""
+        low = max(frames - 1, 0) // self.frame_multiple * self.frame_multiple + 1
+        return [low, low + self.frame_multiple] if low <= frames else [low]
+
+    def allows_size(self, size: Size) -> bool:
+        """Say whether both sides are multiples."""
+        return size.width % self.size_multiple == 0 and size.height % self.size_multiple == 0
+
+    def nearest_sizes(self, size: Size) -> list[Size]:
+        """Give the nearest allowed sizes with both sides rounded down, then up."""
+        down = Size(self._round(size.width, 0), self._round(size.height, 0))
+        up = Size(self._round(size.width, 1), self._round(size.height, 1))
+        return [down] if down == up else [down, up]
+
+    def _round(self, side: int, up: int) -> int:
+        multiple = self.size_multiple
+        rounded = (side + (multiple - 1) * up) // multiple * multiple
+        least = -(-SMALLEST_SIDE // multiple) * multiple
+        return min(max(rounded, least), LARGEST_SIDE // multiple * multiple)

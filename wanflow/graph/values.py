@@ -1,0 +1,80 @@
+"""Values of a graph: the literal kinds, and references to an input or to a stage's output."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+
+import attrs
+
+STAGE_ID = re.compile(r"[a-z][a-z0-9_]{0,63}")
+SMALLEST_SIDE, LARGEST_SIDE = 16, 8192
+
+_SIZE = re.compile(r"([0-9]{1,6})[*x]([0-9]{1,6})")
+_INPUT = re.compile(r"\$([A-Za-z_][A-Za-z0-9_-]{0,63})")
+_PORT = re.compile(r"([A-Za-z_][A-Za-z0-9_-]{0,63})\.([A-Za-z_][A-Za-z0-9_-]{0,63})")
+
+
+class ValueType(StrEnum):
+    """The kinds of literal that inputs and params take."""
+
+    TEXT = "text"
+    SIZE = "size"
+    INT = "int"
+    FLOAT = "float"
+    CHOICE = "choice"
+    FILE_NAME = "file_name"
+    FOLDER_NAME = "folder_name"
+
+
+@attrs.frozen
+class Size:
+    """Width and height of a frame in pixels, written `832*480`."""
+
+    width: int
+    height: int
+
+    def __str__(self) -> str:
+        return f"{self.width}*{self.height}"
+
+
+@attrs.frozen
+class PortRef:
+    """An output port of a stage, written `encode.text`."""
+
+    stage: str
+    port: str
+
+    def __str__(self) -> str:
+        return f"{self.stage}.{self.port}"
+
+
+@attrs.frozen
+class InputRef:
+    """An input of the graph, written `$prompt`."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"${self.name}"
+
+
+Value = str | int | float | Size
+
+
+def parse_size(text: str) -> Size | None:
+    """Read `832*480` or `832x480`; None when it is neither."""
+    match = _SIZE.fullmatch(text.strip())
+    return Size(int(match[1]), int(match[2])) if match else None
+
+
+def parse_input_ref(text: str) -> InputRef | None:
+    """Read `$name`; None when the text is no reference."""
+    match = _INPUT.fullmatch(text)
+    return InputRef(match[1]) if match else None
+
+
+def parse_port_ref(text: str) -> PortRef | None:
+    """Read `stage.port`; None when the text is no reference."""
+    match = _PORT.fullmatch(text)
+    return PortRef(match[1], match[2]) if match else None

@@ -1,0 +1,84 @@
+"""From a graph's model to one the scheduler can run: config, meta module, segments, weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+
+from wanflow.graph.spec import ModelSpec
+from wanflow.models import dit, umt5
+from wanflow.models.build import build, read_config
+from wanflow.models.checkpoint import STAGING_BYTES, Checkpoint, open_checkpoint
+from wanflow.models.locate import missing
+from wanflow.models.segments import BoundModule, cut
+
+
+def _vae_groups(module: Any) -> dict[str, tuple[str, ...]]:
+    from wanflow.models import vae  # imports diffusers' VAE, which only a VAE needs
+
+    return vae.groups(module)
+
+
+_GROUPS: Mapping[str, Callable[[Any], dict[str, tuple[str, ...]]]] = {
+    "text_encoder": umt5.groups,
+    "transformer": dit.groups,
+    "vae": _vae_groups,
+}
+
+
+@attrs.frozen
+class LocatedModel:
+    """A model of the graph with its module and, where they were found, its weights."""
+
+    spec: ModelSpec
+    config: Mapping[str, object]
+    folder: Path | None
+    model: BoundModule
+    checkpoint: Checkpoint | None
+
+
+def bind_model(spec: ModelSpec, precision: str, folder: Path | None, graph_file: Path) -> LocatedModel:
+    """Build a model; its config comes from the graph, else from the weights' `config.json`."""
+    if spec.fields is None and folder is None:
+        raise missing(spec, graph_file)
+    config = spec.fields if spec.fields is not None else read_config(_present(folder))
+    module = build(spec.part, config, f"model {spec.name!r}")
+    segments = cut(module, _GROUPS[spec.part](module), precision)
+    checkpoint = open_checkpoint(folder) if folder is not None else None
+    bound = BoundModule(spec.name, module, segments, 0, precision)
+    if checkpoint is not None:
+        _check(bound, spec.part, checkpoint)
+    bound.staging_bytes = _staging_bytes(bound, checkpoint)
+    return LocatedModel(spec, config, folder, bound, checkpoint)
+
+
+def _present(folder: Path | None) -> Path:
+    if folder is None:
+        msg = "a folder that was checked is gone"
+        raise AssertionError(msg)
+    return folder
+
+
+def _check(bound: BoundModule, part: str, checkpoint: Checkpoint) -> None:
+    """Every tensor that will be read is there with its shape, before anything runs."""
+    for segment in bound.segments.values():
+        for spec in segment.tensors:
+            checkpoint.check(spec.name, spec.shape)
+    if part == "text_encoder":
+        shape = tuple(bound.module.get_parameter(umt5.EMBEDDING).shape)
+        checkpoint.check(umt5.EMBEDDING, shape)
+
+
+def _staging_bytes(bound: BoundModule, checkpoint: Checkpoint | None) -> int:
+    """A chunk's room if any tensor changes its dtype on the way in; assumed without weights."""
+    if checkpoint is None:
+        return STAGING_BYTES
+    wanted: dict[str, torch.dtype] = {
+        spec.name: spec.dtype for s in bound.segments.values() for spec in s.tensors
+    }
+    differs = any(checkpoint.entries[name].dtype != dtype for name, dtype in wanted.items())
+    return STAGING_BYTES if differs else 0

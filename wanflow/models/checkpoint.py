@@ -1,0 +1,202 @@
+"""Weights on disk: an index of tensors, and reads straight into a caller's buffer.
+
+safetensors only; the header is checked before anything is believed
+(https://github.com/huggingface/safetensors#format): its size, every shape against its byte range, no
+overlap, nothing past the end of the file. No mapping: bytes go where the caller says.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+import torch
+
+from wanflow.errors import WeightsError
+
+STAGING_BYTES = 1 << 20  # one chunk of a tensor whose dtype changes on the way in
+_HEADER_LIMIT_BYTES = 100_000_000
+_DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
+    "BOOL": torch.bool, "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
+}  # fmt: skip
+
+
+@attrs.frozen
+class Entry:
+    """Where a tensor lies: file, byte offset in it, dtype and shape."""
+
+    path: Path
+    offset: int
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in the file."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+@attrs.frozen
+class Checkpoint:
+    """The tensors of one part by name."""
+
+    folder: Path
+    entries: Mapping[str, Entry]
+
+    def check(self, name: str, shape: tuple[int, ...]) -> Entry:
+        """Return a tensor's entry; WeightsError when it is missing or has another shape."""
+        entry = self.entries.get(name)
+        if entry is None:
+            raise WeightsError(
+                f"{self.folder}: tensor {name!r} is missing ({len(self.entries)} others are there)",
+                code="missing-tensor",
+            )
+        if entry.shape != shape:
+            raise WeightsError(
+                f"{entry.path}: tensor {name!r} is {list(entry.shape)}, the graph's config says "
+                f"{list(shape)}",
+                code="wrong-shape",
+            )
+        return entry
+
+    def read_into(self, name: str, target: torch.Tensor, staging: torch.Tensor | None) -> None:
+        """Read tensor *name* into contiguous CPU *target*, through *staging* if the dtype changes."""
+        entry = self.check(name, tuple(target.shape))
+        self._read(entry, entry.offset, target.reshape(-1), staging)
+
+    def read_rows_into(
+        self, name: str, rows: list[int], target: torch.Tensor, staging: torch.Tensor | None
+    ) -> None:
+        """Read rows of a 2-D tensor into *target* `[len(rows), width]`; each from its own place."""
+        entry = self.entries[name]
+        if entry.shape[1] != target.shape[1]:
+            self.check(name, (entry.shape[0], target.shape[1]))
+        stride_bytes = entry.shape[1] * entry.dtype.itemsize
+        first: dict[int, int] = {}
+        for place, row in enumerate(rows):
+            if row in first:
+                target[place].copy_(target[first[row]])
+                continue
+            if not 0 <= row < entry.shape[0]:
+                raise WeightsError(
+                    f"{entry.path}: token id {row} is outside {name!r} ({entry.shape[0]} rows)",
+                    hint="the tokenizer and the text encoder do not belong together",
+                    code="token-range",
+                )
+            first[row] = place
+            self._read(entry, entry.offset + row * stride_bytes, target[place], staging)
+
+    @staticmethod
+    def _read(
+        entry: Entry, offset: int, flat: torch.Tensor, staging: torch.Tensor | None
+    ) -> None:
+        with _opened(entry.path) as handle:
+            if flat.dtype == entry.dtype:
+                _fill(handle, offset, flat, entry.path)
+                return
+            if staging is None:
+                msg = f"{entry.path}: {entry.dtype} for {flat.dtype} without a staging buffer"
+                raise AssertionError(msg)
+            chunk = staging.view(entry.dtype)
+            for start in range(0, flat.numel(), chunk.numel()):
+                part = chunk[: min(chunk.numel(), flat.numel() - start)]
+                _fill(handle, offset + start * entry.dtype.itemsize, part, entry.path)
+                flat[start : start + part.numel()].copy_(part)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise WeightsError(f"{path}: {error.strerror}", code="unreadable-weights") from None
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _fill(handle: int, offset: int, flat: torch.Tensor, path: Path) -> None:
+    view = memoryview(flat.view(torch.uint8).numpy())
+    done = 0
+    while done < len(view):
+        got = os.preadv(handle, [view[done:]], offset + done)
+        if got == 0:
+            raise WeightsError(f"{path}: ends before byte {offset + len(view)}", code="cut-weights")
+        done += got
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """Index every safetensors file of a part's *folder*; WeightsError when there is none."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise WeightsError(
+            f"{folder}: no safetensors file there",
+            hint="point --weights at a diffusers folder (text_encoder/, transformer/, vae/)",
+            code="missing-weights",
+        )
+    entries: dict[str, Entry] = {}
+    for path in files:
+        entries.update(_index(path))
+    return Checkpoint(folder, entries)
+
+
+def _index(path: Path) -> dict[str, Entry]:
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or length > min(_HEADER_LIMIT_BYTES, size - 8):
+                raise WeightsError(f"{path}: is no safetensors file", code="bad-weights")
+            header = json.loads(file.read(length))
+    except OSError as error:
+        raise WeightsError(f"{path}: {error.strerror}", code="unreadable-weights") from None
+    except ValueError:
+        raise WeightsError(f"{path}: its header is no JSON", code="bad-weights") from None
+    if not isinstance(header, dict):
+        raise WeightsError(f"{path}: its header is no JSON object", code="bad-weights")
+    header.pop("__metadata__", None)
+    return _entries(path, header, 8 + length, size)
+
+
+def _entries(path: Path, header: dict[str, object], base: int, size: int) -> dict[str, Entry]:
+    entries, ranges = {}, []
+    for name, fields in header.items():
+        entry, end = _entry(path, name, fields, base)
+        if end > size:
+            raise WeightsError(
+                f"{path}: tensor {name!r} ends at byte {end}, the file at {size}", code="cut-weights"
+            )
+        ranges.append((entry.offset, end, name))
+        entries[name] = entry
+    ranges.sort()
+    for (_, end, name), (start, _, other) in zip(ranges, ranges[1:], strict=False):
+        if start < end:
+            raise WeightsError(f"{path}: tensors {name!r} and {other!r} overlap", code="bad-weights")
+    return entries
+
+
+def _entry(path: Path, name: str, fields: object, base: int) -> tuple[Entry, int]:
+    try:
+        dtype = _DTYPES[fields["dtype"]]  # type: ignore[index]
+        shape = tuple(fields["shape"])  # type: ignore[index]
+        start, end = fields["data_offsets"]  # type: ignore[index]
+        numbers = (*shape, start, end)
+        if any(type(n) is not int or n < 0 for n in numbers):
+            raise ValueError  # noqa: TRY301 - one message for every way to be malformed
+    except (KeyError, TypeError, ValueError):
+        raise WeightsError(f"{path}: tensor {name!r} is malformed", code="bad-weights") from None
+    entry = Entry(path, base + start, dtype, shape)
+    if entry.nbytes != end - start:
+        raise WeightsError(
+            f"{path}: tensor {name!r} has {end - start} bytes, its shape needs {entry.nbytes}",
+            code="bad-weights",
+        )
+    return entry, base + end

@@ -1,0 +1,91 @@
+"""Find a model's weights: `--weights`, WANFLOW_MODELS, the graph's `path`, the bundled model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import attrs
+
+from wanflow.errors import InputError, WeightsError
+from wanflow.graph.spec import ModelSpec
+
+BUNDLED = Path(__file__).resolve().parent.parent / "bundled"
+
+
+@attrs.frozen
+class WeightsOption:
+    """`[MODEL=]PATH` from the command line; no model means every model."""
+
+    model: str | None
+    path: Path
+
+
+def parse_weights(options: Sequence[str], models: Sequence[str]) -> tuple[WeightsOption, ...]:
+    """Read `--weights` options; InputError for an unknown model or a path that is not there."""
+    found = []
+    for text in options:
+        name, separator, path = text.partition("=")
+        model = name if separator and name in models else None
+        if separator and model is None and not Path(text).exists():
+            raise InputError(
+                f"--weights {text!r}: the graph has no model {name!r}",
+                hint=f"its models are {', '.join(models)}",
+                code="unknown-model",
+            )
+        place = Path(path if model is not None else text).expanduser()
+        if not place.is_dir():
+            raise WeightsError(f"--weights {place}: no such folder", code="missing-weights")
+        found.append(WeightsOption(model, place))
+    return tuple(found)
+
+
+def locate(spec: ModelSpec, options: Sequence[WeightsOption], graph_file: Path) -> Path | None:
+    """Return the folder of a model's part, or None when it is nowhere.
+
+    A given `--weights` that lacks the part is an error and not passed over in silence.
+    """
+    for option in options:
+        if option.model in (None, spec.name):
+            place = _part_folder(option.path, spec.part)
+            if place is None:
+                raise WeightsError(
+                    f"--weights {option.path}: has no {spec.part} for model {spec.name!r}",
+                    hint=f"expected {option.path / spec.part}/*.safetensors",
+                    code="missing-weights",
+                )
+            return place
+    places = (_part_folder(folder, spec.part) for folder in _folders(spec, graph_file))
+    return next((place for place in places if place is not None), None)
+
+
+def _folders(spec: ModelSpec, graph_file: Path) -> Iterator[Path]:
+    models = os.environ.get("WANFLOW_MODELS")
+    if models and spec.path:
+        yield Path(models).expanduser() / spec.path
+    if models:
+        yield Path(models).expanduser()
+    if spec.path:
+        yield graph_file.parent / Path(spec.path).expanduser()
+    if spec.config and (BUNDLED / spec.config).is_dir():
+        yield BUNDLED / spec.config
+
+
+def _part_folder(folder: Path, part: str) -> Path | None:
+    if (folder / part).is_dir() and any((folder / part).glob("*.safetensors")):
+        return folder / part
+    if folder.name == part and any(folder.glob("*.safetensors")):
+        return folder
+    return None
+
+
+def missing(spec: ModelSpec, graph_file: Path) -> WeightsError:
+    """The error for weights that are nowhere: says where was looked."""
+    looked = [str(folder / spec.part) for folder in _folders(spec, graph_file)]
+    where = ", ".join(looked) if looked else "no folder was named"
+    return WeightsError(
+        f"no weights for model {spec.name!r} ({spec.part}); looked in: {where}",
+        hint="give --weights PATH or set WANFLOW_MODELS",
+        code="missing-weights",
+    )

@@ -1,0 +1,43 @@
+"""Read prompts with the tokenizer that lies beside the text encoder. Data only: no class from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from wanflow.errors import WeightsError
+
+Tokenize = Callable[[str, int], tuple[list[int], list[int]]]
+_PAD = "<pad>"
+
+
+def find_tokenizer(text_encoder: Path) -> Path:
+    """The `tokenizer.json` of a text encoder's folder; WeightsError when there is none."""
+    for folder in (text_encoder.parent / "tokenizer", text_encoder):
+        if (folder / "tokenizer.json").is_file():
+            return folder / "tokenizer.json"
+    raise WeightsError(
+        f"{text_encoder.parent / 'tokenizer'}: no tokenizer.json there", code="missing-tokenizer"
+    )
+
+
+def load_tokenizer(path: Path) -> Tokenize:
+    """Return a function from a prompt and a length to ids and mask, padded or cut to the length."""
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:
+        raise WeightsError(f"{path}: is no tokenizer: {error}", code="bad-tokenizer") from None
+    pad = tokenizer.token_to_id(_PAD)
+    if pad is None:
+        raise WeightsError(f"{path}: has no {_PAD} token", code="bad-tokenizer")
+
+    def tokenize(prompt: str, count: int) -> tuple[list[int], list[int]]:
+        tokenizer.enable_truncation(count)
+        tokenizer.no_padding()
+        ids = tokenizer.encode(prompt).ids
+        padding = count - len(ids)
+        return ids + [pad] * padding, [1] * len(ids) + [0] * padding
+
+    return tokenize

@@ -1,0 +1,96 @@
+"""Wan's VAE decoder by its parts, one latent frame at a time, its feature cache handed in and out.
+
+Drives `diffusers.AutoencoderKLWan`'s own submodules in the order of `_decode` and
+`WanDecoder3d.forward` (diffusers 0.42, `models/autoencoders/autoencoder_kl_wan.py`). A part's cache
+is a list with a place for each causal convolution; a place holds None (first frame), the marker
+"Rep" (an upsampler that has seen one frame) or the last two frames of the convolution's input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl_wan import CACHE_T, WanCausalConv3d, unpatchify
+
+Cache = list[Any]
+REPEAT = "Rep"
+
+
+def groups(module: Any) -> dict[str, tuple[str, ...]]:
+    """Segments of the decoder; the encoder belongs to none."""
+    ups = {
+        f"up.{i}": (f"decoder.up_blocks.{i}",) for i in range(len(module.decoder.up_blocks))
+    }
+    return {
+        "latent": ("post_quant_conv",),
+        "in": ("decoder.conv_in",),
+        "mid": ("decoder.mid_block",),
+        **ups,
+        "head": ("decoder.norm_out", "decoder.conv_out"),
+    }
+
+
+def parts(module: Any) -> tuple[str, ...]:
+    """The decoder's parts in execution order; each is a segment with a cache of its own."""
+    ups = (f"up.{i}" for i in range(len(module.decoder.up_blocks)))
+    return ("in", "mid", *ups, "head")
+
+
+def cache_places(module: Any, part: str) -> int:
+    """How many places a part's cache has at most."""
+    if part in ("in", "head"):
+        return 1
+    return sum(isinstance(m, WanCausalConv3d) for m in _part(module, part).modules())
+
+
+def _part(module: Any, part: str) -> Any:
+    name, _, index = part.partition(".")
+    return module.decoder.mid_block if name == "mid" else module.decoder.up_blocks[int(index)]
+
+
+def denormalise(module: Any, latents: torch.Tensor) -> torch.Tensor:
+    """Undo the latents' normalisation and apply `post_quant_conv`: `[1, z, F, h, w]`."""
+    config, dtype = module.config, module.post_quant_conv.weight.dtype
+    latents = latents.to(dtype)
+    shape = (1, config.z_dim, 1, 1, 1)
+    mean = torch.tensor(config.latents_mean).view(shape).to(latents.device, dtype)
+    inverse = 1.0 / torch.tensor(config.latents_std).view(shape).to(latents.device, dtype)
+    return torch.as_tensor(module.post_quant_conv(latents / inverse + mean))
+
+
+def run(module: Any, part: str, x: torch.Tensor, cache: Cache, *, first: bool) -> torch.Tensor:
+    """Run one part on one latent frame's features; *cache* is updated in place."""
+    decoder = module.decoder
+    if part == "in":
+        return _cached(decoder.conv_in, x, cache)
+    if part == "head":
+        return _cached(decoder.conv_out, decoder.nonlinearity(decoder.norm_out(x)), cache)
+    if part == "mid":
+        return torch.as_tensor(decoder.mid_block(x, feat_cache=cache, feat_idx=[0]))
+    up = _part(module, part)
+    return torch.as_tensor(up(x, feat_cache=cache, feat_idx=[0], first_chunk=first))
+
+
+def _cached(conv: Any, x: torch.Tensor, cache: Cache) -> torch.Tensor:
+    """A convolution of the decoder's own with its place in the cache, as its forward has them."""
+    kept = x[:, :, -CACHE_T:].clone()
+    if kept.shape[2] < CACHE_T and cache[0] is not None:
+        kept = torch.cat([cache[0][:, :, -1:], kept], dim=2)
+    out = conv(x, cache[0])
+    cache[0] = kept
+    return torch.as_tensor(out)
+
+
+def to_frames(module: Any, decoded: torch.Tensor) -> torch.Tensor:
+    """Clamp and scale to [0, 1], frames first: `[n, 3, H, W]`, as `VideoProcessor` does."""
+    if module.config.patch_size is not None:
+        decoded = unpatchify(decoded, patch_size=module.config.patch_size)
+    clamped = torch.clamp(decoded, min=-1.0, max=1.0)
+    return (clamped[0].permute(1, 0, 2, 3) * 0.5 + 0.5).clamp(0, 1)
+
+
+def fill_cache(kept: Sequence[torch.Tensor | None], frame: int) -> Cache:
+    """A part's cache before *frame*: a place that was left empty by frame 0 was a "Rep"."""
+    return [REPEAT if t is None and frame == 1 else t for t in kept]

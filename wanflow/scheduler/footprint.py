@@ -1,0 +1,80 @@
+"""What every call of a graph costs, for chosen knobs: the planner's whole view of the work.
+
+Plain ints and strings: a footprint can be made on one machine and planned on another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+
+@attrs.frozen
+class Cost:
+    """What a kind of call costs: `workspace_bytes` is its peak over what was there on entry.
+
+    The workspace includes what the call makes. FLOPs by kernel class (`gemm`, `attention`, `conv`);
+    `memory_bytes` is the traffic of everything else.
+    """
+
+    workspace_bytes: int
+    flops: Mapping[str, float]
+    memory_bytes: int
+
+
+@attrs.frozen
+class Made:
+    """A tensor that a call makes. `value` is its number; a rewritten name gets a new one."""
+
+    value: int
+    name: str
+    nbytes: int
+    is_state: bool
+
+
+@attrs.frozen
+class Step:
+    """A call in the order of the whole graph. `segment` is `model/segment`, or None."""
+
+    stage: str
+    kind: str
+    step: int
+    cost: Cost
+    segment: str | None
+    gathered_bytes: int
+    reads: tuple[int, ...]
+    makes: tuple[Made, ...]
+
+
+@attrs.frozen
+class SegmentUse:
+    """A segment of a model: bytes on the device, and the staging its reading needs."""
+
+    name: str
+    nbytes: int
+    staging_bytes: int
+
+
+@attrs.frozen
+class StageFacts:
+    """What the plan says of a stage besides its calls."""
+
+    stage: str
+    op: str
+    model: str | None
+    steps: int
+    weights_bytes: int
+    knobs: Mapping[str, str]
+    rounding: tuple[str, ...]  # knobs whose chosen value rounds differently
+
+
+@attrs.frozen
+class Footprint:
+    """A whole graph at one setting of its knobs. `keeps` are values that live to the end."""
+
+    stages: tuple[StageFacts, ...]
+    steps: tuple[Step, ...]
+    segments: Mapping[str, SegmentUse]
+    keeps: frozenset[int]
+    dtypes: Mapping[str, str]  # stage -> the dtype its kernels run in

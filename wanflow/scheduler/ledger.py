@@ -1,0 +1,178 @@
+"""The ledger: the only door through which weights, values and states move. No torch.
+
+It counts bytes by tier, refuses what does not fit, and emits the event of every move, so the trace is
+complete by construction. `resident + free == budget` on every tier after every transition.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import attrs
+
+from wanflow.errors import OutOfMemory
+from wanflow.trace.events import Kind, Move, Verb, Workspace
+from wanflow.trace.writer import TraceSink
+
+
+@attrs.frozen
+class Item:
+    """Something that lies on a tier. `key` is unique, `name` is for people."""
+
+    key: str
+    name: str
+    kind: Kind
+    nbytes: int
+
+
+@attrs.frozen
+class Cause:
+    """What a move is done for."""
+
+    stage: str
+    step: int
+    why: str
+
+
+@attrs.define
+class _Tier:
+    budget_bytes: int
+    free_bytes: int
+    items: dict[str, Item]
+    reserved_bytes: int = 0
+    peak_bytes: int = 0
+    turn_peak_bytes: int = 0
+
+
+class Ledger:
+    """Accounts of every tier with a budget (the disk has none)."""
+
+    def __init__(
+        self,
+        budgets: Mapping[str, int],
+        sink: TraceSink,
+        *,
+        check: bool = False,
+        clock: Callable[[], int] = time.perf_counter_ns,
+    ) -> None:
+        self._tiers = {name: _Tier(nbytes, nbytes, {}) for name, nbytes in budgets.items()}
+        self._sink = sink
+        self._check = check
+        self._clock = clock
+        self._began = clock()
+
+    def now_ns(self) -> int:
+        """Time since the ledger was opened."""
+        return self._clock() - self._began
+
+    def resident_bytes(self, tier: str) -> int:
+        """What lies on a tier, workspaces included."""
+        account = self._tiers[tier]
+        return account.budget_bytes - account.free_bytes
+
+    def peak_bytes(self, tier: str) -> int:
+        """The most that ever lay on a tier."""
+        return self._tiers[tier].peak_bytes
+
+    def take_turn_peak_bytes(self, tier: str) -> int:
+        """The most that lay on a tier since this was last asked."""
+        account = self._tiers[tier]
+        peak, account.turn_peak_bytes = account.turn_peak_bytes, self.resident_bytes(tier)
+        return peak
+
+    def holds(self, tier: str, key: str) -> bool:
+        """Whether an item lies on a tier."""
+        return key in self._tiers[tier].items
+
+    @contextmanager
+    def bring(
+        self, verb: Verb, item: Item, tier: str, source: str, cause: Cause
+    ) -> Iterator[None]:
+        """Account for an item before its bytes arrive; the body of the `with` brings them.
+
+        If the body fails the item is taken out again. Time in the body counts as waited for.
+        """
+        account = self._tiers[tier]
+        if item.key in account.items:
+            msg = f"{item.key} is on {tier} already"
+            raise AssertionError(msg)
+        self._take(tier, item.nbytes, item.name, cause)
+        account.items[item.key] = item
+        began = self.now_ns()
+        try:
+            yield
+        except BaseException:
+            del account.items[item.key]
+            account.free_bytes += item.nbytes
+            raise
+        ended = self.now_ns()
+        self._emit(verb, item, tier, source, cause, began, ended)
+
+    def free(self, key: str, tier: str, cause: Cause) -> None:
+        """Take an item off a tier; its memory must be let go of right after."""
+        account = self._tiers[tier]
+        item = account.items.pop(key)
+        account.free_bytes += item.nbytes
+        at = self.now_ns()
+        self._emit(Verb.FREE, item, tier, "", cause, at, at)
+
+    @contextmanager
+    def workspace(self, name: str, nbytes: int, tier: str, cause: Cause) -> Iterator[None]:
+        """Reserve room for one call while it runs."""
+        account = self._tiers[tier]
+        self._take(tier, nbytes, name, cause)
+        account.reserved_bytes += nbytes
+        began, resident = self.now_ns(), self.resident_bytes(tier)
+        try:
+            yield
+        finally:
+            account.reserved_bytes -= nbytes
+            account.free_bytes += nbytes
+        self._sink.emit(
+            Workspace(
+                name, cause.stage, cause.step, tier, nbytes, resident, began, self.now_ns()
+            )
+        )
+        self._verify()
+
+    def _take(self, tier: str, nbytes: int, name: str, cause: Cause) -> None:
+        account = self._tiers[tier]
+        if nbytes > account.free_bytes:
+            raise OutOfMemory(
+                f"{name} needs {nbytes} bytes on {tier} for {cause.stage}, {account.free_bytes} of "
+                f"{account.budget_bytes} are free",
+                code="over-budget",
+            )
+        account.free_bytes -= nbytes
+        used = account.budget_bytes - account.free_bytes
+        account.peak_bytes = max(account.peak_bytes, used)
+        account.turn_peak_bytes = max(account.turn_peak_bytes, used)
+
+    def _emit(
+        self, verb: Verb, item: Item, tier: str, source: str, cause: Cause, began: int, ended: int
+    ) -> None:
+        waited = ended - began if source == "disk" else 0
+        self._sink.emit(
+            Move(
+                verb, item.kind, item.name, cause.stage, cause.step, source, tier, item.nbytes,
+                self.resident_bytes(tier), began, ended, waited, cause.why,
+            )
+        )  # fmt: skip
+        self._verify()
+
+    def _verify(self) -> None:
+        if self._check:
+            self.check_integrity()
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError unless resident + free equals the budget on every tier."""
+        for name, account in self._tiers.items():
+            resident = account.reserved_bytes + sum(i.nbytes for i in account.items.values())
+            if resident + account.free_bytes != account.budget_bytes or account.free_bytes < 0:
+                msg = (
+                    f"{name}: resident {resident} + free {account.free_bytes} is not the budget "
+                    f"{account.budget_bytes}"
+                )
+                raise AssertionError(msg)

@@ -1,0 +1,103 @@
+"""A plan: where everything lies at every call, the bytes and seconds it predicts, and why. No torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+import attrs
+
+from wanflow.scheduler.footprint import Footprint
+from wanflow.trace.events import Verb
+
+
+@attrs.frozen
+class WeightMove:
+    """A segment comes to the device (place: it stays; stream: for this use) or leaves it (free)."""
+
+    verb: Verb
+    segment: str
+    nbytes: int
+    cause: str
+
+
+@attrs.frozen
+class Turn:
+    """What happens around one call. `frees` are values and states by number.
+
+    Order: `brings`, the gathered rows, the workspace, the call, its values, `drops`, `frees`.
+    """
+
+    brings: tuple[WeightMove, ...]
+    drops: tuple[WeightMove, ...]
+    frees: tuple[int, ...]
+
+
+@attrs.frozen
+class StagePlan:
+    """What the plan says of one stage; bytes at its peak, seconds for all its steps."""
+
+    stage: str
+    op: str
+    model: str | None
+    steps: int
+    peak_bytes: int
+    seconds: float
+    weights_bytes: int
+    resident_weights_bytes: int
+    streamed_bytes: int
+    workspace_bytes: int
+    segments: int
+    resident_segments: int
+    knobs: Mapping[str, str]
+    why: str
+
+
+@attrs.frozen
+class Plan:
+    """The schedule of a footprint inside a budget.
+
+    When `feasible` is false the turns are those of the smallest plan, which needs `minimum_bytes`;
+    `minimum_cause` says what needs them.
+    """
+
+    feasible: bool
+    budget_bytes: int
+    predicted_peak_bytes: int
+    predicted_seconds: float
+    minimum_bytes: int
+    minimum_cause: str
+    resident_bytes: int
+    stages: tuple[StagePlan, ...]
+    turns: tuple[Turn, ...]
+    footprint: Footprint
+
+    @property
+    def knobs(self) -> Mapping[str, Mapping[str, str]]:
+        """The chosen knobs of every stage."""
+        return {facts.stage: facts.knobs for facts in self.footprint.stages}
+
+    @property
+    def plan_id(self) -> str:
+        """A short hash of everything the plan decides."""
+        decided = [self.budget_bytes, self.knobs, [attrs.astuple(t) for t in self.turns]]
+        text = json.dumps(decided, sort_keys=True, default=dict)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def transitions(self) -> list[dict[str, object]]:
+        """Every move of weights and every free, in order, as `plan.json` keeps them."""
+        names = {m.value: m for step in self.footprint.steps for m in step.makes}
+        rows: list[dict[str, object]] = []
+        for index, (turn, step) in enumerate(zip(self.turns, self.footprint.steps, strict=True)):
+            row: dict[str, object] = {"call": index, "stage": step.stage, "kind": step.kind}
+            row["step"] = step.step
+            row["workspace_bytes"] = step.cost.workspace_bytes
+            if turn.brings:
+                row["brings"] = [[m.verb, m.segment, m.nbytes] for m in turn.brings]
+            if turn.drops:
+                row["drops"] = [[m.verb, m.segment, m.nbytes] for m in turn.drops]
+            if turn.frees:
+                row["frees"] = [names[v].name for v in turn.frees]
+            rows.append(row)
+        return rows

@@ -1,0 +1,271 @@
+"""Drive programs on fake tensors and write down what each call costs. No weights, no real memory.
+
+Fake `cpu` tensors stand in for every device: attention, convolution and GEMM are opaque calls there,
+as they are on CUDA, and their own workspace comes from a table. Profiling on `meta` or fake `cuda`
+would take attention apart into its score matrix.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import attrs
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry, sdpa_flop
+
+from wanflow.scheduler.footprint import Cost, Footprint, Made, SegmentUse, StageFacts, Step
+from wanflow.scheduler.program import (
+    GATHERED,
+    Call,
+    Placed,
+    Program,
+    interleave,
+    split_outputs,
+)
+from wanflow.scheduler.workspace import Kernel, workspace_of
+
+_aten = torch.ops.aten
+_CLASSES = {
+    _aten.mm: "gemm",
+    _aten.addmm: "gemm",
+    _aten.bmm: "gemm",
+    _aten.baddbmm: "gemm",
+    _aten.convolution: "conv",
+}
+_ATTENTION = _aten._scaled_dot_product_flash_attention_for_cpu  # noqa: SLF001
+
+
+class _Recorder(TorchDispatchMode):
+    """Count the live bytes of every storage made while active, and the FLOPs of every kernel."""
+
+    def __init__(self, known: Iterable[torch.Tensor], workspace: Callable[[Any], Kernel]) -> None:
+        super().__init__()
+        self._known = {_storage_key(t) for t in known}
+        self._workspace = workspace
+        self._refs: dict[int, weakref.ref[Any]] = {}
+        self.live_bytes = 0
+        self.peak_bytes = 0
+        self.memory_bytes = 0
+        self.flops: dict[str, float] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        made = [t for t in _flatten(out) if self._is_new(t)]
+        for tensor in made:
+            self._adopt(tensor)
+        extra = self._workspace(func)(args, kwargs, out)
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes + extra)
+        self._count(func, args, kwargs, out, made)
+        return out
+
+    def _is_new(self, tensor: torch.Tensor) -> bool:
+        key = _storage_key(tensor)
+        return key not in self._known and key not in self._refs
+
+    def _adopt(self, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key, nbytes = _storage_key(tensor), storage.nbytes()
+
+        def gone(_ref: object) -> None:
+            self._refs.pop(key, None)
+            self.live_bytes -= nbytes
+
+        self._refs[key] = weakref.ref(storage, gone)
+        self.live_bytes += nbytes
+
+    def _count(
+        self, func: Any, args: Any, kwargs: Any, out: Any, made: list[torch.Tensor]
+    ) -> None:
+        packet = func._overloadpacket  # noqa: SLF001
+        if packet == _ATTENTION:
+            flops = sdpa_flop(args[0].shape, args[1].shape, args[2].shape)
+            self.flops["attention"] = self.flops.get("attention", 0) + flops
+        elif packet in _CLASSES:
+            kind = _CLASSES[packet]
+            flops = flop_registry[packet](*args, **kwargs, out_val=out)
+            self.flops[kind] = self.flops.get(kind, 0) + flops
+        elif made:
+            inputs = (t for t in _flatten([args, kwargs]))
+            self.memory_bytes += sum(t.nbytes for t in inputs) + sum(t.nbytes for t in made)
+
+
+def _storage_key(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage()._cdata  # noqa: SLF001 - the storage's identity
+
+
+def _flatten(tree: Any) -> list[torch.Tensor]:
+    if isinstance(tree, torch.Tensor):
+        return [tree]
+    if isinstance(tree, Mapping):
+        return [t for item in tree.values() for t in _flatten(item)]
+    if isinstance(tree, (list, tuple)):
+        return [t for item in tree for t in _flatten(item)]
+    return []
+
+
+@attrs.frozen
+class Measured:
+    """A kind of call: its cost, the (fake) tensors it makes, and inputs it passes on by a new name."""
+
+    cost: Cost
+    makes: Mapping[str, torch.Tensor]
+    renames: Mapping[str, str]
+
+
+class Profiler:
+    """Profile graphs for one device type; equal kinds of calls are measured once."""
+
+    def __init__(self, device: str) -> None:
+        self._workspace = workspace_of(device)
+        self._mode = FakeTensorMode(allow_non_fake_inputs=True)
+        self._seen: dict[tuple[object, ...], Measured] = {}
+
+    def profile(
+        self,
+        programs: tuple[Program, ...],
+        knobs: Mapping[str, Mapping[str, str]],
+        keeps: Callable[[str], bool],
+    ) -> Footprint:
+        """Drive *programs* at *knobs*; *keeps* says which value names live to the end."""
+        drive = _Drive(self, keeps)
+        with torch.no_grad():
+            for placed in interleave(programs, knobs, drive.shape):
+                drive.run(placed)
+        return drive.footprint(programs, knobs)
+
+    def measure(self, placed: Placed, inputs: dict[str, torch.Tensor]) -> Measured:
+        """Measure a call; memoised by stage, kind and input shapes."""
+        shapes = tuple((n, tuple(t.shape), t.stride(), t.dtype) for n, t in inputs.items())
+        key = (placed.program.stage, placed.call.kind, shapes)
+        if key not in self._seen:
+            self._seen[key] = self._measure(placed, inputs)
+        return self._seen[key]
+
+    def _measure(self, placed: Placed, inputs: dict[str, torch.Tensor]) -> Measured:
+        call, model = placed.call, placed.program.model
+        with ExitStack() as stack:
+            if not call.numeric:
+                stack.enter_context(self._mode)
+            weights: dict[str, torch.Tensor] = {}
+            if call.segment is not None and model is not None:
+                specs = model.segments[call.segment].tensors
+                weights = {t.name: torch.empty(t.shape, dtype=t.dtype) for t in specs}
+                model.bind(call.segment, weights)
+                stack.callback(model.unbind, call.segment)
+            recorder = _Recorder([*inputs.values(), *weights.values()], self._workspace)
+            stack.enter_context(recorder)
+            outputs = dict((call.stand_in or call.run)(inputs))
+        split = split_outputs(outputs, inputs)
+        _check_storages(placed, split.makes, inputs)
+        made = {name: self._as_fake(tensor) for name, tensor in split.makes.items()}
+        cost = Cost(recorder.peak_bytes, recorder.flops, recorder.memory_bytes)
+        return Measured(cost, made, split.renames)
+
+    def _as_fake(self, tensor: torch.Tensor) -> torch.Tensor:
+        return self._mode.from_tensor(tensor) if type(tensor) is torch.Tensor else tensor
+
+    def fake(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        """Return a fake tensor that stands for real bytes."""
+        with self._mode:
+            return torch.empty(shape, dtype=dtype)
+
+
+class _Drive:
+    """One pass over a graph: the values by name, and the steps written down so far."""
+
+    def __init__(self, profiler: Profiler, keeps: Callable[[str], bool]) -> None:
+        self._profiler = profiler
+        self._keeps = keeps
+        self._values: dict[str, torch.Tensor] = {}
+        self._numbers: dict[str, int] = {}
+        self._count = 0
+        self.steps: list[Step] = []
+        self.dtypes: dict[str, str] = {}
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._values[name].shape)
+
+    def run(self, placed: Placed) -> None:
+        call, program = placed.call, placed.program
+        inputs = {n: self._values[n] for n in call.reads if n in self._values}
+        reads = tuple(self._numbers[n] for n in inputs)
+        gathered = self._gather(call, program, inputs)
+        found = self._profiler.measure(placed, inputs)
+        renames = {new: (self._values[old], self._numbers[old]) for new, old in found.renames.items()}
+        makes = tuple(self._make(name, tensor) for name, tensor in found.makes.items())
+        for new, (tensor, number) in renames.items():
+            self._values[new], self._numbers[new] = tensor, number
+        self._note_dtype(program.stage, found.makes)
+        segment = None
+        if call.segment is not None and program.model is not None:
+            segment = f"{program.model.name}/{call.segment}"
+        self.steps.append(
+            Step(program.stage, call.kind, call.step, found.cost, segment, gathered, reads, makes)
+        )
+
+    def _gather(self, call: Call, program: Program, inputs: dict[str, torch.Tensor]) -> int:
+        if call.gather is None or program.model is None:
+            return 0
+        rows = self._values[call.gather.ids].numel()
+        row = program.model.rows(call.gather.tensor)
+        inputs[GATHERED] = self._profiler.fake((rows, *row.shape), row.dtype)
+        return rows * row.nbytes
+
+    def _make(self, name: str, tensor: torch.Tensor) -> Made:
+        self._count += 1
+        self._values[name] = tensor
+        self._numbers[name] = self._count
+        nbytes = tensor.untyped_storage().nbytes()
+        return Made(self._count, name, nbytes, name.split(".")[1] == "state")
+
+    def _note_dtype(self, stage: str, outputs: Mapping[str, torch.Tensor]) -> None:
+        for tensor in outputs.values():
+            if tensor.is_floating_point():
+                self.dtypes[stage] = str(tensor.dtype).removeprefix("torch.")
+
+    def footprint(
+        self, programs: tuple[Program, ...], knobs: Mapping[str, Mapping[str, str]]
+    ) -> Footprint:
+        segments: dict[str, SegmentUse] = {}
+        for program in programs:
+            if program.model is not None:
+                for segment in program.model.segments.values():
+                    name = f"{program.model.name}/{segment.name}"
+                    staging = program.model.staging_bytes
+                    segments[name] = SegmentUse(name, segment.nbytes, staging)
+        keeps = frozenset(n for name, n in self._numbers.items() if self._keeps(name))
+        facts = tuple(_facts(p, knobs.get(p.stage, {})) for p in programs)
+        return Footprint(facts, tuple(self.steps), segments, keeps, self.dtypes)
+
+
+def _facts(program: Program, knobs: Mapping[str, str]) -> StageFacts:
+    model = program.model
+    weights = sum(s.nbytes for s in model.segments.values()) if model is not None else 0
+    by_name = {k.name: k for k in program.knobs}
+    rounding = tuple(n for n, v in knobs.items() if by_name[n].choices[v] == "rounding")
+    name = model.name if model is not None else None
+    return StageFacts(
+        program.stage, program.op, name, program.steps, weights, dict(knobs), rounding
+    )
+
+
+def _check_storages(
+    placed: Placed, outputs: Mapping[str, torch.Tensor], inputs: Mapping[str, torch.Tensor]
+) -> None:
+    """A value that shares its storage would be counted twice or freed too early."""
+    taken = {_storage_key(t): n for n, t in inputs.items()}
+    for name, tensor in outputs.items():
+        key = _storage_key(tensor)
+        if key in taken:
+            where = f"{placed.program.stage}/{placed.call.kind}"
+            msg = f"{where}: {name} shares its storage with {taken[key]}"
+            raise AssertionError(msg)
+        taken[key] = name

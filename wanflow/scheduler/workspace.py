@@ -1,0 +1,87 @@
+"""Memory that kernels take for themselves, invisible from Python: a table by device and kernel.
+
+The CPU entries are read off ATen (`aten/src/ATen/native/cpu/FlashAttentionKernel.cpp`,
+`ConvolutionMM3d.cpp`, `mkldnn/Conv.cpp`) and hold to the byte against torch.profiler's memory events
+(tests/scheduler/test_workspace.py). The CUDA entries are estimates until a run measures them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+_SPLITS = ((768, 256), (192, 64))  # query length from which a block of so many rows is used
+_KEY_SPLIT = 512
+_CHANNEL_BLOCK = 16
+
+Kernel = Callable[[tuple[Any, ...], Mapping[str, Any], Any], int]
+
+
+def _tensor_bytes(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def cpu_attention(args: tuple[Any, ...], _kwargs: Mapping[str, Any], _out: object) -> int:
+    """Per-thread score block, row maxima and sums, and accumulator, in fp32; bf16 adds a block."""
+    query, key = args[0], args[1]
+    queries, keys, width = query.shape[2], key.shape[2], query.shape[3]
+    rows = min(next((rows for length, rows in _SPLITS if queries >= length), 32), queries)
+    columns = min(_KEY_SPLIT, keys)
+    per_thread = (rows * columns + 2 * rows + rows * width) * 4
+    if query.dtype in (torch.bfloat16, torch.float16):
+        per_thread += rows * columns * 2
+    return torch.get_num_threads() * per_thread
+
+
+def cpu_convolution(args: tuple[Any, ...], _kwargs: Mapping[str, Any], out: torch.Tensor) -> int:
+    """Columns of the slow path, or oneDNN's blocked copies of input, weight and output."""
+    data, weight, bias, stride, padding, dilation, transposed, output_padding, groups = args[:9]
+    backend = str(
+        torch._C._select_conv_backend(  # noqa: SLF001 - the only way to ask which kernel runs
+            data, weight, bias, stride, padding, dilation, transposed, output_padding, groups,
+            None if bias is None else list(bias.shape),
+        )
+    )  # fmt: skip
+    if "Slow" in backend:
+        kernel = math.prod(weight.shape[2:])
+        if kernel == 1 and all(s == 1 for s in stride):
+            return 0
+        positions = out.shape[0] * math.prod(out.shape[2:])
+        return int(weight.shape[1] * groups * kernel * positions * data.element_size())
+    return _blocked(data, 1) + _blocked(weight, 0) + max(_blocked(out, 1) - _tensor_bytes(out), 0)
+
+
+def _blocked(tensor: torch.Tensor, channel: int) -> int:
+    """Bytes of oneDNN's layout: channels rounded up to a block."""
+    channels = tensor.shape[channel]
+    padded = math.ceil(channels / _CHANNEL_BLOCK) * _CHANNEL_BLOCK
+    return _tensor_bytes(tensor) // channels * padded
+
+
+def cuda_convolution(args: tuple[Any, ...], _kwargs: Mapping[str, Any], out: torch.Tensor) -> int:
+    """Estimate of cuDNN's workspace: a channels-last copy of input and output."""
+    return _tensor_bytes(args[0]) + _tensor_bytes(out)
+
+
+def nothing(_args: tuple[Any, ...], _kwargs: Mapping[str, Any], _out: object) -> int:
+    """A kernel that needs no room of its own."""
+    return 0
+
+
+_aten = torch.ops.aten
+TABLE: Mapping[str, Mapping[Any, Kernel]] = {
+    "cpu": {
+        _aten._scaled_dot_product_flash_attention_for_cpu.default: cpu_attention,  # noqa: SLF001
+        _aten.convolution.default: cpu_convolution,
+    },
+    "cuda": {_aten.convolution.default: cuda_convolution},
+}
+
+
+def workspace_of(device: str) -> Callable[[Any], Kernel]:
+    """Return the look-up for a device type (`cpu`, `cuda`): from an op to its workspace in bytes."""
+    table = TABLE[device]
+    return lambda op: table.get(op, nothing)

@@ -1,0 +1,14 @@
+"""Load, plan, run: the Python API, which the command line uses too.
+
+    from wanflow.session import Request, plan, run
+
+    request = Request("t2v-tiny", inputs={"prompt": "a red circle moves right"}, vram="24MiB")
+    print(plan(request).report["predicted_peak_bytes"])
+    print(run(request)["video"])
+"""
+
+from wanflow.session.planning import Planned, plan, sweep
+from wanflow.session.request import Request
+from wanflow.session.running import run
+
+__all__ = ["Planned", "Request", "plan", "run", "sweep"]

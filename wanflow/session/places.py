@@ -1,0 +1,124 @@
+"""Where a run happens: the device, its machine, and the budget in bytes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import attrs
+import torch
+
+from wanflow.errors import InputError
+from wanflow.scheduler.machine import Machine, cpu_machine, named_machine
+from wanflow.session.request import Request
+from wanflow.units import GIB, MIB, format_bytes, parse_budget
+
+_MARGIN_SHARE = 0.1  # of what is free, left alone by `auto`
+_RESERVE_BYTES = 256 * MIB  # CUDA: allocator rounding and cuBLAS workspaces, not yet modelled
+
+
+@attrs.frozen
+class Place:
+    """A device and the room on it.
+
+    `budget_bytes` is what the user allows in all; `overhead_bytes` of it are not ours to give out
+    (CUDA's context and the allocator's reserve). `tier` names the device in traces.
+    """
+
+    device: torch.device
+    tier: str
+    machine: Machine
+    budget_bytes: int
+    budget_text: str
+    overhead_bytes: int
+    ram_bytes: int | None
+
+    @property
+    def usable_bytes(self) -> int:
+        """What the plan may fill."""
+        return max(self.budget_bytes - self.overhead_bytes, 0)
+
+
+def find_place(request: Request) -> Place:
+    """Read `--device`, `--machine`, `--vram` and `--ram`; InputError for what can't be meant."""
+    device = _device(request)
+    machine = named_machine(request.machine) if request.machine else _this_machine(device)
+    kind = machine.device
+    if kind == "cpu" and request.ram is not None:
+        raise InputError(
+            "--ram has no meaning on a CPU: --vram bounds the tensors in RAM",
+            hint="leave --ram out",
+            code="ram-on-cpu",
+        )
+    budget = parse_budget(request.vram)
+    overhead = machine.context_bytes + _RESERVE_BYTES if kind == "cuda" else 0
+    nbytes = budget.nbytes
+    if budget.share is not None:
+        nbytes = int(machine.capacity_bytes * budget.share)
+    if nbytes is None:
+        free = machine.capacity_bytes if request.machine else _free_bytes(device)
+        nbytes = int(free * (1 - _MARGIN_SHARE))
+    if nbytes > machine.capacity_bytes:
+        raise InputError(
+            f"--vram {budget.text} is more than the {machine.name} has "
+            f"({format_bytes(machine.capacity_bytes)})",
+            hint="give less, or --vram auto",
+            code="budget-too-large",
+        )
+    ram = parse_budget(request.ram, "--ram") if request.ram is not None else None
+    ram_bytes = None
+    if ram is not None:
+        ram_bytes = ram.nbytes or int(_total_ram_bytes() * (ram.share or 1 - _MARGIN_SHARE))
+    tier = "cpu" if kind == "cpu" else str(device) if device.type == "cuda" else "cuda:0"
+    return Place(device, tier, machine, nbytes, budget.text, overhead, ram_bytes)
+
+
+def _device(request: Request) -> torch.device:
+    wanted = request.device
+    if wanted == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    name, _, number = wanted.partition(":")
+    if name == "cpu" and not number:
+        return torch.device("cpu")
+    if name == "cuda" and (not number or number.isdecimal()):
+        index = int(number or 0)
+        count = torch.cuda.device_count()
+        if index >= count:
+            raise InputError(
+                f"--device {wanted}: there {'is' if count == 1 else 'are'} {count} CUDA devices",
+                hint="use --device cpu" + (", or plan with --machine rtx4090" if not count else ""),
+                code="no-device",
+            )
+        return torch.device("cuda", index)
+    raise InputError(
+        f"--device {wanted!r} is not known", hint="allowed: auto, cpu, cuda, cuda:N", code="bad-device"
+    )
+
+
+def _this_machine(device: torch.device) -> Machine:
+    if device.type == "cpu":
+        return cpu_machine(_total_ram_bytes())
+    known = named_machine("h100")  # rates of a large card until `machine probe` measures them
+    properties = torch.cuda.get_device_properties(device)
+    return attrs.evolve(known, name=properties.name, capacity_bytes=properties.total_memory)
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        free, _total = torch.cuda.mem_get_info(device)
+        return int(free)
+    return _available_ram_bytes()
+
+
+def _total_ram_bytes() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _available_ram_bytes() -> int:
+    """What Linux would give without swapping; elsewhere, half of the RAM."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return max(_total_ram_bytes() // 2, GIB)
+    fields = dict(line.split(":", 1) for line in lines)
+    return int(fields["MemAvailable"].split()[0]) * 1024

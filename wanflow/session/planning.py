@@ -1,0 +1,132 @@
+"""Plan a request: profile every setting of the knobs, plan, and say it as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import attrs
+
+from wanflow.errors import BudgetError
+from wanflow.graph import BoundGraph
+from wanflow.scheduler.footprint import Footprint
+from wanflow.scheduler.plan import Plan, StagePlan
+from wanflow.scheduler.planner import plan as plan_footprints
+from wanflow.scheduler.profiler import Profiler
+from wanflow.session.places import Place, find_place
+from wanflow.session.prepare import Prepared, prepare
+from wanflow.session.request import Request
+from wanflow.units import format_bytes
+
+_SWEEP_POINTS = 12
+
+
+@attrs.frozen
+class Planned:
+    """A plan with everything needed to run it. `report` is what `plan --json` prints."""
+
+    prepared: Prepared
+    plan: Plan
+    footprints: tuple[Footprint, ...]
+    report: dict[str, object]
+
+    @property
+    def problem(self) -> BudgetError | None:
+        """Why the plan can't be run, or None."""
+        return None if self.plan.feasible else _too_small(self.prepared.place, self.plan)
+
+
+def plan(request: Request) -> Planned:
+    """Plan without running: no weights and no GPU needed."""
+    return plan_prepared(prepare(request, find_place(request), to_run=False))
+
+
+def plan_prepared(prepared: Prepared) -> Planned:
+    """Plan what was prepared."""
+    footprints = _footprints(prepared)
+    place = prepared.place
+    made = _plan(prepared, footprints, place.usable_bytes)
+    return Planned(prepared, made, footprints, _report(prepared, made))
+
+
+def sweep(request: Request) -> Planned:
+    """Plan at budgets from the minimum to where everything stays; the report has `sweep`."""
+    planned = plan(request)
+    overhead = planned.prepared.place.overhead_bytes
+    low, high = planned.plan.minimum_bytes, planned.plan.resident_bytes
+    gaps = _SWEEP_POINTS - 1
+    budgets = sorted({low + (high - low) * i // gaps for i in range(_SWEEP_POINTS)})
+    rows = []
+    for budget in budgets:
+        made = _plan(planned.prepared, planned.footprints, budget)
+        rows.append(
+            {
+                "budget_bytes": budget + overhead,
+                "predicted_peak_bytes": made.predicted_peak_bytes + overhead,
+                "predicted_seconds": made.predicted_seconds,
+                "feasible": made.feasible,
+            }
+        )
+    return attrs.evolve(planned, report={**planned.report, "sweep": rows})
+
+
+def _footprints(prepared: Prepared) -> tuple[Footprint, ...]:
+    profiler = Profiler(prepared.place.machine.device)
+    programs = prepared.programs(None)
+    keeps = keeps_for(prepared.graph)
+    return tuple(profiler.profile(programs, knobs, keeps) for knobs in prepared.knobs())
+
+
+def keeps_for(graph: BoundGraph) -> Callable[[str], bool]:
+    """Which values live to the end: the tensors that are outputs of the graph."""
+    ports = {f"{ref.stage}.{ref.port}" for ref in graph.outputs.values()}
+    return lambda name: name in ports or name.rpartition(".")[0] in ports
+
+
+def _plan(prepared: Prepared, footprints: tuple[Footprint, ...], budget_bytes: int) -> Plan:
+    pins = prepared.weight_pins()
+    return plan_footprints(footprints, prepared.place.machine, budget_bytes, pins)
+
+
+def _too_small(place: Place, made: Plan) -> BudgetError:
+    least = made.minimum_bytes + place.overhead_bytes
+    return BudgetError(
+        f"{place.budget_text} ({place.budget_bytes} bytes) can't hold it: at least {least} bytes "
+        f"({format_bytes(least)}) are needed, by {made.minimum_cause}",
+        hint=f"--vram {least}B, a smaller size or fewer frames",
+        code="budget",
+        detail={
+            "minimum_bytes": least,
+            "budget_bytes": place.budget_bytes,
+            "needed_by": made.minimum_cause,
+        },
+    )
+
+
+def _report(prepared: Prepared, made: Plan) -> dict[str, object]:
+    place = prepared.place
+    overhead = place.overhead_bytes
+    return {
+        "feasible": made.feasible,
+        "graph": prepared.graph.name,
+        "device": str(place.device) if not prepared.request.machine else place.machine.device,
+        "machine": place.machine.name,
+        "estimates": place.machine.estimated,
+        "exact": prepared.request.exact,
+        "budget_bytes": place.budget_bytes,
+        "overhead_bytes": overhead,
+        "predicted_peak_bytes": made.predicted_peak_bytes + overhead,
+        "predicted_seconds": made.predicted_seconds,
+        "minimum_bytes": made.minimum_bytes + overhead,
+        "minimum_cause": made.minimum_cause,
+        "resident_bytes": made.resident_bytes + overhead,
+        "plan_id": made.plan_id,
+        "weights": {n: m.folder is not None for n, m in prepared.models.items()},
+        "stages": [_stage_report(stage, overhead) for stage in made.stages],
+    }
+
+
+def _stage_report(stage: StagePlan, overhead_bytes: int) -> Mapping[str, object]:
+    report = attrs.asdict(stage)
+    report["knobs"] = dict(stage.knobs)
+    report["peak_bytes"] = stage.peak_bytes + overhead_bytes
+    return report

@@ -1,0 +1,203 @@
+"""From a request to programs: the graph bound, its models built, its stages made ready."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+
+from wanflow import __version__
+from wanflow.errors import InputError
+from wanflow.graph import BoundGraph, BoundStage, PortRef, Size, VideoRules, bind, load
+from wanflow.graph.check import CheckedGraph
+from wanflow.models.bound import LocatedModel, bind_model
+from wanflow.models.locate import locate, missing, parse_weights
+from wanflow.models.tokenizer import Tokenize, find_tokenizer, load_tokenizer
+from wanflow.scheduler.program import Program
+from wanflow.session.places import Place
+from wanflow.session.request import Request, pairs, precisions
+from wanflow.stages import LatentSpace, StageSetup, Surroundings, make_program
+
+_WEIGHTS = ("resident", "stream")  # values of the pin STAGE.weights
+
+
+@attrs.frozen
+class Prepared:
+    """A graph ready to be planned, and to be run if every model has weights."""
+
+    graph: BoundGraph
+    models: Mapping[str, LocatedModel]
+    place: Place
+    request: Request
+    recipe: Mapping[str, object]
+
+    def programs(self, out: Path | None) -> tuple[Program, ...]:
+        """Make the programs of all stages; with *out* None they can only be planned."""
+        return tuple(make_program(self._setup(stage, out)) for stage in self.graph.stages)
+
+    def knobs(self) -> list[dict[str, dict[str, str]]]:
+        """Every setting of all knobs that pins and `--exact` leave, the plain one first."""
+        pins = self.knob_pins()
+        choices: list[list[tuple[str, str, str]]] = []
+        for program in self.programs(None):
+            for knob in program.knobs:
+                values = [v for v, mark in knob.choices.items() if not self.request.exact or mark == "bitwise"]
+                pinned = pins.get((program.stage, knob.name))
+                if pinned is not None:
+                    values = [pinned]
+                choices.append([(program.stage, knob.name, value) for value in values])
+        settings = []
+        for combination in itertools.product(*choices):
+            setting: dict[str, dict[str, str]] = {}
+            for stage, name, value in combination:
+                setting.setdefault(stage, {})[name] = value
+            settings.append(setting)
+        return settings
+
+    def knob_pins(self) -> dict[tuple[str, str], str]:
+        """The pins of knobs, checked against what each stage has."""
+        return {key: value for key, value in self._pins().items() if key[1] != "weights"}
+
+    def weight_pins(self) -> dict[str, str]:
+        """The pins `STAGE.weights=resident|stream`."""
+        return {stage: value for (stage, knob), value in self._pins().items() if knob == "weights"}
+
+    def _pins(self) -> dict[tuple[str, str], str]:
+        found = {}
+        programs = {p.stage: p for p in self.programs(None)}
+        for key, value in pairs(self.request.pins, "--pin", "STAGE.KNOB=VALUE").items():
+            stage, _, knob = key.partition(".")
+            if stage not in programs:
+                raise InputError(
+                    f"--pin {key}: the graph has no stage {stage!r}",
+                    hint=f"its stages are {', '.join(programs)}",
+                    code="unknown-stage",
+                )
+            found[stage, knob] = _checked_pin(programs[stage], key, value)
+        return found
+
+    def _setup(self, stage: BoundStage, out: Path | None) -> StageSetup:
+        model = self.models[stage.model].model if stage.model is not None else None
+        return StageSetup(stage, model, self._around(stage, out))
+
+    def _around(self, stage: BoundStage, out: Path | None) -> Surroundings:
+        space = self._latent_space()
+        return Surroundings(
+            device=self.place.device,
+            latent_space=space,
+            latent_shape=self._latent_shape(stage, space),
+            out=out,
+            recipe=self.recipe,
+            tokenize=self._tokenize(stage) if out is not None else None,
+            wants_negative=self._wants_negative(stage),
+        )
+
+    def _latent_space(self) -> LatentSpace:
+        """Channels from the transformer, factors from the VAE, Wan 2.1's where there is none."""
+        configs = {m.spec.part: m.model.module.config for m in self.models.values()}
+        dit, vae = configs.get("transformer"), configs.get("vae")
+        return LatentSpace(
+            channels=dit.in_channels if dit is not None else 16,
+            spatial=vae.scale_factor_spatial if vae is not None else 8,
+            temporal=vae.scale_factor_temporal if vae is not None else 4,
+        )
+
+    def _latent_shape(self, stage: BoundStage, space: LatentSpace) -> tuple[int, ...]:
+        """The shape of the latents a stage works on, from the noise stage above it."""
+        above = stage
+        while (frames := above.inputs.get("frames")) is not None and isinstance(frames, PortRef):
+            above = self.graph.stage(frames.stage)
+        noise = self.graph.noise_of(above)
+        if noise is None:
+            return (1, space.channels, 1, 1, 1)
+        size, count = noise.inputs["size"], noise.inputs["frames"]
+        if not isinstance(size, Size) or not isinstance(count, int):
+            msg = f"stage {noise.name} has size {size!r}, frames {count!r}"
+            raise TypeError(msg)
+        return space.shape(size.width, size.height, count)
+
+    def _tokenize(self, stage: BoundStage) -> Tokenize | None:
+        if stage.op.name != "encode_text" or stage.model is None:
+            return None
+        located = self.models[stage.model]
+        if located.folder is None:
+            raise missing(located.spec, graph_file(self.graph))
+        return load_tokenizer(find_tokenizer(located.folder))
+
+    def _wants_negative(self, stage: BoundStage) -> bool:
+        """Whether any stage that reads this one's text guides by its negative prompt."""
+        readers = [s for s in self.graph.stages if s.inputs.get("text") == PortRef(stage.name, "text")]
+        return any(float(str(s.params.get("guidance", 0))) > 1 for s in readers)
+
+
+def _checked_pin(program: Program, key: str, value: str) -> str:
+    knob_name = key.partition(".")[2]
+    allowed = {k.name: tuple(k.choices) for k in program.knobs}
+    if program.model is not None:
+        allowed["weights"] = _WEIGHTS
+    if knob_name not in allowed:
+        names = ", ".join(allowed) or "none"
+        raise InputError(
+            f"--pin {key}: stage {program.stage!r} has no knob {knob_name!r}",
+            hint=f"its knobs: {names}",
+            code="unknown-knob",
+        )
+    if value not in allowed[knob_name]:
+        raise InputError(
+            f"--pin {key}={value}: not a value of that knob",
+            hint=f"allowed: {', '.join(allowed[knob_name])}",
+            code="bad-pin",
+        )
+    return value
+
+
+def graph_file(graph: BoundGraph | CheckedGraph) -> Path:
+    """Where the graph file lies, for paths that are relative to it."""
+    return graph.source.path or Path("graph.yaml")
+
+
+def prepare(request: Request, place: Place, *, to_run: bool) -> Prepared:
+    """Bind the graph and build its models; with *to_run* every model must have weights."""
+    checked = load(request.graph)
+    specs = checked.spec.models
+    options = parse_weights(request.weights, tuple(specs))
+    chosen = precisions(request.precision, {name: s.precision for name, s in specs.items()})
+    file = graph_file(checked)
+    models = {}
+    for name, spec in specs.items():
+        folder = locate(spec, options, file)
+        if folder is None and to_run:
+            raise missing(spec, file)
+        models[name] = bind_model(spec, chosen[name], folder, file)
+    settings = pairs(request.settings, "--set", "STAGE.PARAM=VALUE")
+    rules = _rules(models)
+    bound = bind(checked, request.inputs, settings, rules, allow_missing_text=not to_run)
+    return Prepared(bound, models, place, request, _recipe(bound, chosen))
+
+
+def _rules(models: Mapping[str, LocatedModel]) -> VideoRules | None:
+    by_part = {m.spec.part: m.model.module.config for m in models.values()}
+    if "transformer" not in by_part or "vae" not in by_part:
+        return None
+    return VideoRules.of(dict(by_part["transformer"]), dict(by_part["vae"]))
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the picture."""
+    names = ("torch", "diffusers", "transformers", "av")
+    return {"wanflow": __version__, **{n: importlib.metadata.version(n) for n in names}}
+
+
+def _recipe(graph: BoundGraph, chosen: Mapping[str, str]) -> dict[str, object]:
+    """What the video was made from, as its metadata keep it."""
+    inputs = {name: str(v) if isinstance(v, Size) else v for name, v in graph.inputs.items()}
+    return {
+        "wanflow": __version__,
+        "graph": graph.name,
+        "inputs": inputs,
+        "precision": dict(chosen),
+        "versions": versions(),
+    }

@@ -1,0 +1,62 @@
+"""What a user asks for: a graph, its inputs, budgets and options, as text from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from wanflow.errors import InputError
+from wanflow.graph import Size
+from wanflow.models.segments import DTYPES
+
+
+@attrs.frozen
+class Request:
+    """One job. `vram` and `ram` are sizes as text (`8GiB`, `80%`, `auto`)."""
+
+    graph: str
+    inputs: Mapping[str, str | int | float | Size] = attrs.field(factory=dict)
+    vram: str = "auto"
+    ram: str | None = None
+    device: str = "auto"
+    weights: tuple[str, ...] = ()
+    precision: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    pins: tuple[str, ...] = ()
+    exact: bool = False
+    machine: str | None = None
+
+
+def pairs(texts: Sequence[str], option: str, form: str) -> dict[str, str]:
+    """Read `KEY=VALUE` options; InputError for one without `=` or given twice."""
+    found: dict[str, str] = {}
+    for text in texts:
+        key, separator, value = text.partition("=")
+        if not separator or not key:
+            raise InputError(f"{option} {text!r} is not {form}", code="bad-option")
+        if key in found:
+            raise InputError(f"{option} {key} is given twice", code="bad-option")
+        found[key] = value
+    return found
+
+
+def precisions(texts: Sequence[str], models: Mapping[str, str]) -> dict[str, str]:
+    """Return every model's precision: *models* has the graph's own; `[MODEL=]bf16` overrides."""
+    chosen = dict(models)
+    for text in texts:
+        name, separator, value = text.rpartition("=")
+        if value not in DTYPES:
+            raise InputError(
+                f"--precision {text!r}: {value!r} is no precision",
+                hint=f"allowed: {', '.join(DTYPES)}",
+                code="bad-precision",
+            )
+        if separator and name not in models:
+            raise InputError(
+                f"--precision {text!r}: the graph has no model {name!r}",
+                hint=f"its models are {', '.join(models)}",
+                code="unknown-model",
+            )
+        chosen.update({name: value} if separator else dict.fromkeys(models, value))
+    return chosen

@@ -1,0 +1,85 @@
+"""What every stage is made from: its id, its place in the graph, its model, the graph's shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import attrs
+import torch
+
+from wanflow.graph import BoundStage, PortRef
+from wanflow.models.segments import BoundModule
+
+
+@attrs.frozen
+class LatentSpace:
+    """How a clip is laid out in latents: channels, and the VAE's factors in space and time."""
+
+    channels: int
+    spatial: int
+    temporal: int
+
+    def shape(self, width: int, height: int, frames: int) -> tuple[int, ...]:
+        """Shape `[1, C, F, h, w]` of the latents of a clip, in elements."""
+        latent_frames = (frames - 1) // self.temporal + 1
+        return (1, self.channels, latent_frames, height // self.spatial, width // self.spatial)
+
+
+@attrs.frozen
+class Surroundings:
+    """What a stage may know of the run: where kernels run, where files go, how prompts are read.
+
+    `tokenize` turns text into ids; None while planning without a tokenizer on disk.
+    """
+
+    device: torch.device
+    latent_space: LatentSpace
+    latent_shape: tuple[int, ...]
+    out: Path | None
+    recipe: Mapping[str, object]
+    tokenize: Callable[[str, int], tuple[list[int], list[int]]] | None
+    wants_negative: bool
+
+
+@attrs.frozen
+class StageSetup:
+    """The arguments of every stage's constructor."""
+
+    bound: BoundStage
+    model: BoundModule | None
+    around: Surroundings
+
+    def value(self, port: str) -> object:
+        """The literal given to an input port."""
+        found = self.bound.inputs[port]
+        if isinstance(found, PortRef):
+            msg = f"{self.bound.name}.{port} is a reference"
+            raise TypeError(msg)
+        return found
+
+    def source(self, port: str) -> str:
+        """The name of the value that another stage's output port is."""
+        found = self.bound.inputs[port]
+        if not isinstance(found, PortRef):
+            msg = f"{self.bound.name}.{port} is no reference"
+            raise TypeError(msg)
+        return f"{found.stage}.{found.port}"
+
+    def param(self, name: str) -> object:
+        """A parameter's value, defaults filled in."""
+        return self.bound.params[name]
+
+    def own(self, name: str) -> str:
+        """The name of one of the stage's own values."""
+        return f"{self.bound.name}.{name}"
+
+    def module(self) -> BoundModule:
+        """The stage's model; graph checks have made sure there is one."""
+        if self.model is None:
+            msg = f"{self.bound.name} has no model"
+            raise TypeError(msg)
+        return self.model
+
+

@@ -1,0 +1,178 @@
+"""Denoise latents: the transformer twice a step (with and without the prompt), then the sampler."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import cast
+
+import attrs
+import torch
+
+from wanflow.models import dit
+from wanflow.models.segments import BoundModule
+from wanflow.scheduler.program import Call, Knob, ShapeOf, Tensors
+from wanflow.stages import samplers
+from wanflow.stages.base import StageSetup
+
+_CFG = Knob(
+    "cfg",
+    {"serial": "bitwise", "paired": "bitwise"},
+    "serial: one whole forward for each of the two guidance passes, as diffusers does; "
+    "paired: both passes a block at a time, so that streamed blocks are read once a step",
+)
+
+
+@attrs.frozen
+class Denoise:
+    """Turns noise into `latents` `[1, C, F, h, w]`. Guidance of 1 or less takes one pass a step.
+
+    The order of operations is diffusers' own (`WanPipeline.__call__`, step 6).
+    """
+
+    setup: StageSetup
+    stage: str = attrs.field(init=False)
+    op: str = "denoise"
+    consumes: str | None = None
+
+    @stage.default
+    def _stage(self) -> str:
+        return self.setup.bound.name
+
+    @property
+    def model(self) -> BoundModule:
+        """The transformer."""
+        return self.setup.module()
+
+    @property
+    def steps(self) -> int:
+        """Denoising steps."""
+        return cast("int", self.setup.param("steps"))
+
+    @property
+    def knobs(self) -> tuple[Knob, ...]:
+        """How the two passes of guidance share the weights."""
+        return (_CFG,) if len(self._passes) > 1 else ()
+
+    @property
+    def _guidance(self) -> float:
+        return float(cast("float", self.setup.param("guidance")))
+
+    @property
+    def _passes(self) -> tuple[str, ...]:
+        return ("positive", "negative") if self._guidance > 1 else ("positive",)
+
+    @property
+    def _sampling(self) -> tuple[str, float, int]:
+        sampler, shift = self.setup.param("sampler"), self.setup.param("shift")
+        return str(sampler), float(cast("float", shift)), self.steps
+
+    def calls(self, knobs: Mapping[str, str], shape: ShapeOf) -> Iterator[Call]:
+        """Yield: the tables once; then each step's passes, guidance and sampler step."""
+        noise = self.setup.source("latents")
+        yield from self._tables(noise)
+        latent_shape = shape(noise)
+        for step in range(self.steps):
+            latents = noise if step == 0 else self.setup.own("latents")
+            for names in self._groups(knobs):
+                yield from self._forward(names, step, latents, latent_shape)
+            yield from self._advance(step, latents)
+
+    def _groups(self, knobs: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
+        """Passes that go through the blocks together."""
+        if knobs.get("cfg") == "paired":
+            return (self._passes,)
+        return tuple((name,) for name in self._passes)
+
+    def _tables(self, noise: str) -> Iterator[Call]:
+        own, module, device = self.setup.own, self.model.module, self.setup.around.device
+
+        def rotary(values: Tensors) -> Tensors:
+            cos, sin = dit.rotary_tables(module, values[noise], device)
+            return {own("rope.cos"): cos, own("rope.sin"): sin}
+
+        def times(_values: Tensors) -> Tensors:
+            return {own("timesteps"): samplers.timesteps(*self._sampling).to(device)}
+
+        yield Call("rotary", rotary, (noise,))
+        yield Call("timesteps", times, numeric=True)
+
+    def _forward(
+        self, passes: tuple[str, ...], step: int, latents: str, latent_shape: tuple[int, ...]
+    ) -> Iterator[Call]:
+        for name in passes:
+            yield self._embed(name, step, latents)
+        for index in range(len(self.model.module.blocks)):  # type: ignore[arg-type]
+            for name in passes:
+                yield self._block(name, step, index)
+        for name in passes:
+            yield self._head(name, step, latent_shape)
+
+    def _embed(self, name: str, step: int, latents: str) -> Call:
+        own, module = self.setup.own, self.model.module
+        text = f"{self.setup.source('text')}.{name}"
+
+        def run(values: Tensors) -> Tensors:
+            at = values[own("timesteps")][step].expand(1)
+            made = dit.embed(module, values[latents], at, values[text])
+            return {
+                own(f"hidden.{name}"): made.hidden,
+                own(f"time.{name}"): made.time,
+                own(f"modulation.{name}"): made.modulation,
+                own(f"context.{name}"): made.context,
+            }
+
+        reads = (latents, own("timesteps"), text)
+        return Call(f"embed.{name}", run, reads, segment="embed", step=step)
+
+    def _block(self, name: str, step: int, index: int) -> Call:
+        own, module = self.setup.own, self.model.module
+        hidden, modulation = own(f"hidden.{name}"), own(f"modulation.{name}")
+        context, cos, sin = own(f"context.{name}"), own("rope.cos"), own("rope.sin")
+
+        def run(values: Tensors) -> Tensors:
+            rotary = (values[cos], values[sin])
+            out = dit.block(
+                module, index, values[hidden], values[context], values[modulation], rotary
+            )
+            return {hidden: out}
+
+        reads = (hidden, context, modulation, cos, sin)
+        return Call(f"block.{name}", run, reads, segment=f"block.{index}", step=step)
+
+    def _head(self, name: str, step: int, latent_shape: tuple[int, ...]) -> Call:
+        own, module = self.setup.own, self.model.module
+        hidden, time = own(f"hidden.{name}"), own(f"time.{name}")
+
+        def run(values: Tensors) -> Tensors:
+            out = dit.head(module, values[hidden], values[time], latent_shape)
+            return {own(f"prediction.{name}"): out}
+
+        return Call(f"head.{name}", run, (hidden, time), segment="head", step=step)
+
+    def _advance(self, step: int, latents: str) -> Iterator[Call]:
+        own, guidance = self.setup.own, self._guidance
+        positive, negative = own("prediction.positive"), own("prediction.negative")
+
+        def guide(values: Tensors) -> Tensors:
+            toward = values[positive] - values[negative]
+            return {positive: values[negative] + guidance * toward}
+
+        if len(self._passes) > 1:
+            yield Call("guide", guide, (positive, negative), step=step)
+        yield self._sample(step, latents, positive)
+
+    def _sample(self, step: int, latents: str, prediction: str) -> Call:
+        own, sampling = self.setup.own, self._sampling
+        names = {own(f"state.{n}"): n for n in samplers.history_names(sampling[0])}
+
+        def run(values: Tensors) -> Tensors:
+            history = {short: values[name] for name, short in names.items() if name in values}
+            after, kept = samplers.step(
+                *sampling, step, values[prediction], values[latents], history
+            )
+            return {own("latents"): after, **{own(f"state.{n}"): t for n, t in kept.items()}}
+
+        # The first steps warm the history up and the last lower the order: costs of their own.
+        phase = min(step, 2) if step < self.steps - 2 else f"end{self.steps - step}.{min(step, 2)}"
+        reads = (latents, prediction, *names)
+        return Call(f"sample.{phase}", run, reads, step=step, numeric=True)

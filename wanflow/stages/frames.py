@@ -1,0 +1,27 @@
+"""From a chunk of frames to bytes on the host, as both writers need them."""
+
+from __future__ import annotations
+
+import torch
+
+from wanflow.scheduler.program import Call, Tensors
+from wanflow.stages.base import StageSetup
+
+
+def to_bytes(frames: torch.Tensor) -> torch.Tensor:
+    """Round `[n, 3, H, W]` in [0, 1] to uint8 `[n, H, W, 3]` on the CPU.
+
+    The rounding is diffusers' (`VaeImageProcessor.pt_to_numpy`, `numpy_to_pil`).
+    """
+    levels = (frames.float() * 255).round().to(torch.uint8)
+    return levels.permute(0, 2, 3, 1).contiguous().cpu()
+
+
+def bytes_call(setup: StageSetup, chunk: int) -> Call:
+    """The call that makes a writer's own uint8 copy of chunk number *chunk* (from 1)."""
+    frames, made = setup.source("frames"), setup.own("bytes")
+
+    def run(values: Tensors) -> Tensors:
+        return {made: to_bytes(values[frames])}
+
+    return Call(f"bytes.{min(chunk, 2)}", run, (frames,), step=chunk - 1, chunk=chunk)

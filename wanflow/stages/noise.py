@@ -1,0 +1,48 @@
+"""Draw the starting noise on the CPU, so that a seed means the same picture on every device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import cast
+
+import attrs
+import torch
+
+from wanflow.graph import Size
+from wanflow.scheduler.program import Call, Knob, ShapeOf, Tensors
+from wanflow.stages.base import StageSetup
+
+
+@attrs.frozen
+class Noise:
+    """Makes `latents`: `[1, C, F, h, w]` fp32, standard normal."""
+
+    setup: StageSetup
+    stage: str = attrs.field(init=False)
+    op: str = "noise"
+    steps: int = 1
+    consumes: str | None = None
+    knobs: tuple[Knob, ...] = ()
+    model: None = None
+
+    @stage.default
+    def _stage(self) -> str:
+        return self.setup.bound.name
+
+    def calls(self, knobs: Mapping[str, str], shape: ShapeOf) -> Iterator[Call]:
+        """Yield the one call."""
+        del knobs, shape
+        size = cast("Size", self.setup.value("size"))
+        frames, seed = cast("int", self.setup.value("frames")), self.setup.value("seed")
+        around = self.setup.around
+        latent_shape = around.latent_space.shape(size.width, size.height, frames)
+
+        def run(_values: Tensors) -> Tensors:
+            generator = torch.Generator("cpu").manual_seed(cast("int", seed))
+            drawn = torch.randn(latent_shape, generator=generator, dtype=torch.float32)
+            return {self.setup.own("latents"): drawn.to(around.device)}
+
+        def stand_in(_values: Tensors) -> Tensors:
+            return {self.setup.own("latents"): torch.empty(latent_shape, dtype=torch.float32)}
+
+        yield Call("noise", run, stand_in=stand_in)

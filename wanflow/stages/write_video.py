@@ -1,0 +1,124 @@
+"""Write frames to an H.264 file as they come: a part file, renamed when it is whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, cast
+
+import attrs
+import numpy as np
+
+from wanflow.scheduler.program import Call, Knob, ShapeOf, Tensors
+from wanflow.stages.base import StageSetup
+from wanflow.stages.frames import bytes_call
+
+_THREADS = 2  # x264's output depends on its thread count: one count everywhere, so that files repeat
+_OPTIONS = {"crf": "18", "preset": "medium"}
+
+
+class _Encoder:
+    """An open container; made at the first frame, whose size it takes."""
+
+    def __init__(self, path: Path, fps: Fraction, recipe: Mapping[str, object]) -> None:
+        self.path, self._fps, self._recipe = path, fps, recipe
+        self._container: Any = None
+        self._stream: Any = None
+        self._began = False
+
+    def write(self, frames: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
+        """Encode `[n, H, W, 3]`."""
+        import av
+
+        for frame in frames:
+            if self._container is None:
+                self._open(frame.shape[1], frame.shape[0])
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            self._container.mux(self._stream.encode(picture))
+
+    def _open(self, width: int, height: int) -> None:
+        import av
+
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._began = True
+        options = {"movflags": "use_metadata_tags"}
+        self._container = av.open(str(self.path), "w", format="mp4", options=options)
+        self._container.metadata["comment"] = json.dumps(self._recipe, ensure_ascii=False)
+        self._stream = self._container.add_stream("libx264", rate=self._fps, options=_OPTIONS)
+        self._stream.width, self._stream.height = width, height
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.codec_context.thread_count = _THREADS
+
+    def finish(self, final: Path) -> None:
+        """Flush, close and rename: the final name never holds half a video."""
+        self._container.mux(self._stream.encode())
+        self._shut()
+        self.path.replace(final)
+        self._began = False
+
+    def _shut(self) -> None:
+        container, self._container = self._container, None
+        if container is not None:
+            container.close()
+
+    def put_away(self) -> None:
+        """After a failure: close the container and remove the part file, if there is one."""
+        if self._began:
+            self._shut()
+            self.path.unlink(missing_ok=True)
+
+
+@attrs.frozen
+class WriteVideo:
+    """Makes the file `file`; the recipe of the run is in the container's comment tag."""
+
+    setup: StageSetup
+    stage: str = attrs.field(init=False)
+    op: str = "write_video"
+    steps: int = 1
+    knobs: tuple[Knob, ...] = ()
+    model: None = None
+
+    @stage.default
+    def _stage(self) -> str:
+        return self.setup.bound.name
+
+    @property
+    def consumes(self) -> str:
+        """The stage that streams the frames."""
+        return self.setup.source("frames").split(".")[0]
+
+    def calls(self, knobs: Mapping[str, str], shape: ShapeOf) -> Iterator[Call]:
+        """Yield, for each chunk: its bytes, then their encoding; at the end the renaming."""
+        del knobs, shape
+        out = cast("Path", self.setup.around.out or Path())
+        final = out / str(self.setup.param("name"))
+        fps = Fraction(str(self.setup.param("fps"))).limit_denominator(1001)
+        encoder = _Encoder(final.with_name(final.name + ".part"), fps, self.setup.around.recipe)
+        try:
+            for chunk in range(1, self.setup.around.latent_shape[2] + 1):
+                yield bytes_call(self.setup, chunk)
+                yield self._encode(encoder, chunk)
+            yield _effect("finish", lambda: encoder.finish(final))
+        finally:
+            encoder.put_away()
+
+    def _encode(self, encoder: _Encoder, chunk: int) -> Call:
+        name = self.setup.own("bytes")
+
+        def run(values: Tensors) -> Tensors:
+            encoder.write(values[name].numpy())
+            return {}
+
+        step = chunk - 1
+        return Call("encode", run, (name,), step=step, chunk=chunk, stand_in=lambda _values: {})
+
+
+def _effect(kind: str, act: object) -> Call:
+    def run(_values: Tensors) -> Tensors:
+        act()  # type: ignore[operator]
+        return {}
+
+    return Call(kind, run, stand_in=lambda _values: {}, chunk=1 << 30)

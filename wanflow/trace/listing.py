@@ -1,0 +1,133 @@
+"""Events one by one, chosen and written out: a line for people, an object for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, TextIO
+
+import attrs
+
+from wanflow.trace.codec import tag_of
+from wanflow.trace.events import Event, Kind, Memory, Move, Note, StageSpan, Step, Verb, Workspace
+from wanflow.units import format_bytes
+
+_NS_PER_MS = 1e6
+
+
+@attrs.frozen
+class EventFilter:
+    """Which events to show; what is None does not choose. `name` is a part of an object's name.
+
+    An event that lacks what is asked for (a note has no stage) is left out.
+    """
+
+    verb: Verb | None = None
+    kind: Kind | None = None
+    stage: str | None = None
+    name: str | None = None
+    limit: int | None = None
+
+    def wants(self, event: Event) -> bool:
+        """Say whether *event* is chosen (`limit` apart)."""
+        if self.verb is not None and not (isinstance(event, Move) and event.verb is self.verb):
+            return False
+        if self.kind is not None and _kind(event) is not self.kind:
+            return False
+        if self.stage is not None and getattr(event, "stage", None) != self.stage:
+            return False
+        return self.name is None or self.name in getattr(event, "name", "")
+
+
+def select(events: Iterable[Event], wanted: EventFilter) -> Iterator[Event]:
+    """Yield the chosen events, at most `limit`, without reading on after the last."""
+    return islice((event for event in events if wanted.wants(event)), wanted.limit)
+
+
+def event_dict(event: Event) -> dict[str, Any]:
+    """Give *event* as plain values: its kind under `event`, then its fields; times are ns."""
+    values = {field.name: getattr(event, field.name) for field in attrs.fields(type(event))}
+    return {"event": tag_of(event), **values}
+
+
+def event_line(event: Event) -> str:
+    """Write *event* as one line of aligned columns, safe to print whatever its names hold."""
+    began_ns, took, where, sizes, who, what = _columns(event)
+    verb = str(event.verb) if isinstance(event, Move) else tag_of(event)
+    kind = str(_kind(event) or "")
+    start = f"{began_ns / 1e9:12.6f} s {took:>11}  {verb:<9} {kind:<9} {where:<14} {sizes:>21}"
+    return printable(f"{start}  {who:<14} {what}").rstrip()
+
+
+def render_events(
+    events: Iterable[Event],
+    out: TextIO,
+    wanted: EventFilter | None = None,
+    *,
+    as_json: bool = False,
+) -> int:
+    """Write the chosen events to *out*, one a line, and return how many there were."""
+    count = 0
+    for event in select(events, wanted or EventFilter()):
+        out.write((json.dumps(event_dict(event)) if as_json else event_line(event)) + "\n")
+        count += 1
+    return count
+
+
+def printable(text: str) -> str:
+    r"""Show control, format and direction characters as `\x1b`: names in a trace are anybody's."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _kind(event: Event) -> Kind | None:
+    match event:
+        case Move():
+            return event.kind
+        case Workspace():
+            return Kind.WORKSPACE
+        case _:
+            return None
+
+
+def _columns(event: Event) -> tuple[int, str, str, str, str, str]:
+    match event:
+        case Move():
+            came = event.source not in ("", event.tier)
+            where = f"{event.source}>{event.tier}" if came else event.tier
+            what = f"{event.name}  {event.cause}"
+            if event.waited_ns:
+                what += f"  waited {event.waited_ns / _NS_PER_MS:.3f} ms"
+            sizes = _sizes(event.nbytes, event.resident_bytes)
+            return event.began_ns, _took(event), where, sizes, _turn(event.stage, event.step), what
+        case Workspace():
+            sizes = _sizes(event.nbytes, event.resident_bytes)
+            turn = _turn(event.stage, event.step)
+            return event.began_ns, _took(event), event.tier, sizes, turn, event.name
+        case Step():
+            sizes = _sizes(event.measured_peak_bytes, event.resident_bytes)
+            what = f"step {event.index} of {event.total}"
+            return event.began_ns, _took(event), "", sizes, _turn(event.stage, event.index), what
+        case StageSpan():
+            sizes, what = format_bytes(event.peak_bytes), " ".join([event.op, *event.knobs])
+            return event.began_ns, _took(event), "", sizes, event.stage, what
+        case Memory():
+            sizes = _sizes(event.peak_bytes, event.now_bytes)
+            return event.at_ns, "", event.tier, sizes, "", f"counted by {event.source}"
+        case Note():
+            return event.at_ns, "", "", "", "", f"{event.topic}: {event.text}"
+
+
+def _took(event: Move | Workspace | Step | StageSpan) -> str:
+    ms = (event.ended_ns - event.began_ns) / _NS_PER_MS
+    return f"{ms:.3f} ms" if abs(ms) < 10_000 else f"{ms / 1000:.3f} s"
+
+
+def _sizes(nbytes: int, resident_bytes: int) -> str:
+    return f"{format_bytes(nbytes)} {format_bytes(resident_bytes):>10}"
+
+
+def _turn(stage: str, step: int) -> str:
+    return f"{stage}[{step}]"

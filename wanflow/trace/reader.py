@@ -1,0 +1,240 @@
+"""Read a trace that may be cut, damaged or hostile: bounded, streaming, and honest about losses.
+
+The reader stops at the first bad or short record. Nothing after it is guessed at.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+from zlib import crc32
+
+import attrs
+
+from wanflow.errors import InputError
+from wanflow.trace.codec import decode
+from wanflow.trace.events import Event
+from wanflow.trace.framing import (
+    FORMAT,
+    FRAME_BYTES,
+    FRAME_MARK,
+    MAP_MARK,
+    MAX_MAP_BYTES,
+    VERSION,
+    DamagedError,
+    ShortError,
+    read_frame_head,
+    starts_like_a_trace,
+    unseal,
+)
+
+_BUFFER_BYTES = 256 * 1024
+
+
+class State(StrEnum):
+    """How a trace ends."""
+
+    WHOLE = "whole"  # with its trailer, and nothing after it
+    CUT = "cut"  # the file just stops: a killed run, a full disk, or a run that goes on
+    DAMAGED = "damaged"  # bytes that no writer made
+
+
+@attrs.frozen
+class TraceFile:
+    """What a file holds. `records` were read, `skipped` were of a kind unknown to this version.
+
+    `lost_bytes` lie after the last whole record; `problem` says what is there, "" when whole.
+    """
+
+    path: str
+    file_bytes: int
+    header: dict[str, Any]
+    state: State
+    trailer: dict[str, Any] | None
+    records: int
+    skipped: int
+    lost_bytes: int
+    problem: str
+
+
+class TraceReader:
+    """Open a trace, read its header, then iterate over its events once; `info` tells the rest.
+
+    Raises InputError when *path* is missing, empty, a folder, no trace, or of another version.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self._file = _open(self.path)
+        self.header: dict[str, Any] = {}
+        self._trailer: dict[str, Any] | None = None
+        self._state = State.CUT
+        self._problem = ""
+        self._good_bytes = self._records = self._skipped = 0
+        self._readable = True
+        try:
+            self._read_header()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def __iter__(self) -> Iterator[Event]:
+        """Yield each event up to the first record that is bad or short."""
+        while self._readable:
+            head = self._file.read(FRAME_BYTES)
+            if not head.startswith(FRAME_MARK):
+                self._read_end(head)
+                return
+            try:
+                event = self._read_record(head)
+            except DamagedError as error:
+                record = self._records + self._skipped + 1
+                self._end(_state_for(error), f"record {record}: {error}")
+                return
+            if event is None:
+                self._skipped += 1
+            else:
+                self._records += 1
+                yield event
+
+    def info(self) -> TraceFile:
+        """Say what was found so far: complete once the events were iterated over."""
+        file_bytes = os.fstat(self._file.fileno()).st_size
+        return TraceFile(
+            path=str(self.path),
+            file_bytes=file_bytes,
+            header=self.header,
+            state=self._state,
+            trailer=self._trailer,
+            records=self._records,
+            skipped=self._skipped,
+            lost_bytes=max(0, file_bytes - self._good_bytes),
+            problem=self._problem,
+        )
+
+    def _read_header(self) -> None:
+        data = self._file.read(MAX_MAP_BYTES)
+        if not starts_like_a_trace(data):
+            what = "is empty" if not data else f"is not a {FORMAT} file"
+            raise InputError(
+                f"{self.path} {what}", hint="give a trace.msgpack of a run", code="not-a-trace"
+            )
+        try:
+            header = unseal(data)
+        except DamagedError as error:
+            self._end(_state_for(error), f"header: {error}")
+            return
+        if header.intact:
+            self.header = header.values
+            self._check_version()
+            self._good_bytes = header.nbytes
+        else:
+            # Where it ends may still be right; the records after it have checksums of their own.
+            self._end(State.DAMAGED, "header: its checksum differs")
+            self._good_bytes = header.nbytes
+            self._readable = True
+        self._file.seek(header.nbytes)
+
+    def _check_version(self) -> None:
+        version = self.header.get("version")
+        if type(version) is not int or version != VERSION:
+            raise InputError(
+                f"{self.path} has trace version {version!r}, this wanflow reads version {VERSION}",
+                hint="read it with the wanflow that wrote it",
+                code="trace-version",
+            )
+
+    def _read_record(self, head: bytes) -> Event | None:
+        expected = read_frame_head(head)
+        payload = self._file.read(expected.payload_bytes)
+        if len(payload) < expected.payload_bytes:
+            raise ShortError("cut short")
+        if crc32(payload) != expected.crc:
+            raise DamagedError("its checksum differs")
+        event = decode(payload)
+        self._good_bytes += FRAME_BYTES + len(payload)
+        return event
+
+    def _read_end(self, head: bytes) -> None:
+        """Tell a trailer, the bare end of the file and damage apart."""
+        if not head:
+            self._end(State.CUT, "no trailer: the run did not close the trace")
+        elif not head.startswith(MAP_MARK):
+            self._end(
+                State.DAMAGED, f"record {self._records + self._skipped + 1}: its head is damaged"
+            )
+        else:
+            try:
+                self._read_trailer(head + self._file.read(MAX_MAP_BYTES - len(head)))
+            except DamagedError as error:
+                self._end(_state_for(error), f"trailer: {error}")
+
+    def _read_trailer(self, data: bytes) -> None:
+        trailer = unseal(data)
+        if not trailer.intact:
+            raise DamagedError("its checksum differs")
+        found = self._records + self._skipped
+        if trailer.values.get("records") != found:
+            raise DamagedError(
+                f"it counts {trailer.values.get('records')!r} records, {found} are here"
+            )
+        self._trailer = trailer.values
+        self._good_bytes += trailer.nbytes
+        if len(data) > trailer.nbytes or self._file.read(1):
+            raise DamagedError("there are bytes after it")
+        self._end(State.WHOLE, "")
+
+    def _end(self, state: State, problem: str) -> None:
+        # The first damage found is the one told: a header's is not undone by a sound trailer.
+        if self._state is not State.DAMAGED:
+            self._state, self._problem = state, problem
+        self._readable = False
+
+
+def read(path: Path | str) -> Iterator[Event]:
+    """Yield the events of a trace one at a time; raises InputError, on the first, for no trace."""
+    with TraceReader(path) as reader:
+        yield from reader
+
+
+def inspect(path: Path | str) -> TraceFile:
+    """Read a trace through and say what it holds; raises InputError when it is no trace."""
+    with TraceReader(path) as reader:
+        for _ in reader:
+            pass
+        return reader.info()
+
+
+def _state_for(error: DamagedError) -> State:
+    return State.CUT if isinstance(error, ShortError) else State.DAMAGED
+
+
+def _open(path: Path) -> BinaryIO:
+    """Open a regular file; a pipe must not block us, a device not feed us for ever."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"can't read trace {path}: {reason}", code="trace-unreadable") from error
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return os.fdopen(fd, "rb", buffering=_BUFFER_BYTES)
+    os.close(fd)
+    inside = path / "trace.msgpack"
+    hint = f"give {inside}" if inside.is_file() else "give a trace.msgpack of a run"
+    raise InputError(f"{path} is not a file", hint=hint, code="not-a-trace")

@@ -1,0 +1,276 @@
+"""What a trace comes to: one frozen record, made while the events stream by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from wanflow.trace.events import Event, Kind
+from wanflow.trace.reader import State, TraceFile, TraceReader
+from wanflow.trace.tally import Peak, StageTally, Tally, TierTally, Traffic
+
+# Whoever counts most of what the budget means comes first: the driver sees the context too.
+_MEASURES = ("driver", "reserved", "allocator", "tracked", "rss")
+_NS = 1e9
+
+
+@attrs.frozen
+class StageSummary:
+    """One stage: `done`, `open` (it did not end) or `not started`. Bytes are the budget tier's.
+
+    `moving_seconds` adds moves up, so with overlap it may exceed `seconds`; `waited_seconds` is
+    how long the run was held up by them. `share` is of the run's seconds.
+    """
+
+    stage: str
+    op: str
+    state: str
+    seconds: float
+    share: float
+    compute_seconds: float
+    moving_seconds: float
+    waited_seconds: float
+    moved_in_bytes: int
+    moved_out_bytes: int
+    freed_bytes: int
+    moves: int
+    peak_bytes: int
+    steps: int
+    steps_total: int
+    knobs: tuple[str, ...]
+
+
+@attrs.frozen
+class VerbTotal:
+    """All moves of one verb, on every tier."""
+
+    moves: int
+    moved_bytes: int
+    moving_seconds: float
+    waited_seconds: float
+
+
+@attrs.frozen
+class PeakMoment:
+    """The budget tier's fullest moment, by kind. `other_bytes` is what no event explains."""
+
+    tier: str
+    stage: str
+    step: int
+    at_seconds: float
+    resident_bytes: int
+    weights_bytes: int
+    value_bytes: int
+    state_bytes: int
+    workspace_bytes: int
+    other_bytes: int
+
+
+@attrs.frozen
+class Measured:
+    """The highest figure that somebody else counted on a tier."""
+
+    source: str
+    tier: str
+    peak_bytes: int
+
+
+@attrs.frozen
+class NoteLine:
+    """Something a reader should know."""
+
+    topic: str
+    text: str
+    at_seconds: float
+
+
+@attrs.frozen
+class Summary:
+    """A trace in short. What the header or the trailer did not say is None."""
+
+    path: str
+    state: str
+    status: str | None
+    problem: str
+    graph: str | None
+    plan_id: str | None
+    device: str | None
+    simulated: bool | None
+    started: str | None
+    seed: int | None
+    versions: dict[str, Any]
+    budget_bytes: int | None
+    budget_tier: str | None
+    predicted_peak_bytes: int | None
+    peak_bytes: int
+    measured_peak_bytes: int | None
+    measured_source: str | None
+    measured: tuple[Measured, ...]
+    predicted_seconds: float | None
+    seconds: float
+    events: int
+    skipped: int
+    file_bytes: int
+    lost_bytes: int
+    stages: tuple[StageSummary, ...]
+    verbs: dict[str, VerbTotal]
+    peak: PeakMoment | None
+    notes: tuple[NoteLine, ...]
+    note_count: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give what `trace summary --json` prints: the fields' names are the keys."""
+        return attrs.asdict(self, value_serializer=_as_list)
+
+
+def summarise(path: Path | str) -> Summary:
+    """Read a trace once and sum it up; raises InputError when it is no trace."""
+    tally = Tally()
+    with TraceReader(path) as reader:
+        for event in reader:
+            tally.add(event)
+        return _summary(tally, reader.info())
+
+
+def summarise_events(events: Iterable[Event], header: Mapping[str, Any]) -> Summary:
+    """Sum up events that are in memory (a simulated run), as if they came from a whole file."""
+    tally = Tally()
+    for event in events:
+        tally.add(event)
+    return _summary(
+        tally, TraceFile("", 0, dict(header), State.WHOLE, None, tally.events, 0, 0, problem="")
+    )
+
+
+def _summary(tally: Tally, file: TraceFile) -> Summary:
+    header = file.header
+    tier_name = _budget_tier(header, tally.tiers)
+    measured = tuple(
+        Measured(source, tier, peak) for (source, tier), peak in tally.measured.items()
+    )
+    best = _best_measure(measured, tier_name)
+    return Summary(
+        path=file.path,
+        state=str(file.state),
+        status=_text(file.trailer or {}, "status"),
+        problem=file.problem,
+        graph=_text(header, "graph"),
+        plan_id=_text(header, "plan_id"),
+        device=_text(header, "device"),
+        simulated=header["simulated"] if isinstance(header.get("simulated"), bool) else None,
+        started=_text(header, "started"),
+        seed=header["seed"] if type(header.get("seed")) is int else None,
+        versions=header["versions"] if isinstance(header.get("versions"), dict) else {},
+        budget_bytes=_count(header, "budget_bytes"),
+        budget_tier=tier_name,
+        predicted_peak_bytes=_count(header, "predicted_peak_bytes"),
+        peak_bytes=tally.tiers[tier_name].peak.resident_bytes if tier_name in tally.tiers else 0,
+        measured_peak_bytes=best.peak_bytes if best else None,
+        measured_source=best.source if best else None,
+        measured=measured,
+        predicted_seconds=_seconds(header, "predicted_seconds"),
+        seconds=tally.last_ns / _NS,
+        events=file.records,
+        skipped=file.skipped,
+        file_bytes=file.file_bytes,
+        lost_bytes=file.lost_bytes,
+        stages=_stages(tally, header, tier_name),
+        verbs={
+            str(verb): VerbTotal(s.moves, s.moved_bytes, s.moving_ns / _NS, s.waited_ns / _NS)
+            for verb, s in tally.verbs.items()
+        },
+        peak=_peak(tier_name, tally.tiers[tier_name].peak) if tier_name in tally.tiers else None,
+        notes=tuple(NoteLine(note.topic, note.text, note.at_ns / _NS) for note in tally.notes),
+        note_count=tally.note_count,
+    )
+
+
+def _as_list(_owner: object, _field: object, value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _stages(tally: Tally, header: Mapping[str, Any], tier: str | None) -> tuple[StageSummary, ...]:
+    """List the stages in the order of the header, then those that only events name."""
+    listed = header.get("stages")
+    names = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+    order = dict.fromkeys([*names, *tally.stages])
+    empty = StageTally()
+    return tuple(_stage(name, tally.stages.get(name, empty), tally.last_ns, tier) for name in order)
+
+
+def _stage(name: str, tally: StageTally, total_ns: int, tier: str | None) -> StageSummary:
+    span = tally.span
+    began_ns = span.began_ns if span else tally.first_ns or 0
+    seconds = max(0, (span.ended_ns if span else tally.last_ns) - began_ns) / _NS
+    traffic = tally.tiers.get(tier or "", Traffic())
+    return StageSummary(
+        stage=name,
+        op=span.op if span else "",
+        state="done" if span else "not started" if tally.first_ns is None else "open",
+        seconds=seconds,
+        share=seconds * _NS / total_ns if total_ns else 0.0,
+        compute_seconds=tally.compute_ns / _NS,
+        moving_seconds=tally.sums.moving_ns / _NS,
+        waited_seconds=tally.sums.waited_ns / _NS,
+        moved_in_bytes=traffic.in_bytes,
+        moved_out_bytes=traffic.out_bytes,
+        freed_bytes=traffic.freed_bytes,
+        moves=tally.sums.moves,
+        peak_bytes=max(span.peak_bytes if span else 0, traffic.peak_bytes),
+        steps=tally.steps,
+        steps_total=tally.steps_total,
+        knobs=span.knobs if span else (),
+    )
+
+
+def _peak(tier: str | None, peak: Peak) -> PeakMoment | None:
+    if tier is None or peak.resident_bytes == 0:
+        return None
+    kinds = {kind: peak.by_kind.get(kind, 0) for kind in Kind}
+    return PeakMoment(
+        tier=tier,
+        stage=peak.stage,
+        step=peak.step,
+        at_seconds=peak.ended_ns / _NS,
+        resident_bytes=peak.resident_bytes,
+        weights_bytes=kinds[Kind.WEIGHTS],
+        value_bytes=kinds[Kind.VALUE],
+        state_bytes=kinds[Kind.STATE],
+        workspace_bytes=kinds[Kind.WORKSPACE],
+        other_bytes=peak.missing_bytes,
+    )
+
+
+def _budget_tier(header: Mapping[str, Any], tiers: Mapping[str, TierTally]) -> str | None:
+    """Take the header's word; without one, the fullest of the tiers where something ran."""
+    for key in ("budget_tier", "device"):
+        name = _text(header, key)
+        if name is not None and (key == "budget_tier" or name in tiers):
+            return name
+    at_work = [name for name, tier in tiers.items() if tier.computes] or list(tiers)
+    return max(at_work, key=lambda name: tiers[name].peak.resident_bytes, default=None)
+
+
+def _best_measure(measured: Iterable[Measured], tier: str | None) -> Measured | None:
+    here = {m.source: m for m in measured if m.tier == tier}
+    return next((here[source] for source in _MEASURES if source in here), None)
+
+
+def _text(values: Mapping[str, Any], key: str) -> str | None:
+    value = values.get(key)
+    return value if isinstance(value, str) else None
+
+
+def _count(values: Mapping[str, Any], key: str) -> int | None:
+    value = values.get(key)
+    return value if type(value) is int and value >= 0 else None
+
+
+def _seconds(values: Mapping[str, Any], key: str) -> float | None:
+    value = values.get(key)
+    if not isinstance(value, int | float) or isinstance(value, bool) or value < 0:
+        return None
+    return float(value)

@@ -1,0 +1,193 @@
+"""Where events go: a file that survives a kill and a full disk, a list, or several sinks."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+import attrs
+
+from wanflow.errors import InputError, StageFailed
+from wanflow.trace.codec import FIELDS, encode
+from wanflow.trace.events import Event
+from wanflow.trace.framing import FORMAT, MAX_RECORD_BYTES, VERSION, frame, seal, unpack
+
+_RESERVED = ("format", "version", "fields", "crc32")
+
+
+class TraceSink(Protocol):
+    """Take events in the order in which they happened. `emit` never stops the run."""
+
+    def emit(self, event: Event) -> None:
+        """Take one event."""
+
+
+@attrs.define
+class MemorySink:
+    """Keep events in a list."""
+
+    events: list[Event] = attrs.field(factory=list)
+
+    def emit(self, event: Event) -> None:
+        """Append *event*."""
+        self.events.append(event)
+
+
+@attrs.frozen
+class Tee:
+    """Give each event to every sink, in order."""
+
+    sinks: tuple[TraceSink, ...]
+
+    def emit(self, event: Event) -> None:
+        """Pass *event* on."""
+        for sink in self.sinks:
+            sink.emit(event)
+
+
+class TraceWriter:
+    """Write a trace file. Any thread may emit; what can't be written never stops the run.
+
+    Each record is one `write` on an O_APPEND descriptor and the process buffers nothing, so a kill
+    loses at most the record being written; after `sync` and `close` a power cut loses nothing.
+
+    Raises InputError when *path* exists (without *overwrite*), is a link, or can't be created;
+    StageFailed when the disk has no room for the file; ValueError for a header that is not plain.
+    """
+
+    def __init__(
+        self, path: Path | str, header: Mapping[str, object], *, overwrite: bool = False
+    ) -> None:
+        if taken := [key for key in _RESERVED if key in header]:
+            raise ValueError(f"the trace header sets {', '.join(taken)} itself")
+        first = seal({"format": FORMAT, "version": VERSION, "fields": FIELDS, **header})
+        self.path = Path(path)
+        self._lock = threading.Lock()
+        self._fd: int | None = _create(self.path, overwrite=overwrite)
+        self._good_bytes = 0
+        self._records = 0
+        self._dropped = 0
+        self._problem: str | None = None
+        self._stopped = False
+        self._append(first)
+
+    @property
+    def problem(self) -> str | None:
+        """The one warning to show, or None: why the trace stopped, or why an event is missing."""
+        return self._problem
+
+    @property
+    def records(self) -> int:
+        """How many events are in the file."""
+        return self._records
+
+    def emit(self, event: Event) -> None:
+        """Write *event*; does nothing once the trace is closed or was stopped."""
+        with self._lock:
+            if self._stopped or self._fd is None:
+                return
+            try:
+                payload = _checked(encode(event))
+            except (ValueError, TypeError, OverflowError) as error:
+                # Written, it would end the trace for every reader: better one event less.
+                self._dropped += 1
+                self._problem = self._problem or f"trace {self.path}: event left out: {error}"
+                return
+            if self._append(frame(payload)):
+                self._records += 1
+
+    def sync(self) -> None:
+        """Bring what was written to the disk itself (fsync)."""
+        with self._lock:
+            self._fsync()
+
+    def close(self, status: str, totals: Mapping[str, object]) -> None:
+        """End the trace: trailer, fsync, close. *totals* are plain values. Again is no error."""
+        with self._lock:
+            if self._fd is None:
+                return
+            if not self._stopped:
+                self._append(self._trailer(status, totals))
+            self._fsync()
+            os.close(self._fd)
+            self._fd = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        self.close("done" if kind is None else "failed", {})
+
+    def _trailer(self, status: str, totals: Mapping[str, object]) -> bytes:
+        end = {"records": self._records, "dropped": self._dropped, "status": status}
+        try:
+            return seal({**end, "totals": dict(totals)})
+        except (ValueError, TypeError, OverflowError) as error:
+            self._problem = self._problem or f"trace {self.path}: totals left out: {error}"
+            return seal({**end, "totals": {}})
+
+    def _append(self, data: bytes) -> bool:
+        """Write *data* whole, or cut the file back to the last whole record and stop tracing."""
+        if self._fd is None:
+            return False
+        try:
+            written = os.write(self._fd, data)
+        except OSError as error:
+            self._stop(error.strerror or str(error))
+            return False
+        if written != len(data):
+            # A full disk shows first as a short write; only the next one would raise ENOSPC.
+            self._stop("the disk is full")
+            return False
+        self._good_bytes += written
+        return True
+
+    def _stop(self, reason: str) -> None:
+        self._stopped = True
+        self._problem = f"trace {self.path} stops after {self._records} events: {reason}"
+        if self._fd is not None:
+            with contextlib.suppress(OSError):  # the reader finds the last whole record by itself
+                os.ftruncate(self._fd, self._good_bytes)
+
+    def _fsync(self) -> None:
+        if self._fd is None:
+            return
+        try:
+            os.fsync(self._fd)
+        except OSError as error:
+            self._problem = self._problem or f"trace {self.path}: fsync: {error.strerror}"
+
+
+def _checked(payload: bytes) -> bytes:
+    """Refuse what a reader would refuse. Only a long payload can hold too long a text or list."""
+    if len(payload) > MAX_RECORD_BYTES:
+        raise ValueError(f"it takes {len(payload)} bytes, the limit is {MAX_RECORD_BYTES}")
+    if len(payload) > 4096:
+        unpack(payload)
+    return payload
+
+
+def _create(path: Path, *, overwrite: bool) -> int:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(path, flags | (os.O_TRUNC if overwrite else os.O_EXCL), 0o644)
+    except FileExistsError as error:
+        hint = "write elsewhere, or use --force"
+        raise InputError(f"trace {path} exists already", hint=hint, code="trace-exists") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        raise (StageFailed if full else InputError)(
+            f"can't write trace {path}: {reason}", code="trace-unwritable"
+        ) from error
