@@ -8,7 +8,7 @@ DEMO_VRAM ?= 22MiB
 DEMO_OUT  ?= runs/demo
 
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --constraint constraints.txt
 NEEDS := pyproject.toml constraints.txt
 
 .PHONY: help install dev demo test lint types layers tests format bench soak wheel clean
@@ -64,7 +64,7 @@ soak: $(VENV)/.dev              ## the long tests: SOAK=1 lengthens the random o
 	SOAK=1 $(BIN)/pytest -q -n $(JOBS)
 
 wheel: $(VENV)/.dev             ## dist/wanflow-*.whl
-	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --no-build-isolation \
+	$(BIN)/python -m pip --disable-pip-version-check wheel -qq --no-deps --no-build-isolation \
 	  --constraint constraints.txt --wheel-dir dist .
 
 clean:                          ## caches and builds; not .venv, not runs

@@ -36,9 +36,9 @@ MOTIONS = (
 def captions() -> list[str]:
     """Sentences of the small world in English and Chinese: what the vocabulary is made for."""
     made = []
-    for (size, xsize), (colour, xcolour), (shape, xshape), (motion, xmotion), (back, xback) in (
-        itertools.product(SIZES, COLOURS, SHAPES, MOTIONS, COLOURS)
-    ):
+    worlds = itertools.product(SIZES, COLOURS, SHAPES, MOTIONS, COLOURS)
+    for world in worlds:
+        (size, xsize), (colour, xcolour), (shape, xshape), (motion, xmotion), (back, xback) = world
         made.append(f"a {size} {colour} {shape} {motion} on a {back} background")
         made.append(f"A {colour} {shape}, {size}, that {motion}. The background is {back}.")
         made.append(f"{xback}背景上一个{xsize}的{xcolour}{xshape}{xmotion}")
@@ -78,7 +78,8 @@ def make_tokenizer(folder: Path, vocabulary: int) -> None:
 def main(folder: Path) -> None:
     """Write the whole diffusers folder."""
     torch.manual_seed(SEED)
-    fields = {p: allowed(p, known_config(NAME, p), p) for p in ("text_encoder", "transformer", "vae")}
+    parts = ("text_encoder", "transformer", "vae")
+    fields = {part: allowed(part, known_config(NAME, part), part) for part in parts}
     text = UMT5EncoderModel(UMT5Config(**fields["text_encoder"]))
     transformer = WanTransformer3DModel(**fields["transformer"])
     vae = AutoencoderKLWan(**fields["vae"])

@@ -1,1 +1,1 @@
-"""Wan's models as the scheduler runs them: built on the meta device, cut into segments, driven by part."""
+"""Wan's models as the scheduler runs them: built on meta, cut into segments, driven by part."""

@@ -41,7 +41,9 @@ class LocatedModel:
     checkpoint: Checkpoint | None
 
 
-def bind_model(spec: ModelSpec, precision: str, folder: Path | None, graph_file: Path) -> LocatedModel:
+def bind_model(
+    spec: ModelSpec, precision: str, folder: Path | None, graph_file: Path
+) -> LocatedModel:
     """Build a model; its config comes from the graph, else from the weights' `config.json`."""
     if spec.fields is None and folder is None:
         raise missing(spec, graph_file)

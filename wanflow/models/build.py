@@ -59,7 +59,7 @@ def read_config(folder: Path) -> dict[str, object]:
 
 
 def allowed(part: str, config: Mapping[str, object], where: str) -> dict[str, Any]:
-    """Keep the known fields of *config*; WeightsError names a field of the wrong type or missing."""
+    """Keep the known fields of *config*; WeightsError names a missing or mistyped one."""
     fields = _FIELDS[part]
     kept = {name: value for name, value in config.items() if name in fields}
     for name, value in kept.items():
@@ -91,19 +91,22 @@ def _text_encoder(config: dict[str, Any]) -> torch.nn.Module:
 
     settings = UMT5Config(**config)
     settings._attn_implementation = "sdpa"  # noqa: SLF001 - the documented way is from_pretrained only
-    return UMT5EncoderModel(settings)
+    module: torch.nn.Module = UMT5EncoderModel(settings)
+    return module
 
 
 def _transformer(config: dict[str, Any]) -> torch.nn.Module:
     from diffusers import WanTransformer3DModel
 
-    return WanTransformer3DModel(**config)
+    module: torch.nn.Module = WanTransformer3DModel(**config)
+    return module
 
 
 def _vae(config: dict[str, Any]) -> torch.nn.Module:
     from diffusers import AutoencoderKLWan
 
-    return AutoencoderKLWan(**config)
+    module: torch.nn.Module = AutoencoderKLWan(**config)
+    return module
 
 
 _BUILDERS: Mapping[str, Callable[[dict[str, Any]], torch.nn.Module]] = {

@@ -1,8 +1,8 @@
 """Weights on disk: an index of tensors, and reads straight into a caller's buffer.
 
 safetensors only; the header is checked before anything is believed
-(https://github.com/huggingface/safetensors#format): its size, every shape against its byte range, no
-overlap, nothing past the end of the file. No mapping: bytes go where the caller says.
+(https://github.com/huggingface/safetensors#format): its size, every shape against its byte range,
+no overlap, nothing past the end of the file. No mapping: bytes go where the caller says.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import attrs
@@ -67,7 +68,7 @@ class Checkpoint:
         return entry
 
     def read_into(self, name: str, target: torch.Tensor, staging: torch.Tensor | None) -> None:
-        """Read tensor *name* into contiguous CPU *target*, through *staging* if the dtype changes."""
+        """Read a tensor into contiguous CPU *target*, through *staging* if the dtype changes."""
         entry = self.check(name, tuple(target.shape))
         self._read(entry, entry.offset, target.reshape(-1), staging)
 
@@ -94,9 +95,7 @@ class Checkpoint:
             self._read(entry, entry.offset + row * stride_bytes, target[place], staging)
 
     @staticmethod
-    def _read(
-        entry: Entry, offset: int, flat: torch.Tensor, staging: torch.Tensor | None
-    ) -> None:
+    def _read(entry: Entry, offset: int, flat: torch.Tensor, staging: torch.Tensor | None) -> None:
         with _opened(entry.path) as handle:
             if flat.dtype == entry.dtype:
                 _fill(handle, offset, flat, entry.path)
@@ -124,7 +123,7 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def _fill(handle: int, offset: int, flat: torch.Tensor, path: Path) -> None:
-    view = memoryview(flat.view(torch.uint8).numpy())
+    view = flat.view(torch.uint8).numpy().data
     done = 0
     while done < len(view):
         got = os.preadv(handle, [view[done:]], offset + done)
@@ -172,14 +171,17 @@ def _entries(path: Path, header: dict[str, object], base: int, size: int) -> dic
         entry, end = _entry(path, name, fields, base)
         if end > size:
             raise WeightsError(
-                f"{path}: tensor {name!r} ends at byte {end}, the file at {size}", code="cut-weights"
+                f"{path}: tensor {name!r} ends at byte {end}, the file at {size}",
+                code="cut-weights",
             )
         ranges.append((entry.offset, end, name))
         entries[name] = entry
     ranges.sort()
-    for (_, end, name), (start, _, other) in zip(ranges, ranges[1:], strict=False):
+    for (_, end, name), (start, _, other) in pairwise(ranges):
         if start < end:
-            raise WeightsError(f"{path}: tensors {name!r} and {other!r} overlap", code="bad-weights")
+            raise WeightsError(
+                f"{path}: tensors {name!r} and {other!r} overlap", code="bad-weights"
+            )
     return entries
 
 

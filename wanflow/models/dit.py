@@ -1,8 +1,8 @@
 """Wan's transformer by its parts: rotary tables, the embeddings, a block, the head.
 
 Drives `diffusers.WanTransformer3DModel`'s own submodules in the order of its forward
-(diffusers 0.42, `models/transformers/transformer_wan.py`). Shapes: latents `[B, C, F, H, W]`, hidden
-state `[B, tokens, width]`.
+(diffusers 0.42, `models/transformers/transformer_wan.py`). Shapes: latents `[B, C, F, H, W]`,
+hidden state `[B, tokens, width]`.
 """
 
 from __future__ import annotations

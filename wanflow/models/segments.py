@@ -10,7 +10,8 @@ import torch
 
 from wanflow.scheduler.program import Segment, TensorSpec
 
-ALIGNMENT_BYTES = 256  # of every tensor in a slab: what CUDA's allocator promises, and more than MKL's 64
+# Of every tensor in a slab: what CUDA's allocator promises, and more than MKL's 64.
+ALIGNMENT_BYTES = 256
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -1,4 +1,4 @@
-"""Read prompts with the tokenizer that lies beside the text encoder. Data only: no class from a file."""
+"""Read prompts with the tokenizer beside the text encoder. Data only: no class from a file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def load_tokenizer(path: Path) -> Tokenize:
 
     try:
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - tokenizers raises plain Exception
         raise WeightsError(f"{path}: is no tokenizer: {error}", code="bad-tokenizer") from None
     pad = tokenizer.token_to_id(_PAD)
     if pad is None:

@@ -20,9 +20,7 @@ REPEAT = "Rep"
 
 def groups(module: Any) -> dict[str, tuple[str, ...]]:
     """Segments of the decoder; the encoder belongs to none."""
-    ups = {
-        f"up.{i}": (f"decoder.up_blocks.{i}",) for i in range(len(module.decoder.up_blocks))
-    }
+    ups = {f"up.{i}": (f"decoder.up_blocks.{i}",) for i in range(len(module.decoder.up_blocks))}
     return {
         "latent": ("post_quant_conv",),
         "in": ("decoder.conv_in",),

@@ -1,5 +1,7 @@
 """Load, plan, run: the Python API, which the command line uses too.
 
+An example::
+
     from wanflow.session import Request, plan, run
 
     request = Request("t2v-tiny", inputs={"prompt": "a red circle moves right"}, vram="24MiB")

@@ -20,7 +20,9 @@ def make_folder(out: Path | None, graph: str, *, force: bool) -> Path:
             raise InputError(f"--out {out}: is a file", code="out-exists")
         if out.is_dir() and any(out.iterdir()) and not force:
             raise InputError(
-                f"--out {out}: is not empty", hint="choose another, or add --force", code="out-exists"
+                f"--out {out}: is not empty",
+                hint="choose another, or add --force",
+                code="out-exists",
             )
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

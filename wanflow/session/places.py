@@ -91,7 +91,9 @@ def _device(request: Request) -> torch.device:
             )
         return torch.device("cuda", index)
     raise InputError(
-        f"--device {wanted!r} is not known", hint="allowed: auto, cpu, cuda, cuda:N", code="bad-device"
+        f"--device {wanted!r} is not known",
+        hint="allowed: auto, cpu, cuda, cuda:N",
+        code="bad-device",
     )
 
 

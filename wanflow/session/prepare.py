@@ -6,6 +6,7 @@ import importlib.metadata
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -44,7 +45,8 @@ class Prepared:
         choices: list[list[tuple[str, str, str]]] = []
         for program in self.programs(None):
             for knob in program.knobs:
-                values = [v for v, mark in knob.choices.items() if not self.request.exact or mark == "bitwise"]
+                exact = self.request.exact
+                values = [v for v, mark in knob.choices.items() if mark == "bitwise" or not exact]
                 pinned = pins.get((program.stage, knob.name))
                 if pinned is not None:
                     values = [pinned]
@@ -97,7 +99,7 @@ class Prepared:
 
     def _latent_space(self) -> LatentSpace:
         """Channels from the transformer, factors from the VAE, Wan 2.1's where there is none."""
-        configs = {m.spec.part: m.model.module.config for m in self.models.values()}
+        configs = _configs(self.models)
         dit, vae = configs.get("transformer"), configs.get("vae")
         return LatentSpace(
             channels=dit.in_channels if dit is not None else 16,
@@ -129,7 +131,8 @@ class Prepared:
 
     def _wants_negative(self, stage: BoundStage) -> bool:
         """Whether any stage that reads this one's text guides by its negative prompt."""
-        readers = [s for s in self.graph.stages if s.inputs.get("text") == PortRef(stage.name, "text")]
+        text = PortRef(stage.name, "text")
+        readers = [s for s in self.graph.stages if s.inputs.get("text") == text]
         return any(float(str(s.params.get("guidance", 0))) > 1 for s in readers)
 
 
@@ -178,8 +181,13 @@ def prepare(request: Request, place: Place, *, to_run: bool) -> Prepared:
     return Prepared(bound, models, place, request, _recipe(bound, chosen))
 
 
+def _configs(models: Mapping[str, LocatedModel]) -> dict[str, Any]:
+    """The modules' configurations by part, with the fields that upstream fills in."""
+    return {m.spec.part: m.model.module.config for m in models.values()}
+
+
 def _rules(models: Mapping[str, LocatedModel]) -> VideoRules | None:
-    by_part = {m.spec.part: m.model.module.config for m in models.values()}
+    by_part = _configs(models)
     if "transformer" not in by_part or "vae" not in by_part:
         return None
     return VideoRules.of(dict(by_part["transformer"]), dict(by_part["vae"]))

@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-
 from wanflow.errors import BudgetError, Interrupted, WanflowError
 from wanflow.scheduler.executor import Executor, Outcome, Watch
 from wanflow.scheduler.ledger import Ledger
@@ -193,5 +192,3 @@ def _output_files(prepared: Prepared, folder: Path) -> Mapping[str, str]:
         if kind is not None:
             files.setdefault(kind, str(folder / str(stage.params["name"])))
     return files
-
-

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
 
 import attrs
 import torch
@@ -81,5 +80,3 @@ class StageSetup:
             msg = f"{self.bound.name} has no model"
             raise TypeError(msg)
         return self.model
-
-

@@ -1,4 +1,4 @@
-"""Decode latents to frames, one latent frame at a time; each chunk goes on as soon as it is there."""
+"""Decode latents to frames, one latent frame at a time; each chunk goes on once it is there."""
 
 from __future__ import annotations
 

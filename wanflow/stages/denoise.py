@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import cast
 
 import attrs
-import torch
 
 from wanflow.models import dit
 from wanflow.models.segments import BoundModule

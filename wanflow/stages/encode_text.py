@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import cast
 
 import attrs
@@ -21,7 +21,7 @@ from wanflow.stages.base import StageSetup
 def clean(prompt: str) -> str:
     """Clean a prompt as diffusers' Wan pipelines do (`pipeline_wan.prompt_clean`)."""
     text = html.unescape(html.unescape(ftfy.fix_text(prompt))).strip()
-    return regex.sub(r"\s+", " ", text).strip()
+    return str(regex.sub(r"\s+", " ", text)).strip()
 
 
 @attrs.frozen
@@ -29,8 +29,8 @@ class EncodeText:
     """Makes `text.positive` and, where guidance wants it, `text.negative`: `[1, tokens, width]`.
 
     The embedding's rows are gathered from the file; each layer is used for all prompts before the
-    next one, so that streamed layers are read once. A prompt that is longer than `max_tokens` is cut,
-    a shorter one padded with zeros after encoding.
+    next one, so that streamed layers are read once. A prompt that is longer than `max_tokens` is
+    cut, a shorter one padded with zeros after encoding.
     """
 
     setup: StageSetup
@@ -120,7 +120,7 @@ class EncodeText:
 
         return Call(f"layer.{which}", run, (hidden, mask), segment=segment)
 
-    def _finish(self, which: str) -> object:
+    def _finish(self, which: str) -> Callable[[Tensors], Tensors]:
         own, module = self.setup.own, self.model.module
 
         def run(values: Tensors) -> Tensors:

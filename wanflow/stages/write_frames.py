@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import cast
 
 import attrs
 
@@ -37,7 +36,7 @@ class WriteFrames:
     def calls(self, knobs: Mapping[str, str], shape: ShapeOf) -> Iterator[Call]:
         """Yield, for each chunk: its bytes, then their files; at the end the renaming."""
         del knobs, shape
-        out = cast("Path", self.setup.around.out or Path())
+        out = self.setup.around.out or Path()
         final = out / str(self.setup.param("name"))
         part = final.with_name(final.name + ".part")
         done, temporal = False, self.setup.around.latent_space.temporal

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import attrs
 import numpy as np
@@ -15,7 +15,8 @@ from wanflow.scheduler.program import Call, Knob, ShapeOf, Tensors
 from wanflow.stages.base import StageSetup
 from wanflow.stages.frames import bytes_call
 
-_THREADS = 2  # x264's output depends on its thread count: one count everywhere, so that files repeat
+# x264's output depends on its thread count: one count everywhere, so that files repeat.
+_THREADS = 2
 _OPTIONS = {"crf": "18", "preset": "medium"}
 
 
@@ -93,7 +94,7 @@ class WriteVideo:
     def calls(self, knobs: Mapping[str, str], shape: ShapeOf) -> Iterator[Call]:
         """Yield, for each chunk: its bytes, then their encoding; at the end the renaming."""
         del knobs, shape
-        out = cast("Path", self.setup.around.out or Path())
+        out = self.setup.around.out or Path()
         final = out / str(self.setup.param("name"))
         fps = Fraction(str(self.setup.param("fps"))).limit_denominator(1001)
         encoder = _Encoder(final.with_name(final.name + ".part"), fps, self.setup.around.recipe)

@@ -1,0 +1,81 @@
+"""The budget is hard: what torch.profiler counts never passes it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.jobs import budgets
+from tests.measure import peak_allocated_bytes
+from wanflow.errors import BudgetError
+from wanflow.session import Request, plan, run
+
+INPUTS = {"steps": 3}
+
+
+def job(budget_bytes: int, **inputs: int) -> Request:
+    """A short run of the tiny graph inside *budget_bytes*."""
+    return Request("t2v-tiny", {**INPUTS, **inputs}, device="cpu", vram=f"{budget_bytes}B")
+
+
+@pytest.fixture(scope="module")
+def three() -> tuple[int, int, int]:
+    """Resident peak, halfway, minimum."""
+    return budgets(Request("t2v-tiny", INPUTS, device="cpu"))
+
+
+class TestMeasuredPeak:
+    """The measure shares no code with profiler, planner or ledger."""
+
+    @pytest.mark.parametrize("which", [0, 1, 2], ids=["resident", "halfway", "minimum"])
+    def test_never_passes_the_budget(
+        self, three: tuple[int, int, int], which: int, tmp_path: Path
+    ) -> None:
+        """Peak of all allocations <= budget, and within 3 % of the prediction."""
+        budget = three[which]
+        reports: list[dict[str, object]] = []
+        request = job(budget)
+        peak = peak_allocated_bytes(lambda: reports.append(run(request, out=tmp_path / "run")))
+        predicted = reports[0]["predicted_peak_bytes"]
+        assert isinstance(predicted, int)
+        assert peak <= budget
+        assert peak >= 0.97 * predicted
+
+    def test_run_reports_what_was_tracked(
+        self, three: tuple[int, int, int], tmp_path: Path
+    ) -> None:
+        """run.json has the tracked peak, and it is the one that was predicted."""
+        run(job(three[2]), out=tmp_path / "run")
+        report = json.loads((tmp_path / "run" / "run.json").read_text())
+        assert report["peak_source"] == "tracked"
+        assert 0.97 * report["predicted_peak_bytes"] <= report["peak_bytes"] <= three[2]
+
+
+class TestTooSmall:
+    """One byte below the minimum."""
+
+    def test_is_refused_before_anything_runs(
+        self, three: tuple[int, int, int], tmp_path: Path
+    ) -> None:
+        """Exit code 3, the minimum and what needs it, and no run folder."""
+        least = three[2]
+        with pytest.raises(BudgetError, match=str(least)) as caught:
+            run(job(least - 1), out=tmp_path / "run")
+        assert caught.value.exit_code == 3
+        assert caught.value.detail["minimum_bytes"] == least
+        assert "decode" in str(caught.value.detail["needed_by"])
+        assert not (tmp_path / "run").exists()
+
+    def test_plan_is_infeasible_and_says_the_minimum(self, three: tuple[int, int, int]) -> None:
+        """`plan` does not raise: its report says so."""
+        planned = plan(job(three[2] - 1))
+        assert planned.report["feasible"] is False
+        assert planned.report["minimum_bytes"] == three[2]
+        assert planned.problem is not None
+
+    def test_minimum_does_not_depend_on_the_prompt(self, three: tuple[int, int, int]) -> None:
+        """A plan without the prompt holds for every prompt."""
+        long = Request("t2v-tiny", {**INPUTS, "prompt": "word " * 600}, device="cpu")
+        assert budgets(long)[2] == three[2]
