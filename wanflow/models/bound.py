@@ -47,14 +47,16 @@ def bind_model(
     """Build a model; its config comes from the graph, else from the weights' `config.json`."""
     if spec.fields is None and folder is None:
         raise missing(spec, graph_file)
-    config = spec.fields if spec.fields is not None else read_config(_present(folder))
-    module = build(spec.part, config, f"model {spec.name!r}")
+    config, where = spec.fields, f"model {spec.name!r}"
+    if config is None:
+        config, where = read_config(_present(folder)), str(_present(folder) / "config.json")
+    module = build(spec.part, config, where)
     segments = cut(module, _GROUPS[spec.part](module), precision)
     checkpoint = open_checkpoint(folder) if folder is not None else None
     bound = BoundModule(spec.name, module, segments, 0, precision)
     if checkpoint is not None:
         _check(bound, spec.part, checkpoint)
-    bound.staging_bytes = _staging_bytes(bound, checkpoint)
+    bound.staging_bytes = _staging_bytes(bound, spec.part, checkpoint)
     return LocatedModel(spec, config, folder, bound, checkpoint)
 
 
@@ -75,12 +77,14 @@ def _check(bound: BoundModule, part: str, checkpoint: Checkpoint) -> None:
         checkpoint.check(umt5.EMBEDDING, shape)
 
 
-def _staging_bytes(bound: BoundModule, checkpoint: Checkpoint | None) -> int:
+def _staging_bytes(bound: BoundModule, part: str, checkpoint: Checkpoint | None) -> int:
     """A chunk's room if any tensor changes its dtype on the way in; assumed without weights."""
     if checkpoint is None:
         return STAGING_BYTES
     wanted: dict[str, torch.dtype] = {
         spec.name: spec.dtype for s in bound.segments.values() for spec in s.tensors
     }
+    if part == "text_encoder":
+        wanted[umt5.EMBEDDING] = bound.rows(umt5.EMBEDDING).dtype
     differs = any(checkpoint.entries[name].dtype != dtype for name, dtype in wanted.items())
     return STAGING_BYTES if differs else 0

@@ -1,12 +1,13 @@
 """Build the diffusers and transformers modules on the meta device from an allow-list of fields.
 
 Nothing in a weights folder chooses a class or runs code: a `config.json` is read as plain JSON, and
-only the fields named here, of the types named here, reach a constructor.
+only known fields, within the bounds that a graph file's `config` has too, reach a constructor.
 """
 
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,31 +15,13 @@ from typing import Any
 import torch
 
 from wanflow.errors import WeightsError
+from wanflow.graph.config_fields import FIELDS, Field
 
-_NUMBER = (int, float)
-_FIELDS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
-    "text_encoder": {
-        "vocab_size": (int,), "d_model": (int,), "d_kv": (int,), "d_ff": (int,),
-        "num_layers": (int,), "num_heads": (int,), "relative_attention_num_buckets": (int,),
-        "relative_attention_max_distance": (int,), "dropout_rate": _NUMBER,
-        "layer_norm_epsilon": _NUMBER, "feed_forward_proj": (str,),
-    },
-    "transformer": {
-        "patch_size": (list, tuple), "num_attention_heads": (int,), "attention_head_dim": (int,),
-        "in_channels": (int,), "out_channels": (int,), "text_dim": (int,), "freq_dim": (int,),
-        "ffn_dim": (int,), "num_layers": (int,), "cross_attn_norm": (bool,), "qk_norm": (str,),
-        "eps": _NUMBER, "image_dim": (int, type(None)), "added_kv_proj_dim": (int, type(None)),
-        "rope_max_seq_len": (int,), "pos_embed_seq_len": (int, type(None)),
-    },
-    "vae": {
-        "base_dim": (int,), "decoder_base_dim": (int, type(None)), "z_dim": (int,),
-        "dim_mult": (list, tuple), "num_res_blocks": (int,), "attn_scales": (list, tuple),
-        "temperal_downsample": (list, tuple), "dropout": _NUMBER, "latents_mean": (list, tuple),
-        "latents_std": (list, tuple), "is_residual": (bool,), "in_channels": (int,),
-        "out_channels": (int,), "patch_size": (int, type(None)), "scale_factor_temporal": (int,),
-        "scale_factor_spatial": (int,),
-    },
-}  # fmt: skip
+# Fields of released configurations that a graph file has no use for.
+_MORE: Mapping[str, Mapping[str, Field]] = {
+    "transformer": {"pos_embed_seq_len": Field("int", 1, 65536, nullable=True)},
+    "vae": {"decoder_base_dim": Field("int", 1, 4096, nullable=True)},
+}
 _REQUIRED = {
     "text_encoder": ("vocab_size", "d_model", "num_layers", "num_heads"),
     "transformer": ("num_attention_heads", "attention_head_dim", "num_layers", "text_dim"),
@@ -51,7 +34,7 @@ def read_config(folder: Path) -> dict[str, object]:
     path = folder / "config.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: cannot be read: {error}", code="bad-config") from None
     if not isinstance(found, dict):
         raise WeightsError(f"{path}: is not a JSON object", code="bad-config")
@@ -59,15 +42,13 @@ def read_config(folder: Path) -> dict[str, object]:
 
 
 def allowed(part: str, config: Mapping[str, object], where: str) -> dict[str, Any]:
-    """Keep the known fields of *config*; WeightsError names a missing or mistyped one."""
-    fields = _FIELDS[part]
+    """Keep the known fields of *config*; WeightsError names a missing or wrong one."""
+    fields = {**FIELDS[part], **_MORE.get(part, {})}
     kept = {name: value for name, value in config.items() if name in fields}
     for name, value in kept.items():
-        wanted = fields[name]
-        if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
+        if refusal := fields[name].refusal(value):
             raise WeightsError(
-                f"{where}: {name} is {value!r}, not {' or '.join(t.__name__ for t in wanted)}",
-                code="bad-config",
+                f"{where}: {name} {refusal}, is {reprlib.repr(value)}", code="bad-config"
             )
     missing = [name for name in _REQUIRED[part] if name not in kept]
     if missing:

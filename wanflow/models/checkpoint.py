@@ -143,7 +143,14 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         )
     entries: dict[str, Entry] = {}
     for path in files:
-        entries.update(_index(path))
+        for name, entry in _index(path).items():
+            if name in entries:
+                raise WeightsError(
+                    f"{path}: tensor {name!r} is in {entries[name].path.name} too",
+                    hint="keep one variant of the files in the folder",
+                    code="same-tensor",
+                )
+            entries[name] = entry
     return Checkpoint(folder, entries)
 
 
@@ -157,7 +164,7 @@ def _index(path: Path) -> dict[str, Entry]:
             header = json.loads(file.read(length))
     except OSError as error:
         raise WeightsError(f"{path}: {error.strerror}", code="unreadable-weights") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise WeightsError(f"{path}: its header is no JSON", code="bad-weights") from None
     if not isinstance(header, dict):
         raise WeightsError(f"{path}: its header is no JSON object", code="bad-weights")

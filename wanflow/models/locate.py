@@ -44,9 +44,10 @@ def parse_weights(options: Sequence[str], models: Sequence[str]) -> tuple[Weight
 def locate(spec: ModelSpec, options: Sequence[WeightsOption], graph_file: Path) -> Path | None:
     """Return the folder of a model's part, or None when it is nowhere.
 
-    A given `--weights` that lacks the part is an error and not passed over in silence.
+    A given `--weights` that lacks the part is an error and not passed over in silence; one for this
+    model comes before one for all.
     """
-    for option in options:
+    for option in sorted(options, key=lambda option: option.model is None):
         if option.model in (None, spec.name):
             place = _part_folder(option.path, spec.part)
             if place is None:

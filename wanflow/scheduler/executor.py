@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
@@ -64,7 +63,12 @@ class Executor:
             stack.enter_context(torch.no_grad())
             stack.callback(self._let_go)
             stack.enter_context(meter)
-            self._drive()
+            try:
+                self._drive()
+            except BaseException:
+                self._let_go()
+                self.ledger.free_all(self.tier, Cause("", 0, "the run failed"))
+                raise
             kept = {name: self._values[n] for name, n in self._numbers.items()}
             peaks = (meter.peak_bytes, meter.source)
         return Outcome(kept, *peaks, self.ledger.peak_bytes(self.tier))
@@ -76,6 +80,9 @@ class Executor:
         index = -1
         try:
             for index, placed in enumerate(calls):
+                if index == len(steps):
+                    msg = f"{placed.program.stage}/{placed.call.kind} comes after the plan's end"
+                    raise AssertionError(msg)
                 if self.stop is not None:
                     self.stop()
                 spans.before(placed.program.stage)
@@ -94,9 +101,10 @@ class Executor:
         for move in turn.brings:
             item = Item(move.segment, move.segment, Kind.WEIGHTS, move.nbytes)
             why = attrs.evolve(cause, why=move.cause)
+            staging = self.plan.footprint.segments[move.segment].staging_bytes
             with (
                 self.ledger.bring(move.verb, item, self.tier, "disk", why),
-                self._staging(move.segment, cause),
+                self._staging(staging, cause),
             ):
                 self.streamer.load(move.segment)
         self._call(placed, step, cause)
@@ -107,15 +115,20 @@ class Executor:
             self._free(number, cause)
 
     def _agree(self, placed: Placed, step: Step) -> None:
-        if (placed.program.stage, placed.call.kind) != (step.stage, step.kind):
-            found = f"{placed.program.stage}/{placed.call.kind}"
-            msg = f"the plan has {step.stage}/{step.kind}, the program {found}"
+        call, model = placed.call, placed.program.model
+        segment = None
+        if call.segment is not None and model is not None:
+            segment = f"{model.name}/{call.segment}"
+        reads = tuple(self._numbers[n] for n in call.reads if n in self._numbers)
+        found = (placed.program.stage, call.kind, call.step, segment, reads)
+        planned = (step.stage, step.kind, step.step, step.segment, step.reads)
+        if found != planned:
+            msg = f"the plan has the call {planned}, the program {found}"
             raise AssertionError(msg)
 
-    def _staging(self, segment: str, cause: Cause) -> ExitStack:
-        """Reserve what the reading of a segment needs besides its slab."""
+    def _staging(self, nbytes: int, cause: Cause) -> ExitStack:
+        """Reserve what reading needs besides the memory that it fills."""
         stack = ExitStack()
-        nbytes = self.plan.footprint.segments[segment].staging_bytes
         if nbytes and self.device.type == "cpu":
             stack.enter_context(self.ledger.workspace("read staging", nbytes, self.tier, cause))
         return stack
@@ -134,9 +147,7 @@ class Executor:
         self._keep(step, outputs.makes, cause)
         self._numbers.update(renames)
 
-    def _gather(
-        self, placed: Placed, step: Step, cause: Cause, stack: ExitStack
-    ) -> torch.Tensor:
+    def _gather(self, placed: Placed, step: Step, cause: Cause, stack: ExitStack) -> torch.Tensor:
         gather, model = placed.call.gather, placed.program.model
         if gather is None or model is None:
             msg = f"{step.stage}/{step.kind} gathers from no model"
@@ -144,9 +155,14 @@ class Executor:
         key = f"{model.name}/{gather.tensor}"
         item = Item(key, f"{key} rows", Kind.WEIGHTS, step.gathered_bytes)
         why = attrs.evolve(cause, why="rows of the prompt's tokens")
+        ids = self._values[self._numbers[gather.ids]]
+        with (
+            self.ledger.bring(Verb.STREAM, item, self.tier, "disk", why),
+            self._staging(step.gather_staging_bytes, cause),
+        ):
+            rows = self.streamer.gather(model, gather.tensor, ids)
         stack.callback(self.ledger.free, key, self.tier, why)
-        with self.ledger.bring(Verb.STREAM, item, self.tier, "disk", why):
-            return self.streamer.gather(model, gather.tensor, self._values[self._numbers[gather.ids]])
+        return rows
 
     def _keep(self, step: Step, made: Tensors, cause: Cause) -> None:
         expected = {m.name: m for m in step.makes}
@@ -193,9 +209,11 @@ def _guarded(placed: Placed, inputs: Tensors) -> Tensors:
         raise
     except torch.cuda.OutOfMemoryError as error:
         problem: WanflowError = OutOfMemory(f"{where}: {str(error).splitlines()[0]}", code="oom")
+    except MemoryError:
+        problem = OutOfMemory(f"{where}: there is no memory left", code="oom")
     except OSError as error:
         path = f": {error.filename}" if error.filename else ""
-        reason = error.strerror or os.strerror(error.errno or 0)
+        reason = error.strerror or str(error) or type(error).__name__
         problem = StageFailed(f"{where}: {reason}{path}", code="stage-io")
     except (RuntimeError, ValueError, TypeError) as error:
         problem = StageFailed(f"{where} failed: {error}", code="stage-failed")

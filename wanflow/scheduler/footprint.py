@@ -35,7 +35,10 @@ class Made:
 
 @attrs.frozen
 class Step:
-    """A call in the order of the whole graph. `segment` is `model/segment`, or None."""
+    """A call in the order of the whole graph. `segment` is `model/segment`, or None.
+
+    `gathered_bytes` are the rows it asked for, `gather_staging_bytes` what reading them needs.
+    """
 
     stage: str
     kind: str
@@ -43,6 +46,7 @@ class Step:
     cost: Cost
     segment: str | None
     gathered_bytes: int
+    gather_staging_bytes: int
     reads: tuple[int, ...]
     makes: tuple[Made, ...]
 

@@ -1,7 +1,7 @@
 """The ledger: the only door through which weights, values and states move. No torch.
 
-It counts bytes by tier, refuses what does not fit, and emits the event of every move, so the trace is
-complete by construction. `resident + free == budget` on every tier after every transition.
+It counts bytes by tier, refuses what does not fit, and emits the event of every move, so the trace
+is complete by construction. `resident + free == budget` on every tier after every transition.
 """
 
 from __future__ import annotations
@@ -87,9 +87,7 @@ class Ledger:
         return key in self._tiers[tier].items
 
     @contextmanager
-    def bring(
-        self, verb: Verb, item: Item, tier: str, source: str, cause: Cause
-    ) -> Iterator[None]:
+    def bring(self, verb: Verb, item: Item, tier: str, source: str, cause: Cause) -> Iterator[None]:
         """Account for an item before its bytes arrive; the body of the `with` brings them.
 
         If the body fails the item is taken out again. Time in the body counts as waited for.
@@ -118,6 +116,11 @@ class Ledger:
         at = self.now_ns()
         self._emit(Verb.FREE, item, tier, "", cause, at, at)
 
+    def free_all(self, tier: str, cause: Cause) -> None:
+        """Take every item off a tier: its memory is let go of already."""
+        for key in tuple(self._tiers[tier].items):
+            self.free(key, tier, cause)
+
     @contextmanager
     def workspace(self, name: str, nbytes: int, tier: str, cause: Cause) -> Iterator[None]:
         """Reserve room for one call while it runs."""
@@ -131,9 +134,7 @@ class Ledger:
             account.reserved_bytes -= nbytes
             account.free_bytes += nbytes
         self._sink.emit(
-            Workspace(
-                name, cause.stage, cause.step, tier, nbytes, resident, began, self.now_ns()
-            )
+            Workspace(name, cause.stage, cause.step, tier, nbytes, resident, began, self.now_ns())
         )
         self._verify()
 

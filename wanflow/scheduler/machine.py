@@ -37,9 +37,7 @@ class Machine:
     disk_rate: float
     estimated: bool = True
 
-    def compute_seconds(
-        self, flops: Mapping[str, float], memory_bytes: int, dtype: str
-    ) -> float:
+    def compute_seconds(self, flops: Mapping[str, float], memory_bytes: int, dtype: str) -> float:
         """Time of a call's kernels, one after the other."""
         peak = self.flops.get(dtype, self.flops["float32"])
         kernels = sum(amount / (peak * _REACHED[kind]) for kind, amount in flops.items())

@@ -1,8 +1,9 @@
 """Measure the memory of a run from outside: what really lives, however it was predicted.
 
-On CUDA the allocator counts. On a CPU a dispatch mode counts the storages that are alive, and while a
-call runs PyTorch's profiler reports every allocation, those that a kernel makes for itself included.
-Neither shares code with what predicts the run: tensors are known by the address of their storage only.
+On CUDA the allocator counts. On a CPU a dispatch mode counts the storages that are alive, and while
+a call runs PyTorch's profiler reports every allocation, those that a kernel makes for itself
+included. Neither shares code with what predicts the run: tensors are known by the address of their
+storage only.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -23,7 +24,7 @@ class StorageMeter(TorchDispatchMode):
     source = "tracked"
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._alive: dict[int, weakref.finalize[Any, Any]] = {}
         self.now_bytes = 0
         self.peak_bytes = 0
@@ -70,18 +71,19 @@ def _allocations() -> Iterator[list[int]]:
     profiler: then the list stays empty and whoever profiles sees the allocations anyway.
     """
     sizes: list[int] = []
-    if torch.autograd._profiler_enabled():  # noqa: SLF001 - no public way to ask
+    autograd: Any = torch.autograd
+    if autograd._profiler_enabled():  # noqa: SLF001 - no public way to ask
         yield sizes
         return
-    config = torch.autograd.ProfilerConfig(
-        torch.autograd.ProfilerState.CPU, False, True, False, False, False,  # noqa: FBT003
+    config = autograd.ProfilerConfig(
+        autograd.ProfilerState.CPU, False, True, False, False, False,  # noqa: FBT003
         torch._C._profiler._ExperimentalConfig(),  # noqa: SLF001
     )  # fmt: skip
-    torch.autograd._enable_profiler_legacy(config)  # noqa: SLF001
+    autograd._enable_profiler_legacy(config)  # noqa: SLF001
     try:
         yield sizes
     finally:
-        for thread in torch.autograd._disable_profiler_legacy():  # noqa: SLF001
+        for thread in autograd._disable_profiler_legacy():  # noqa: SLF001
             sizes += [r.cpu_memory_usage() for r in thread if r.kind() == "memory_alloc"]
 
 
@@ -93,7 +95,7 @@ class CudaMeter:
     def __init__(self, device: torch.device) -> None:
         self._device = device
 
-    def __enter__(self) -> CudaMeter:
+    def __enter__(self) -> Self:
         torch.cuda.reset_peak_memory_stats(self._device)
         return self
 

@@ -1,4 +1,4 @@
-"""A plan: where everything lies at every call, the bytes and seconds it predicts, and why. No torch."""
+"""A plan: where everything lies at every call, what it predicts, and why. No torch."""
 
 from __future__ import annotations
 

@@ -27,16 +27,17 @@ class _Draft:
     life: Lifetimes
     uses: tuple[Uses, ...]
     resident: Collection[tuple[str, str]]
-    load: list[int]
+    load: list[int]  # as if every visit read its segment: what the choice was made by
+    peaks: list[int]  # a segment that stays is read once
     seconds: float
 
     @property
-    def peak_bytes(self) -> int:
+    def load_bytes(self) -> int:
         return max(self.load, default=0)
 
     @property
-    def minimum_bytes(self) -> int:
-        return max(self.life.need_bytes, default=0)
+    def peak_bytes(self) -> int:
+        return max(self.peaks, default=0)
 
 
 def plan(
@@ -47,25 +48,25 @@ def plan(
 ) -> Plan:
     """Return the fastest plan that fits *budget_bytes* (None: as much as it takes).
 
-    *variants* are footprints of the same graph at different knobs, the plain one first. *pinned* maps
-    a stage to `resident` or `stream`. Always returns a plan; look at `feasible`.
+    *variants* are footprints of the same graph at different knobs, the plain one first. *pinned*
+    maps a stage to `resident` or `stream`. Always returns a plan; look at `feasible`.
     """
     pins = pinned or {}
     drafts = [_draft(f, machine, budget_bytes, pins) for f in variants]
     free = [_draft(f, machine, None, pins) for f in variants]
-    fitting = [d for d in drafts if budget_bytes is None or d.peak_bytes <= budget_bytes]
-    smallest = min(drafts, key=lambda d: d.peak_bytes)
+    fitting = [d for d in drafts if budget_bytes is None or d.load_bytes <= budget_bytes]
+    smallest = min(drafts, key=lambda d: d.load_bytes)
     best = min(fitting, key=lambda d: d.seconds) if fitting else smallest
     # A stage pinned to stay resident raises the minimum: it is part of what was asked for.
-    at_least = min((_draft(f, machine, 0, pins) for f in variants), key=lambda d: d.peak_bytes)
+    at_least = min((_draft(f, machine, 0, pins) for f in variants), key=lambda d: d.load_bytes)
     return Plan(
         feasible=bool(fitting),
-        budget_bytes=budget_bytes if budget_bytes is not None else best.peak_bytes,
+        budget_bytes=budget_bytes if budget_bytes is not None else best.load_bytes,
         predicted_peak_bytes=best.peak_bytes,
         predicted_seconds=best.seconds,
-        minimum_bytes=at_least.peak_bytes,
+        minimum_bytes=at_least.load_bytes,
         minimum_cause=_cause(at_least),
-        resident_bytes=min(free, key=lambda d: d.seconds).peak_bytes,
+        resident_bytes=min(free, key=lambda d: d.seconds).load_bytes,
         stages=tuple(_stage_plan(best, machine, facts) for facts in best.footprint.stages),
         turns=_turns(best),
         footprint=best.footprint,
@@ -79,7 +80,23 @@ def _draft(
     resident, load = choose_resident(footprint, life, uses, budget_bytes, pins)
     seconds = sum(_compute_seconds(footprint, machine, i) for i in range(len(footprint.steps)))
     seconds += sum(machine.load_seconds(_read_bytes(footprint, u, resident)) for u in uses)
-    return _Draft(footprint, life, uses, resident, load, seconds)
+    peaks = _peaks(life, uses, resident, load)
+    return _Draft(footprint, life, uses, resident, load, peaks, seconds)
+
+
+def _peaks(
+    life: Lifetimes,
+    uses: tuple[Uses, ...],
+    resident: Collection[tuple[str, str]],
+    load: Sequence[int],
+) -> list[int]:
+    """What each call holds at most: a segment that stays needs its read staging only once."""
+    peaks = list(load)
+    for use in uses:
+        if (use.stage, use.segment) in resident:
+            for index in use.calls[1:]:
+                peaks[index] -= life.need_bytes[index] - life.held_bytes[index]
+    return peaks
 
 
 def _read_bytes(footprint: Footprint, use: Uses, resident: Collection[tuple[str, str]]) -> int:
@@ -122,12 +139,11 @@ def _turns(draft: _Draft) -> tuple[Turn, ...]:
                 cause = f"used {len(use.calls)} times, stays" if use.runs > 1 else "used once"
                 brings[first].append(WeightMove(Verb.PLACE, use.segment, nbytes, cause))
             else:
-                brings[first].append(WeightMove(Verb.STREAM, use.segment, nbytes, "no room to stay"))
+                cause = "no room to stay"
+                brings[first].append(WeightMove(Verb.STREAM, use.segment, nbytes, cause))
             drops[last].append(WeightMove(Verb.FREE, use.segment, nbytes, "last use"))
     frees = draft.life.frees
-    return tuple(
-        Turn(tuple(b), tuple(d), f) for b, d, f in zip(brings, drops, frees, strict=True)
-    )
+    return tuple(Turn(tuple(b), tuple(d), f) for b, d, f in zip(brings, drops, frees, strict=True))
 
 
 def _visits(use: Uses, *, stays: bool) -> list[tuple[int, int]]:
@@ -152,15 +168,13 @@ def _stage_plan(draft: _Draft, machine: Machine, facts: StageFacts) -> StagePlan
     reads = sum(_read_bytes(footprint, u, draft.resident) for u in uses)
     once = sum(footprint.segments[u.segment].nbytes for u in uses)
     seconds = sum(_compute_seconds(footprint, machine, i) for i in calls)
-    seconds += sum(
-        machine.load_seconds(_read_bytes(footprint, u, draft.resident)) for u in uses
-    )
+    seconds += sum(machine.load_seconds(_read_bytes(footprint, u, draft.resident)) for u in uses)
     return StagePlan(
         stage=facts.stage,
         op=facts.op,
         model=facts.model,
         steps=facts.steps,
-        peak_bytes=max((draft.load[i] for i in calls), default=0),
+        peak_bytes=max((draft.peaks[i] for i in calls), default=0),
         seconds=seconds,
         weights_bytes=once,
         resident_weights_bytes=sum(footprint.segments[u.segment].nbytes for u in staying),

@@ -1,8 +1,8 @@
 """Drive programs on fake tensors and write down what each call costs. No weights, no real memory.
 
-Fake `cpu` tensors stand in for every device: attention, convolution and GEMM are opaque calls there,
-as they are on CUDA, and their own workspace comes from a table. Profiling on `meta` or fake `cuda`
-would take attention apart into its score matrix.
+Fake `cpu` tensors stand in for every device: attention, convolution and GEMM are opaque calls
+there, as they are on CUDA, and their own workspace comes from a table. Profiling on `meta` or fake
+`cuda` would take attention apart into its score matrix.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _Recorder(TorchDispatchMode):
     """Count the live bytes of every storage made while active, and the FLOPs of every kernel."""
 
     def __init__(self, known: Iterable[torch.Tensor], workspace: Callable[[Any], Kernel]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._known = {_storage_key(t) for t in known}
         self._workspace = workspace
         self._refs: dict[int, weakref.ref[Any]] = {}
@@ -53,9 +53,7 @@ class _Recorder(TorchDispatchMode):
         self.memory_bytes = 0
         self.flops: dict[str, float] = {}
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
         made = [t for t in _flatten(out) if self._is_new(t)]
@@ -81,9 +79,7 @@ class _Recorder(TorchDispatchMode):
         self._refs[key] = weakref.ref(storage, gone)
         self.live_bytes += nbytes
 
-    def _count(
-        self, func: Any, args: Any, kwargs: Any, out: Any, made: list[torch.Tensor]
-    ) -> None:
+    def _count(self, func: Any, args: Any, kwargs: Any, out: Any, made: list[torch.Tensor]) -> None:
         packet = func._overloadpacket  # noqa: SLF001
         if packet == _ATTENTION:
             flops = sdpa_flop(args[0].shape, args[1].shape, args[2].shape)
@@ -98,7 +94,7 @@ class _Recorder(TorchDispatchMode):
 
 
 def _storage_key(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage()._cdata  # noqa: SLF001 - the storage's identity
+    return int(tensor.untyped_storage()._cdata)  # noqa: SLF001 - the storage's identity
 
 
 def _flatten(tree: Any) -> list[torch.Tensor]:
@@ -113,7 +109,7 @@ def _flatten(tree: Any) -> list[torch.Tensor]:
 
 @attrs.frozen
 class Measured:
-    """A kind of call: its cost, the (fake) tensors it makes, and inputs it passes on by a new name."""
+    """A kind of call: its cost, the (fake) tensors it makes, the inputs it passes on renamed."""
 
     cost: Cost
     makes: Mapping[str, torch.Tensor]
@@ -166,7 +162,10 @@ class Profiler:
         split = split_outputs(outputs, inputs)
         _check_storages(placed, split.makes, inputs)
         made = {name: self._as_fake(tensor) for name, tensor in split.makes.items()}
-        cost = Cost(recorder.peak_bytes, recorder.flops, recorder.memory_bytes)
+        # A tensor made outside torch (from a NumPy array) passes the recorder by.
+        least_bytes = sum(t.untyped_storage().nbytes() for t in split.makes.values())
+        peak_bytes = max(recorder.peak_bytes, least_bytes)
+        cost = Cost(peak_bytes, recorder.flops, recorder.memory_bytes)
         return Measured(cost, made, split.renames)
 
     def _as_fake(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -199,7 +198,9 @@ class _Drive:
         reads = tuple(self._numbers[n] for n in inputs)
         gathered = self._gather(call, program, inputs)
         found = self._profiler.measure(placed, inputs)
-        renames = {new: (self._values[old], self._numbers[old]) for new, old in found.renames.items()}
+        renames = {
+            new: (self._values[old], self._numbers[old]) for new, old in found.renames.items()
+        }
         makes = tuple(self._make(name, tensor) for name, tensor in found.makes.items())
         for new, (tensor, number) in renames.items():
             self._values[new], self._numbers[new] = tensor, number
@@ -207,9 +208,15 @@ class _Drive:
         segment = None
         if call.segment is not None and program.model is not None:
             segment = f"{program.model.name}/{call.segment}"
+        staging = 0
+        if call.gather is not None and program.model is not None:
+            staging = program.model.staging_bytes
         self.steps.append(
-            Step(program.stage, call.kind, call.step, found.cost, segment, gathered, reads, makes)
-        )
+            Step(
+                program.stage, call.kind, call.step, found.cost, segment, gathered, staging, reads,
+                makes,
+            )
+        )  # fmt: skip
 
     def _gather(self, call: Call, program: Program, inputs: dict[str, torch.Tensor]) -> int:
         if call.gather is None or program.model is None:

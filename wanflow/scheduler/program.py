@@ -35,7 +35,8 @@ class Call:
     `run`: takes the values named in `reads` (a name that doesn't exist yet is left out) and returns
     values by name: new tensors, each in a storage of its own, or an input tensor by a new name.
     `segment`: the weights bound while it runs. `chunk`: for the consumer of a stream, how many
-    chunks must have been produced before it may run. `emits`: a chunk of this port is ready after it.
+    chunks must have been produced before it may run. `emits`: a chunk of this port is ready
+    after it.
     `stand_in`: what the profiler runs instead where `run` reaches outside tensors (a tokenizer, a
     file). `numeric`: the values of small tensors decide the course (a sampler's coefficients), so
     the profiler leaves those real.
@@ -159,7 +160,8 @@ def split_outputs(outputs: Tensors, inputs: Tensors) -> Outputs:
 class ShapeOf(Protocol):
     """Tell the shape of a value that exists by now."""
 
-    def __call__(self, name: str) -> tuple[int, ...]: ...
+    def __call__(self, name: str) -> tuple[int, ...]:
+        """Give the shape of the value *name*."""
 
 
 @attrs.frozen

@@ -7,6 +7,7 @@ again. A call's load is its own need plus the segments that stay and that it doe
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from itertools import pairwise
 
 import attrs
 
@@ -32,7 +33,7 @@ def uses_of(footprint: Footprint) -> tuple[Uses, ...]:
             calls.setdefault((step.stage, step.segment), []).append(index)
     found = []
     for (stage, segment), indexes in calls.items():
-        runs = 1 + sum(b != a + 1 for a, b in zip(indexes, indexes[1:], strict=False))
+        runs = 1 + sum(b != a + 1 for a, b in pairwise(indexes))
         found.append(Uses(segment, stage, tuple(indexes), runs))
     return tuple(found)
 

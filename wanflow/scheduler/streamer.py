@@ -1,7 +1,8 @@
 """Bring segments from the disk to the device, each as one slab. Only the streamer opens weights.
 
-On a CPU the slab is filled in place. On CUDA it is filled through one pinned buffer on the host, which
-is charged to the host's budget; the buffer is used again only when the copy out of it has ended.
+On a CPU the slab is filled in place. On CUDA it is filled through one pinned buffer on the host,
+which is charged to the host's budget; the buffer is used again only when the copy out of it has
+ended.
 """
 
 from __future__ import annotations

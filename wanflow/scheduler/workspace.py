@@ -1,8 +1,9 @@
 """Memory that kernels take for themselves, invisible from Python: a table by device and kernel.
 
 The CPU entries are read off ATen (`aten/src/ATen/native/cpu/FlashAttentionKernel.cpp`,
-`ConvolutionMM3d.cpp`, `mkldnn/Conv.cpp`) and hold to the byte against torch.profiler's memory events
-(tests/scheduler/test_workspace.py). The CUDA entries are estimates until a run measures them.
+`ConvolutionMM3d.cpp`, `mkldnn/Conv.cpp`) and hold against torch.profiler's memory events, most of
+them to the byte (tests/scheduler/test_workspace.py). The CUDA entries are estimates until a run
+measures them.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ import torch
 
 _SPLITS = ((768, 256), (192, 64))  # query length from which a block of so many rows is used
 _KEY_SPLIT = 512
-_CHANNEL_BLOCK = 16
+# oneDNN blocks channels by the width of a vector: of AVX-512, or of AVX2.
+_CHANNEL_BLOCK = 16 if torch.backends.cpu.get_cpu_capability().startswith("AVX512") else 8
+_ALIGNMENT_BYTES = 128  # around oneDNN's scratchpad, which holds a bias that had to be padded
 
 Kernel = Callable[[tuple[Any, ...], Mapping[str, Any], Any], int]
 
 
 def _tensor_bytes(tensor: torch.Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
+    return int(tensor.numel() * tensor.element_size())
 
 
 def cpu_attention(args: tuple[Any, ...], _kwargs: Mapping[str, Any], _out: object) -> int:
@@ -51,14 +54,28 @@ def cpu_convolution(args: tuple[Any, ...], _kwargs: Mapping[str, Any], out: torc
             return 0
         positions = out.shape[0] * math.prod(out.shape[2:])
         return int(weight.shape[1] * groups * kernel * positions * data.element_size())
-    return _blocked(data, 1) + _blocked(weight, 0) + max(_blocked(out, 1) - _tensor_bytes(out), 0)
+    return _onednn_bytes(data, weight, bias, out)
 
 
-def _blocked(tensor: torch.Tensor, channel: int) -> int:
-    """Bytes of oneDNN's layout: channels rounded up to a block."""
-    channels = tensor.shape[channel]
-    padded = math.ceil(channels / _CHANNEL_BLOCK) * _CHANNEL_BLOCK
-    return _tensor_bytes(tensor) // channels * padded
+def _onednn_bytes(
+    data: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, out: torch.Tensor
+) -> int:
+    """Blocked input, weight and output while it computes; then blocked output and output."""
+    blocked_out = _blocked(out, (1,))
+    scratch = 0
+    if bias is not None and out.shape[1] % _CHANNEL_BLOCK:
+        scratch = _blocked(bias, (0,)) + _ALIGNMENT_BYTES
+    computing = _blocked(data, (1,)) + _blocked(weight, (0, 1)) + blocked_out + scratch
+    return max(computing - _tensor_bytes(out), blocked_out)
+
+
+def _blocked(tensor: torch.Tensor, channels: tuple[int, ...]) -> int:
+    """Bytes of oneDNN's layout: each of the dimensions *channels* rounded up to a block."""
+    nbytes = _tensor_bytes(tensor)
+    for dim in channels:
+        size = tensor.shape[dim]
+        nbytes = nbytes // size * math.ceil(size / _CHANNEL_BLOCK) * _CHANNEL_BLOCK
+    return nbytes
 
 
 def cuda_convolution(args: tuple[Any, ...], _kwargs: Mapping[str, Any], out: torch.Tensor) -> int:
@@ -82,6 +99,6 @@ TABLE: Mapping[str, Mapping[Any, Kernel]] = {
 
 
 def workspace_of(device: str) -> Callable[[Any], Kernel]:
-    """Return the look-up for a device type (`cpu`, `cuda`): from an op to its workspace in bytes."""
+    """Return the look-up for a device type (`cpu`, `cuda`): from an op to its workspace."""
     table = TABLE[device]
     return lambda op: table.get(op, nothing)

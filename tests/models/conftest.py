@@ -1,0 +1,70 @@
+"""The bundled tiny model, and files of weights made by hand."""
+
+import json
+
+import pytest
+import torch
+
+from wanflow.graph.configs import known_config
+from wanflow.graph.source import Mark
+from wanflow.graph.spec import ModelSpec
+from wanflow.models.bound import bind_model
+from wanflow.models.locate import BUNDLED
+
+TINY = BUNDLED / "wan-tiny"
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """The folder of the bundled model."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def located():
+    """Bind a part of the tiny model at a precision, config from the graph."""
+
+    def locate(part, precision="fp32"):
+        spec = model_spec(part, config="wan-tiny", fields=known_config("wan-tiny", part))
+        return bind_model(spec, precision, TINY / part, TINY / "graph.yaml")
+
+    return locate
+
+
+@pytest.fixture(scope="session")
+def loaded(located):
+    """Bind every segment of a part to memory read from its file; the module, ready to run."""
+
+    def load(part):
+        found = located(part)
+        for segment in found.model.segments.values():
+            tensors = {t.name: torch.empty(t.shape, dtype=t.dtype) for t in segment.tensors}
+            for name, tensor in tensors.items():
+                found.checkpoint.read_into(name, tensor, None)
+            found.model.bind(segment.name, tensors)
+        return found
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def spec():
+    """Make a model's entry in a graph."""
+    return model_spec
+
+
+def model_spec(part="transformer", name="dit", **fields):
+    return ModelSpec(name=name, part=part, mark=Mark(1, 1), **fields)
+
+
+@pytest.fixture
+def safetensors_file(tmp_path):
+    """Write a file with a header as given, right or wrong, and so many bytes of data."""
+
+    def write(header, nbytes=16, name="model.safetensors"):
+        text = header if isinstance(header, bytes) else json.dumps(header).encode()
+        path = tmp_path / name
+        path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(nbytes))
+        return path
+
+    return write
