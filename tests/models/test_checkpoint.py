@@ -138,14 +138,14 @@ class TestReading:
         _, checkpoint = saved
         path = checkpoint.entries["matrix"].path
         os.truncate(path, checkpoint.entries["matrix"].offset + 100)
-        with pytest.raises(WeightsError, match="model.safetensors: ends before byte"):
+        with pytest.raises(WeightsError, match=r"model.safetensors: ends before byte"):
             checkpoint.read_into("matrix", torch.empty(40, 30), None)
 
     def test_file_gone_after_opening(self, saved):
         """A file that vanishes after the index was made is an error with its name."""
         _, checkpoint = saved
         checkpoint.entries["matrix"].path.unlink()
-        with pytest.raises(WeightsError, match="model.safetensors: No such file"):
+        with pytest.raises(WeightsError, match=r"model.safetensors: No such file"):
             checkpoint.read_into("matrix", torch.empty(40, 30), None)
 
     def test_shards(self, tmp_path):

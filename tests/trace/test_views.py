@@ -25,7 +25,7 @@ peak 7.00 GiB on cuda:0 in denoise at 1:40:  weights 3.00 GiB  values 1.00 GiB
   workspace 3.00 GiB
 waited for transfers 5.00 s (2.2%)  most in encode
 note: re-plan: the device is fuller than planned
-hint: wanflow explain t2v-1.3b encode
+hint: wanflow trace events TRACE --stage encode --kind weights
 """
 
 AT_120 = """\
@@ -38,7 +38,7 @@ decode        -   0.00 s   0.00 s       0 B        0 B       0 B     0%      0
 peak 7.00 GiB on cuda:0 in denoise at 1:40:  weights 3.00 GiB  values 1.00 GiB  workspace 3.00 GiB
 waited for transfers 5.00 s (2.2%)  most in encode
 note: re-plan: the device is fuller than planned
-hint: wanflow explain t2v-1.3b encode
+hint: wanflow trace events TRACE --stage encode --kind weights
 """  # noqa: E501
 
 
@@ -69,18 +69,18 @@ class TestPinned:
         assert "  unfinished  " in text
 
     def test_damaged_trace(self, write, run) -> None:
-        """A damaged trace points to the check."""
+        """A damaged trace points to what could be read."""
         path = write(run)
         path.write_bytes(path.read_bytes() + b"more")
 
-        assert f"hint: wanflow trace check {path}" in show(summarise(path), 120)
+        assert f"hint: wanflow trace events {path}" in show(summarise(path), 120)
 
     def test_empty_trace(self, write) -> None:
         """Little to say, and nothing that fails."""
         text = show(summarise(write([], {"simulated": True})))
 
         assert text.startswith("unnamed graph  done  simulated  0.00 s  0 events")
-        assert "hint: wanflow trace timeline" in text
+        assert "hint: wanflow trace events" in text
 
 
 class TestWidth:
@@ -149,5 +149,5 @@ class TestHostile:
         assert all(line.isprintable() for line in text.splitlines())
         assert "[red]a[/red]" in text
         hint = next(line for line in text.splitlines() if line.startswith("hint"))
-        assert "explain '" in hint
+        assert "--stage '" in hint
         assert isinstance(bad[0], Move)

@@ -15,13 +15,15 @@ from typing import Any
 import torch
 
 from wanflow.errors import WeightsError
-from wanflow.graph.config_fields import FIELDS, Field
+from wanflow.graph.config_fields import FIELDS, Field, inconsistencies
+from wanflow.graph.configs import known_config
 
 # Fields of released configurations that a graph file has no use for.
 _MORE: Mapping[str, Mapping[str, Field]] = {
     "transformer": {"pos_embed_seq_len": Field("int", 1, 65536, nullable=True)},
     "vae": {"decoder_base_dim": Field("int", 1, 4096, nullable=True)},
 }
+_DEFAULTS = "wan2.1-t2v-1.3b"  # upstream's constructors fill in Wan 2.1's
 _REQUIRED = {
     "text_encoder": ("vocab_size", "d_model", "num_layers", "num_heads"),
     "transformer": ("num_attention_heads", "attention_head_dim", "num_layers", "text_dim"),
@@ -53,6 +55,8 @@ def allowed(part: str, config: Mapping[str, object], where: str) -> dict[str, An
     missing = [name for name in _REQUIRED[part] if name not in kept]
     if missing:
         raise WeightsError(f"{where}: {part} config lacks {', '.join(missing)}", code="bad-config")
+    for fault in inconsistencies(part, {**known_config(_DEFAULTS, part), **kept}):
+        raise WeightsError(f"{where}: {fault}", code="bad-config")
     return kept
 
 

@@ -51,6 +51,7 @@ class Executor:
     _meter: StorageMeter | CudaMeter = attrs.field(init=False)
     _values: dict[int, torch.Tensor] = attrs.field(factory=dict, init=False)
     _numbers: dict[str, int] = attrs.field(factory=dict, init=False)
+    _cause: Cause = attrs.field(default=Cause("", 0, ""), init=False)
 
     @_meter.default
     def _meter_of_device(self) -> StorageMeter | CudaMeter:
@@ -67,7 +68,7 @@ class Executor:
                 self._drive()
             except BaseException:
                 self._let_go()
-                self.ledger.free_all(self.tier, Cause("", 0, "the run failed"))
+                self.ledger.free_all(self.tier, attrs.evolve(self._cause, why="the run failed"))
                 raise
             kept = {name: self._values[n] for name, n in self._numbers.items()}
             peaks = (meter.peak_bytes, meter.source)
@@ -97,7 +98,7 @@ class Executor:
 
     def _turn(self, placed: Placed, step: Step, turn: Turn) -> None:
         self._agree(placed, step)
-        cause = Cause(step.stage, step.step, step.kind)
+        cause = self._cause = Cause(step.stage, step.step, step.kind)
         for move in turn.brings:
             item = Item(move.segment, move.segment, Kind.WEIGHTS, move.nbytes)
             why = attrs.evolve(cause, why=move.cause)

@@ -36,7 +36,7 @@ def cpu_attention(args: tuple[Any, ...], _kwargs: Mapping[str, Any], _out: objec
     per_thread = (rows * columns + 2 * rows + rows * width) * 4
     if query.dtype in (torch.bfloat16, torch.float16):
         per_thread += rows * columns * 2
-    return torch.get_num_threads() * per_thread
+    return int(torch.get_num_threads() * per_thread)
 
 
 def cpu_convolution(args: tuple[Any, ...], _kwargs: Mapping[str, Any], out: torch.Tensor) -> int:

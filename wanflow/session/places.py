@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import attrs
 import torch
 
 from wanflow.errors import InputError
+from wanflow.health import available_ram_bytes, total_ram_bytes
 from wanflow.scheduler.machine import Machine, cpu_machine, named_machine
 from wanflow.session.request import Request
-from wanflow.units import GIB, MIB, format_bytes, parse_budget
+from wanflow.units import MIB, format_bytes, parse_budget
 
 _MARGIN_SHARE = 0.1  # of what is free, left alone by `auto`
 _RESERVE_BYTES = 256 * MIB  # CUDA: allocator rounding and cuBLAS workspaces, not yet modelled
@@ -68,7 +66,7 @@ def find_place(request: Request) -> Place:
     ram = parse_budget(request.ram, "--ram") if request.ram is not None else None
     ram_bytes = None
     if ram is not None:
-        ram_bytes = ram.nbytes or int(_total_ram_bytes() * (ram.share or 1 - _MARGIN_SHARE))
+        ram_bytes = ram.nbytes or int(total_ram_bytes() * (ram.share or 1 - _MARGIN_SHARE))
     tier = "cpu" if kind == "cpu" else str(device) if device.type == "cuda" else "cuda:0"
     return Place(device, tier, machine, nbytes, budget.text, overhead, ram_bytes)
 
@@ -99,7 +97,7 @@ def _device(request: Request) -> torch.device:
 
 def _this_machine(device: torch.device) -> Machine:
     if device.type == "cpu":
-        return cpu_machine(_total_ram_bytes())
+        return cpu_machine(total_ram_bytes())
     known = named_machine("h100")  # rates of a large card until `machine probe` measures them
     properties = torch.cuda.get_device_properties(device)
     return attrs.evolve(known, name=properties.name, capacity_bytes=properties.total_memory)
@@ -109,18 +107,11 @@ def _free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         free, _total = torch.cuda.mem_get_info(device)
         return int(free)
-    return _available_ram_bytes()
+    return available_ram_bytes()
 
 
-def _total_ram_bytes() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def _available_ram_bytes() -> int:
-    """What Linux would give without swapping; elsewhere, half of the RAM."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return max(_total_ram_bytes() // 2, GIB)
-    fields = dict(line.split(":", 1) for line in lines)
-    return int(fields["MemAvailable"].split()[0]) * 1024
+def enforce(place: Place) -> None:
+    """Have CUDA's allocator refuse what passes the budget, instead of hoping that nothing does."""
+    room = place.budget_bytes - place.machine.context_bytes
+    share = max(min(room / place.machine.capacity_bytes, 1.0), 0.0)
+    torch.cuda.set_per_process_memory_fraction(share, place.device)

@@ -13,7 +13,7 @@ from wanflow.scheduler.executor import Executor, Outcome, Watch
 from wanflow.scheduler.ledger import Ledger
 from wanflow.scheduler.streamer import Streamer
 from wanflow.session.folder import make_folder, write_json
-from wanflow.session.places import find_place
+from wanflow.session.places import enforce, find_place
 from wanflow.session.planning import Planned, plan_prepared
 from wanflow.session.prepare import Prepared, prepare, versions
 from wanflow.session.request import Request
@@ -66,6 +66,7 @@ def _execute(
     streamer = _streamer(prepared)
     budgets = {place.tier: place.usable_bytes}
     if place.device.type == "cuda":
+        enforce(place)
         budgets["host"] = _host_budget(prepared, streamer)
     tee = Tee((writer, sink)) if sink is not None else writer
     ledger = Ledger(budgets, tee, check=os.environ.get("WANFLOW_CHECK") == "1")

@@ -170,12 +170,11 @@ def _ending(summary: Summary) -> list[str]:
 
 def _hint(summary: Summary) -> str:
     """Name the next command. Names are quoted: a trace may come from anybody."""
-    if summary.state == "damaged":
-        return f"wanflow trace check {_quote(summary.path)}"
+    command = f"wanflow trace events {_quote(str(summary.path or 'TRACE'))}"
     waited = max(summary.stages, key=lambda stage: stage.waited_seconds, default=None)
     if waited and waited.stage and waited.waited_seconds > _HELD_UP_SHARE * summary.seconds:
-        return f"wanflow explain {_quote(summary.graph or 'GRAPH')} {_quote(waited.stage)}"
-    return f"wanflow trace timeline {_quote(summary.path)}"
+        return f"{command} --stage {_quote(waited.stage)} --kind weights"
+    return command
 
 
 def _quote(text: str) -> str:

@@ -1,0 +1,89 @@
+"""Replay a plan turn by turn with nothing but a set and a sum; shares no code with the planner."""
+
+from __future__ import annotations
+
+import attrs
+
+from wanflow.scheduler.plan import Plan
+from wanflow.trace.events import Verb
+
+
+@attrs.frozen
+class Replayed:
+    """What a plan does when it is done: its peak, the peak of every call, what it reads."""
+
+    peaks: tuple[int, ...]
+    read_bytes: int
+
+    @property
+    def peak_bytes(self) -> int:
+        return max(self.peaks, default=0)
+
+
+class Replay:
+    """Weights, values and states that are there, and the bytes of all of them."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.weights: dict[str, int] = {}
+        self.values: dict[int, int] = {}
+        self.made: set[int] = set()
+        self.freed: set[int] = set()
+        self.read_bytes = 0
+
+    @property
+    def now_bytes(self) -> int:
+        return sum(self.weights.values()) + sum(self.values.values())
+
+    def run(self) -> Replayed:
+        """Replay every turn; AssertionError says what a plan must never do."""
+        footprint = self.plan.footprint
+        assert len(self.plan.turns) == len(footprint.steps)
+        peaks = [self.turn(*pair) for pair in zip(footprint.steps, self.plan.turns, strict=True)]
+        assert not self.weights, f"left on the device: {sorted(self.weights)}"
+        kept = self.made - self.freed
+        assert kept == self.made & footprint.keeps, f"kept {kept}, not {footprint.keeps}"
+        return Replayed(tuple(peaks), self.read_bytes)
+
+    def turn(self, step, turn) -> int:
+        """Replay one turn; return the most bytes that were there."""
+        peak = max([self.now_bytes, *(self.bring(step, move) for move in turn.brings)])
+        assert step.segment is None or step.segment in self.weights, f"{step.segment} is missing"
+        for number in step.reads:
+            assert number in self.values, f"value {number} is read while it is not there"
+        gathering = step.gathered_bytes + step.gather_staging_bytes
+        running = step.gathered_bytes + step.cost.workspace_bytes
+        peak = max(peak, self.now_bytes + gathering, self.now_bytes + running)
+        for made in step.makes:
+            assert made.value not in self.made, f"value {made.value} is made twice"
+            self.made.add(made.value)
+            self.values[made.value] = made.nbytes
+        peak = max(peak, self.now_bytes)
+        for move in turn.drops:
+            assert move.verb is Verb.FREE
+            assert self.weights.pop(move.segment) == move.nbytes
+        for number in turn.frees:
+            assert number in self.values, f"value {number} is freed while it is not there"
+            self.freed.add(number)
+            del self.values[number]
+        return peak
+
+    def bring(self, step, move) -> int:
+        """Bring a segment; return the bytes there while it is read."""
+        segment = self.plan.footprint.segments[move.segment]
+        assert move.verb in (Verb.PLACE, Verb.STREAM)
+        assert move.segment == step.segment, f"{move.segment} is brought before its call"
+        assert move.segment not in self.weights, f"{move.segment} is brought twice"
+        assert move.nbytes == segment.nbytes
+        self.weights[move.segment] = move.nbytes
+        self.read_bytes += move.nbytes
+        return self.now_bytes + segment.staging_bytes
+
+
+def replay(plan: Plan) -> Replayed:
+    """Replay *plan* and hold it to its own predictions."""
+    done = Replay(plan).run()
+    assert done.peak_bytes == plan.predicted_peak_bytes
+    if plan.feasible:
+        assert done.peak_bytes <= plan.budget_bytes
+    return done

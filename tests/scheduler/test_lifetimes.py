@@ -1,0 +1,113 @@
+"""How long values live, and what each call needs."""
+
+import attrs
+from footprints import FOOTPRINTS, chain
+from hypothesis import given, settings
+
+from wanflow.scheduler.footprint import Cost, Footprint, Made, SegmentUse, Step
+from wanflow.scheduler.lifetimes import lifetimes
+
+
+def step(reads=(), makes=(), segment=None, workspace=0, gathered=0, staging=0) -> Step:
+    """Write a call in few words; *makes* maps numbers to bytes."""
+    made = tuple(Made(n, "a.x", nbytes, is_state=False) for n, nbytes in dict(makes).items())
+    cost = Cost(workspace, {}, 0)
+    return Step("a", "call", 0, cost, segment, gathered, staging, reads, made)
+
+
+def footprint(*steps: Step, keeps=()) -> Footprint:
+    """Put calls together, with a segment of 100 bytes that needs 30 to be read."""
+    segments = {"m/s": SegmentUse("m/s", 100, 30), "m/t": SegmentUse("m/t", 100, 30)}
+    return Footprint((), steps, segments, frozenset(keeps), {})
+
+
+class TestFrees:
+    """When a value goes."""
+
+    def test_after_its_last_reader(self) -> None:
+        """Neither before nor later."""
+        life = lifetimes(footprint(step(makes={1: 5}), step((1,)), step((1,)), step()))
+
+        assert ((), (), (1,), ()) == life.frees
+
+    def test_at_once_when_nobody_reads_it(self) -> None:
+        """A value for nobody goes with the call that makes it."""
+        assert ((1,),) == lifetimes(footprint(step(makes={1: 5}))).frees
+
+    def test_never_when_it_is_kept(self) -> None:
+        """What is an output stays."""
+        assert ((), ()) == lifetimes(footprint(step(makes={1: 5}), step((1,)), keeps=[1])).frees
+
+    @settings(max_examples=300)
+    @given(FOOTPRINTS)
+    def test_exactly_once(self, found) -> None:
+        """Every value is freed once or kept, and no reader comes after."""
+        life = lifetimes(found)
+        freed = [number for frees in life.frees for number in frees]
+        made = {m.value for s in found.steps for m in s.makes}
+
+        assert len(set(freed)) == len(freed)
+        assert made - found.keeps == set(freed)
+        for index, frees in enumerate(life.frees):
+            assert not {r for s in found.steps[index + 1 :] for r in s.reads} & set(frees)
+
+
+class TestLive:
+    """What is there when a call starts."""
+
+    def test_counts_from_making_to_freeing(self) -> None:
+        """A value isn't there before the call that makes it has run."""
+        life = lifetimes(footprint(step(makes={1: 5}), step((1,), {2: 7}), step((2,)), step()))
+
+        assert (0, 5, 7, 0) == life.live_bytes
+
+    @settings(max_examples=300)
+    @given(FOOTPRINTS)
+    def test_is_the_sum_of_what_lives(self, found) -> None:
+        """The running sum equals the sum over first write and last read."""
+        life = lifetimes(found)
+        ends = {number: i for i, frees in enumerate(life.frees) for number in frees}
+
+        for index, live in enumerate(life.live_bytes):
+            before = [m for s in found.steps[:index] for m in s.makes]
+            there = (m for m in before if ends.get(m.value, len(found.steps)) >= index)
+            assert live == sum(m.nbytes for m in there)
+
+
+class TestNeeds:
+    """A call's peak without any other weights."""
+
+    def test_segment_and_workspace(self) -> None:
+        """Values, weights and workspace are there together."""
+        life = lifetimes(footprint(step(makes={1: 5}), step((1,), segment="m/s", workspace=40)))
+
+        assert 5 + 100 + 40 == life.need_bytes[1]
+
+    def test_staging_when_it_is_larger(self) -> None:
+        """Reading ends before the call starts."""
+        life = lifetimes(footprint(step(segment="m/s", workspace=20)))
+
+        assert (130, 120) == (life.need_bytes[0], life.held_bytes[0])
+
+    def test_segment_that_the_call_before_left_is_not_read(self) -> None:
+        """The second use in a row needs no staging."""
+        call = step(segment="m/s", workspace=20)
+
+        assert (130, 120) == lifetimes(footprint(call, call)).need_bytes
+
+    def test_segment_after_another_is_read(self) -> None:
+        """Nothing is left by a call that uses another segment."""
+        call = step(segment="m/s")
+        other = step(segment="m/t")
+
+        assert (130, 130, 130) == lifetimes(footprint(call, other, call)).need_bytes
+
+    def test_gathered_rows_and_their_staging(self) -> None:
+        """Rows stay during the call, the staging doesn't."""
+        steps = step(gathered=9, workspace=20, staging=50), step(gathered=9, workspace=60)
+
+        assert (59, 69) == lifetimes(footprint(*steps)).need_bytes
+
+    def test_no_calls(self) -> None:
+        """A graph without calls needs nothing."""
+        assert lifetimes(attrs.evolve(chain(), steps=())).need_bytes == ()
