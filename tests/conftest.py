@@ -13,8 +13,10 @@ hypothesis.settings.load_profile("soak" if os.environ.get("SOAK") else "fixed")
 
 
 @pytest.fixture(autouse=True)
-def plain_terminal(monkeypatch):
+def plain_terminal(monkeypatch, tmp_path_factory):
     """Fix what a rendering depends on; `COLUMNS` may be set again by a test."""
+    # No machine that was measured on this computer, and none that a test leaves to the next.
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "no-configuration"))
     for name in [n for n in os.environ if n.startswith("WANFLOW_")] + ["FORCE_COLOR", "LINES"]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "80")

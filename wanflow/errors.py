@@ -12,7 +12,12 @@ class WanflowError(Exception):
     exit_code = 1
 
     def __init__(
-        self, message: str, *, hint: str = "", code: str = "", detail: dict[str, object] | None = None
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        code: str = "",
+        detail: dict[str, object] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message

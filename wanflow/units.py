@@ -19,7 +19,7 @@ _FORMS = "8GiB, 8GB, 123456B, 80% or auto"
 
 @attrs.frozen
 class Budget:
-    """A budget as the user gave it: `nbytes`, a `share` of the device's total, or neither (auto)."""
+    """A budget as given: `nbytes`, a `share` of the device's total, or neither (auto)."""
 
     text: str
     nbytes: int | None = None
@@ -32,19 +32,27 @@ def parse_budget(text: str, option: str = "--vram") -> Budget:
         return Budget(text="auto")
     match = _SIZE.fullmatch(text)
     if match is None:
-        raise InputError(f"{option} {text!r} is not a size", hint=f"write {_FORMS}", code="bad-size")
+        raise InputError(
+            f"{option} {text!r} is not a size", hint=f"write {_FORMS}", code="bad-size"
+        )
     number, unit = match.groups()
     if unit == "":
         raise InputError(
-            f"{option} {text!r} has no unit", hint=f"write {number}GiB or {number}MiB", code="bad-size"
+            f"{option} {text!r} has no unit",
+            hint=f"write {number}GiB or {number}MiB",
+            code="bad-size",
         )
     if unit == "%":
         return _share(text, float(number), option)
     factor = _factor(unit)
     if factor is None:
-        raise InputError(f"{option} {text!r}: unknown unit {unit!r}", hint=f"write {_FORMS}", code="bad-size")
+        raise InputError(
+            f"{option} {text!r}: unknown unit {unit!r}", hint=f"write {_FORMS}", code="bad-size"
+        )
     if unit == "B" and "." in number:
-        raise InputError(f"{option} {text!r}: bytes are whole", hint=f"write {_FORMS}", code="bad-size")
+        raise InputError(
+            f"{option} {text!r}: bytes are whole", hint=f"write {_FORMS}", code="bad-size"
+        )
     nbytes = int(number) * factor if "." not in number else int(float(number) * factor)
     if not 0 < nbytes <= 2**50:
         raise InputError(f"{option} {text!r} is out of range (1B to 1024TiB)", code="bad-size")
@@ -53,7 +61,9 @@ def parse_budget(text: str, option: str = "--vram") -> Budget:
 
 def _share(text: str, percent: float, option: str) -> Budget:
     if not 0 < percent <= 100:
-        raise InputError(f"{option} {text!r}: a share is above 0% and at most 100%", code="bad-size")
+        raise InputError(
+            f"{option} {text!r}: a share is above 0% and at most 100%", code="bad-size"
+        )
     return Budget(text=text.strip(), share=percent / 100)
 
 
@@ -65,13 +75,9 @@ def format_bytes(nbytes: int) -> str:
     """Write bytes with one binary unit: `7.41 GiB`, `512 B`."""
     if abs(nbytes) < KIB:
         return f"{nbytes} B"
-    value = float(nbytes)
-    for unit in ("KiB", "MiB", "GiB"):
-        value /= 1024
-        if abs(value) < 1024:
-            break
-    else:
-        value, unit = value / 1024, "TiB"
+    units = ("KiB", "MiB", "GiB", "TiB")
+    power = min((abs(nbytes).bit_length() - 1) // 10, len(units))
+    value, unit = nbytes / 1024**power, units[power - 1]
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
     return f"{value:.{digits}f} {unit}"
 

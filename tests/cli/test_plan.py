@@ -41,7 +41,7 @@ class TestPage:
             "         [rows=1024, cfg=serial]",
             "peak 11.0 MiB of 12.0 MiB (92%) at denoise",
             "smallest budget 3.00 MiB, everything resident 20.0 MiB",
-            "estimate 3:35 (rates estimated, not measured), plan 7f3a91c2",
+            "estimate 3:35 (rates estimated: run wanflow machine probe), plan 7f3a91c2",
             "next: wanflow run t2v-tiny --vram 12MiB",
         ]
 
@@ -68,7 +68,7 @@ class TestPage:
         _, out, _ = wanflow_here("plan", "t2v-tiny")
         assert "peak 11.0 MiB of 12.0 MiB (92%) at denoise" in out
         assert "smallest budget 3.00 MiB, everything resident 20.0 MiB" in out
-        assert "estimate 3:35 (rates estimated, not measured), plan 7f3a91c2" in out
+        assert "estimate 3:35 (rates estimated: run wanflow machine probe), plan 7f3a91c2" in out
 
     def test_sweep_has_one_row_a_budget(self, planned, report, wanflow_here):
         """A budget that can't hold it says so in words."""

@@ -9,6 +9,7 @@ from wanflow.graph.configs import known_config
 from wanflow.graph.source import Mark
 from wanflow.graph.spec import ModelSpec
 from wanflow.models.bound import bind_model
+from wanflow.models.checkpoint import STAGING_BYTES
 from wanflow.models.locate import BUNDLED
 
 TINY = BUNDLED / "wan-tiny"
@@ -34,13 +35,14 @@ def located():
 @pytest.fixture(scope="session")
 def loaded(located):
     """Bind every segment of a part to memory read from its file; the module, ready to run."""
+    staging = torch.empty(STAGING_BYTES, dtype=torch.uint8)
 
-    def load(part):
-        found = located(part)
+    def load(part, precision="fp32"):
+        found = located(part, precision)
         for segment in found.model.segments.values():
             tensors = {t.name: torch.empty(t.shape, dtype=t.dtype) for t in segment.tensors}
             for name, tensor in tensors.items():
-                found.checkpoint.read_into(name, tensor, None)
+                found.checkpoint.read_into(name, tensor, staging)
             found.model.bind(segment.name, tensors)
         return found
 

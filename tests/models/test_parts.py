@@ -8,6 +8,13 @@ from transformers import UMT5EncoderModel
 
 from wanflow.models import dit, umt5, vae
 
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+@pytest.fixture(params=PRECISIONS)
+def precision(request):
+    return request.param
+
 
 @pytest.fixture(autouse=True)
 def no_grad():
@@ -23,19 +30,23 @@ class TestUmt5:
     """Rows, mask, layers and the norm make up the encoder."""
 
     @pytest.fixture
-    def upstream(self, tiny):
-        return UMT5EncoderModel.from_pretrained(tiny / "text_encoder")
+    def upstream(self, tiny, precision):
+        folder = tiny / "text_encoder"
+        return UMT5EncoderModel.from_pretrained(folder, dtype=PRECISIONS[precision])
 
     @pytest.mark.parametrize("tokens", [0, 1, 37, 512])
-    def test_forward(self, upstream, loaded, tokens):
+    def test_forward(self, upstream, loaded, precision, tokens):
         """Real tokens are bit-equal to the pipeline's embeddings, padding is zero."""
-        found = loaded("text_encoder")
+        found = loaded("text_encoder", precision)
         module = found.model.module
         ids = torch.arange(512).remainder(1000)[None]
         mask = (torch.arange(512) < tokens).long()[None]
         expected = upstream(ids, mask).last_hidden_state
-        hidden = torch.empty(512, 128)
-        found.checkpoint.read_rows_into(umt5.EMBEDDING, ids[0].tolist(), hidden, None)
+        hidden, staging = (
+            torch.empty(512, 128, dtype=PRECISIONS[precision]),
+            torch.empty(4096, dtype=torch.uint8),
+        )
+        found.checkpoint.read_rows_into(umt5.EMBEDDING, ids[0].tolist(), hidden, staging)
         hidden = hidden[None]
         attention = umt5.attention_mask(module, hidden, mask)
         for index in range(3):
@@ -49,16 +60,17 @@ class TestDit:
     """Embeddings, blocks and the head make up the transformer."""
 
     @pytest.fixture
-    def upstream(self, tiny):
-        return WanTransformer3DModel.from_pretrained(tiny / "transformer").eval()
+    def upstream(self, tiny, precision):
+        folder, dtype = tiny / "transformer", PRECISIONS[precision]
+        return WanTransformer3DModel.from_pretrained(folder, torch_dtype=dtype).eval()
 
     @pytest.mark.parametrize("shape", [(1, 8, 8), (2, 8, 12), (3, 4, 6)])
-    def test_forward(self, upstream, loaded, shape):
+    def test_forward(self, upstream, loaded, precision, shape):
         """The prediction is bit-equal, for 1, 5 and 9 frames."""
-        module = loaded("transformer").model.module
+        module = loaded("transformer", precision).model.module
         latents, text = noise(1, 16, *shape), noise(1, 512, 128, seed=1)
-        timestep = torch.tensor([731])
-        (expected,) = upstream(latents, timestep, text, return_dict=False)
+        timestep, dtype = torch.tensor([731]), PRECISIONS[precision]
+        (expected,) = upstream(latents.to(dtype), timestep, text.to(dtype), return_dict=False)
         rotary = dit.rotary_tables(module, latents, latents.device)
         embedded = dit.embed(module, latents, timestep, text)
         hidden = embedded.hidden
@@ -72,8 +84,9 @@ class TestVae:
     """One latent frame at a time, its cache in a list, is the whole decoder."""
 
     @pytest.fixture
-    def upstream(self, tiny):
-        return AutoencoderKLWan.from_pretrained(tiny / "vae").eval()
+    def upstream(self, tiny, precision):
+        dtype = PRECISIONS[precision]
+        return AutoencoderKLWan.from_pretrained(tiny / "vae", torch_dtype=dtype).eval()
 
     @staticmethod
     def decode(module, latents):
@@ -93,17 +106,17 @@ class TestVae:
     @staticmethod
     def pipeline(module, latents):
         """Decode as `WanPipeline.__call__` does after the last step."""
-        shape = (1, module.config.z_dim, 1, 1, 1)
-        mean = torch.tensor(module.config.latents_mean).view(shape)
-        inverse = 1.0 / torch.tensor(module.config.latents_std).view(shape)
+        shape, latents = (1, module.config.z_dim, 1, 1, 1), latents.to(module.dtype)
+        mean = torch.tensor(module.config.latents_mean).view(shape).to(latents)
+        inverse = 1.0 / torch.tensor(module.config.latents_std).view(shape).to(latents)
         video = module.decode(latents / inverse + mean, return_dict=False)[0]
         return VideoProcessor(vae_scale_factor=8).postprocess_video(video, output_type="pt")[0]
 
     @pytest.mark.parametrize(("latent_frames", "frames"), [(1, 1), (2, 5), (3, 9), (5, 17)])
-    def test_decode(self, upstream, loaded, latent_frames, frames):
+    def test_decode(self, upstream, loaded, precision, latent_frames, frames):
         """Frames are bit-equal to the pipeline's."""
         latents = noise(1, 16, latent_frames, 6, 4)
-        made = torch.cat(self.decode(loaded("vae").model.module, latents))
+        made = torch.cat(self.decode(loaded("vae", precision).model.module, latents))
         assert made.shape == (frames, 3, 48, 32)
         assert torch.equal(made, self.pipeline(upstream, latents))
 

@@ -8,10 +8,21 @@ import attrs
 from hypothesis import strategies as st
 
 from wanflow.scheduler.footprint import Cost, Footprint, Made, SegmentUse, StageFacts, Step
-from wanflow.scheduler.machine import Machine
+from wanflow.scheduler.machine import FLOPS, Machine
 
-RATES = {"float32": 1e9}
-TOY = Machine("toy", "cpu", 2**30, 0, RATES, 1e9, 1e9, 1e9)
+KNOWN = {"name": "toy", "device": "cpu", "context_bytes": 0}
+KINDS = ("", "gemm.", "attention.", "conv.")
+
+
+def toy_machine() -> Machine:
+    """Make a machine that does a billion of anything in a second, and starts it in no time."""
+    flops = {f"{kind}float32": 1e9 for kind in KINDS}
+    needed = [f.name for f in attrs.fields(Machine) if f.default is attrs.NOTHING]
+    figures = {name: 0.0 if name.endswith("_seconds") else 10**9 for name in needed}
+    return Machine(**{**figures, **KNOWN, "flops": flops})
+
+
+TOY = toy_machine()
 
 
 class Maker:
@@ -42,20 +53,20 @@ class Maker:
         self.alive = (self.alive + [m.value for m in makes if not m.is_state])[-4:]
         workspace = sum(m.nbytes for m in makes) + rng.randrange(60)
         cost = Cost(workspace, {"gemm": float(rng.randrange(10**6))}, rng.randrange(1000))
-        gathered, staging = rng.choice([(0, 0), (0, 0), (rng.randrange(30), rng.randrange(90))])
+        gathered = rng.choice([0, 0, rng.randrange(30)])
         self.steps.append(
-            Step(stage, "call", step, cost, segment, gathered, staging, tuple(reads), tuple(makes))
+            Step(stage, "call", step, cost, segment, gathered, tuple(reads), tuple(makes))
         )
 
     def stage(self, stage: str, alike: bool) -> None:
         """Write passes over the stage's segments; *alike*: all of one size and cost."""
         rng = self.rng
-        nbytes, staging = rng.randrange(1, 100), rng.randrange(60)
+        nbytes = rng.randrange(1, 100)
         names = [f"{stage}/{i}" for i in range(rng.randrange(6))]
         for name in names:
             if not alike:
-                nbytes, staging = rng.randrange(100), rng.randrange(60)
-            self.segments[name] = SegmentUse(name, nbytes, staging)
+                nbytes = rng.randrange(100)
+            self.segments[name] = SegmentUse(name, nbytes)
         for step in range(rng.randrange(1, 5)):
             for name in names or [None]:
                 for _ in range(rng.choice([1, 1, 2])):
@@ -68,7 +79,8 @@ class Maker:
         numbers = range(1, self.count + 1)
         keeps = frozenset(n for n in numbers if self.rng.random() < 0.1)
         dtypes = dict.fromkeys(stages, "float32")
-        return Footprint(facts, tuple(self.steps), self.segments, keeps, dtypes)
+        staging = self.rng.choice([0, 0, self.rng.randrange(90)])
+        return Footprint(facts, tuple(self.steps), self.segments, keeps, dtypes, staging)
 
 
 def random_footprint(seed: int, stages: int) -> Footprint:
@@ -99,7 +111,7 @@ def chain(
     blocks: int = 4, passes: int = 3, nbytes: int = 100, workspace: int = 50, staging: int = 0
 ) -> Footprint:
     """Alike blocks, one after the other, a few times: a value of 10 bytes goes through them."""
-    segments = {f"dit/{i}": SegmentUse(f"dit/{i}", nbytes, staging) for i in range(blocks)}
+    segments = {f"dit/{i}": SegmentUse(f"dit/{i}", nbytes) for i in range(blocks)}
     steps, number = [], 0
     for step in range(passes):
         for name in segments:
@@ -107,7 +119,7 @@ def chain(
             number += 1
             made = (Made(number, "dit.x", 10, is_state=False),)
             cost = Cost(workspace, {"gemm": 1e6}, 0)
-            steps.append(Step("dit", "block", step, cost, name, 0, 0, reads, made))
+            steps.append(Step("dit", "block", step, cost, name, 0, reads, made))
     facts = (StageFacts("dit", "denoise", "dit", passes, nbytes * blocks, {}, ()),)
     keeps = frozenset({number})
-    return Footprint(facts, tuple(steps), segments, keeps, {"dit": "float32"})
+    return Footprint(facts, tuple(steps), segments, keeps, {"dit": "float32"}, staging)

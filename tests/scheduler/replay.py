@@ -33,7 +33,8 @@ class Replay:
 
     @property
     def now_bytes(self) -> int:
-        return sum(self.weights.values()) + sum(self.values.values())
+        staging = self.plan.footprint.staging_bytes
+        return staging + sum(self.weights.values()) + sum(self.values.values())
 
     def run(self) -> Replayed:
         """Replay every turn; AssertionError says what a plan must never do."""
@@ -51,9 +52,8 @@ class Replay:
         assert step.segment is None or step.segment in self.weights, f"{step.segment} is missing"
         for number in step.reads:
             assert number in self.values, f"value {number} is read while it is not there"
-        gathering = step.gathered_bytes + step.gather_staging_bytes
         running = step.gathered_bytes + step.cost.workspace_bytes
-        peak = max(peak, self.now_bytes + gathering, self.now_bytes + running)
+        peak = max(peak, self.now_bytes + running)
         for made in step.makes:
             assert made.value not in self.made, f"value {made.value} is made twice"
             self.made.add(made.value)
@@ -69,15 +69,14 @@ class Replay:
         return peak
 
     def bring(self, step, move) -> int:
-        """Bring a segment; return the bytes there while it is read."""
+        """Bring a segment, for this call or ahead of a later one; return the bytes there then."""
         segment = self.plan.footprint.segments[move.segment]
         assert move.verb in (Verb.PLACE, Verb.STREAM)
-        assert move.segment == step.segment, f"{move.segment} is brought before its call"
         assert move.segment not in self.weights, f"{move.segment} is brought twice"
         assert move.nbytes == segment.nbytes
         self.weights[move.segment] = move.nbytes
         self.read_bytes += move.nbytes
-        return self.now_bytes + segment.staging_bytes
+        return self.now_bytes
 
 
 def replay(plan: Plan) -> Replayed:

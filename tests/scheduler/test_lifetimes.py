@@ -8,17 +8,17 @@ from wanflow.scheduler.footprint import Cost, Footprint, Made, SegmentUse, Step
 from wanflow.scheduler.lifetimes import lifetimes
 
 
-def step(reads=(), makes=(), segment=None, workspace=0, gathered=0, staging=0) -> Step:
+def step(reads=(), makes=(), segment=None, workspace=0, gathered=0) -> Step:
     """Write a call in few words; *makes* maps numbers to bytes."""
     made = tuple(Made(n, "a.x", nbytes, is_state=False) for n, nbytes in dict(makes).items())
     cost = Cost(workspace, {}, 0)
-    return Step("a", "call", 0, cost, segment, gathered, staging, reads, made)
+    return Step("a", "call", 0, cost, segment, gathered, reads, made)
 
 
-def footprint(*steps: Step, keeps=()) -> Footprint:
-    """Put calls together, with a segment of 100 bytes that needs 30 to be read."""
-    segments = {"m/s": SegmentUse("m/s", 100, 30), "m/t": SegmentUse("m/t", 100, 30)}
-    return Footprint((), steps, segments, frozenset(keeps), {})
+def footprint(*steps: Step, keeps=(), staging=0) -> Footprint:
+    """Put calls together, with a segment of 100 bytes."""
+    segments = {"m/s": SegmentUse("m/s", 100)}
+    return Footprint((), steps, segments, frozenset(keeps), {}, staging)
 
 
 class TestFrees:
@@ -28,15 +28,15 @@ class TestFrees:
         """Neither before nor later."""
         life = lifetimes(footprint(step(makes={1: 5}), step((1,)), step((1,)), step()))
 
-        assert ((), (), (1,), ()) == life.frees
+        assert life.frees == ((), (), (1,), ())
 
     def test_at_once_when_nobody_reads_it(self) -> None:
         """A value for nobody goes with the call that makes it."""
-        assert ((1,),) == lifetimes(footprint(step(makes={1: 5}))).frees
+        assert lifetimes(footprint(step(makes={1: 5}))).frees == ((1,),)
 
     def test_never_when_it_is_kept(self) -> None:
         """What is an output stays."""
-        assert ((), ()) == lifetimes(footprint(step(makes={1: 5}), step((1,)), keeps=[1])).frees
+        assert lifetimes(footprint(step(makes={1: 5}), step((1,)), keeps=[1])).frees == ((), ())
 
     @settings(max_examples=300)
     @given(FOOTPRINTS)
@@ -59,7 +59,7 @@ class TestLive:
         """A value isn't there before the call that makes it has run."""
         life = lifetimes(footprint(step(makes={1: 5}), step((1,), {2: 7}), step((2,)), step()))
 
-        assert (0, 5, 7, 0) == life.live_bytes
+        assert life.live_bytes == (0, 5, 7, 0)
 
     @settings(max_examples=300)
     @given(FOOTPRINTS)
@@ -71,7 +71,7 @@ class TestLive:
         for index, live in enumerate(life.live_bytes):
             before = [m for s in found.steps[:index] for m in s.makes]
             there = (m for m in before if ends.get(m.value, len(found.steps)) >= index)
-            assert live == sum(m.nbytes for m in there)
+            assert live == found.staging_bytes + sum(m.nbytes for m in there)
 
 
 class TestNeeds:
@@ -81,32 +81,17 @@ class TestNeeds:
         """Values, weights and workspace are there together."""
         life = lifetimes(footprint(step(makes={1: 5}), step((1,), segment="m/s", workspace=40)))
 
-        assert 5 + 100 + 40 == life.need_bytes[1]
+        assert life.need_bytes[1] == 5 + 100 + 40
 
-    def test_staging_when_it_is_larger(self) -> None:
-        """Reading ends before the call starts."""
-        life = lifetimes(footprint(step(segment="m/s", workspace=20)))
+    def test_staging_is_always_there(self) -> None:
+        """One buffer for the whole run, used or not."""
+        life = lifetimes(footprint(step(segment="m/s", workspace=20), step(), staging=30))
 
-        assert (130, 120) == (life.need_bytes[0], life.held_bytes[0])
+        assert (life.live_bytes, life.need_bytes) == ((30, 30), (150, 30))
 
-    def test_segment_that_the_call_before_left_is_not_read(self) -> None:
-        """The second use in a row needs no staging."""
-        call = step(segment="m/s", workspace=20)
-
-        assert (130, 120) == lifetimes(footprint(call, call)).need_bytes
-
-    def test_segment_after_another_is_read(self) -> None:
-        """Nothing is left by a call that uses another segment."""
-        call = step(segment="m/s")
-        other = step(segment="m/t")
-
-        assert (130, 130, 130) == lifetimes(footprint(call, other, call)).need_bytes
-
-    def test_gathered_rows_and_their_staging(self) -> None:
-        """Rows stay during the call, the staging doesn't."""
-        steps = step(gathered=9, workspace=20, staging=50), step(gathered=9, workspace=60)
-
-        assert (59, 69) == lifetimes(footprint(*steps)).need_bytes
+    def test_gathered_rows(self) -> None:
+        """Rows stay during the call."""
+        assert lifetimes(footprint(step(gathered=9, workspace=20))).need_bytes == (29,)
 
     def test_no_calls(self) -> None:
         """A graph without calls needs nothing."""

@@ -16,6 +16,9 @@ from wanflow.trace.events import Verb
 
 EXAMPLES = settings(max_examples=300)
 SHARES = st.fractions(0, 1, max_denominator=100)
+CHAINS = st.builds(
+    chain, st.integers(1, 9), st.integers(1, 5), *(st.integers(0, 300) for _ in range(3))
+)
 DECIDES = ("planner", "machine", "footprint", "plan", "lifetimes", "residency", "ledger", "spans")
 
 
@@ -121,12 +124,20 @@ class TestBudgets:
         assert plan([footprint], TOY, most * 2).predicted_seconds == found.predicted_seconds
 
     @EXAMPLES
-    @given(FOOTPRINTS, SHARES, SHARES)
-    def test_more_is_never_slower(self, footprint, one, other) -> None:
-        """A larger budget reads no more."""
-        less, more = sorted([between(footprint, one), between(footprint, other)], key=budget_of)
+    @given(CHAINS, st.lists(SHARES, min_size=2, max_size=3))
+    def test_more_is_never_slower(self, footprint, shares) -> None:
+        """Where blocks are alike a larger budget reads no more."""
+        times = [between(footprint, share).predicted_seconds for share in sorted(shares)]
 
-        assert more.predicted_seconds <= less.predicted_seconds * (1 + 1e-12)
+        assert sorted(times, reverse=True) == times
+
+    @EXAMPLES
+    @given(FOOTPRINTS, SHARES)
+    def test_never_slower_than_the_smallest(self, footprint, share) -> None:
+        """However unlike the segments are, keeping some saves time."""
+        slow, found, fast = (between(footprint, at) for at in (0, share, 1))
+
+        assert slow.predicted_seconds >= found.predicted_seconds >= fast.predicted_seconds
 
     def test_pinned_weights_are_part_of_the_minimum(self) -> None:
         """They were asked for; the cause names them."""
@@ -136,18 +147,13 @@ class TestBudgets:
         assert found.minimum_bytes == 400 + 10 + 50
         assert "pinned weights" in found.minimum_cause
 
-    def test_staging_counts_once_for_weights_that_stay(self) -> None:
-        """They are not read again, so the peak is predicted without it."""
+    def test_staging_is_there_all_along(self) -> None:
+        """One buffer for all reads, from the first call to the last."""
         found = plan([chain(blocks=2, staging=90)], TOY, None)
 
-        # While the second is read: both, the value, the staging.
-        assert found.predicted_peak_bytes == 200 + 10 + 90
+        # Both segments, the value that goes through, the workspace, the buffer.
+        assert found.predicted_peak_bytes == 200 + 10 + 50 + 90
         replay(found)
-
-
-def budget_of(found: Plan) -> int:
-    """The budget of a plan."""
-    return found.budget_bytes
 
 
 class TestVariants:
@@ -157,14 +163,14 @@ class TestVariants:
         """A knob that costs time is not turned without need."""
         found = plan([chain(), slower(chain())], TOY, 1000)
 
-        assert {"dit": {}} == found.knobs
+        assert found.knobs == {"dit": {}}
 
     def test_smaller_one_where_it_must(self) -> None:
         """A knob makes room."""
         found = plan([chain(), slower(chain())], TOY, 159)
 
         assert found.feasible
-        assert {"dit": {"rows": "half"}} == found.knobs
+        assert found.knobs == {"dit": {"rows": "half"}}
 
     def test_minimum_is_that_of_the_smallest(self) -> None:
         """The message must not ask for more than is needed."""
@@ -195,7 +201,7 @@ class TestReasons:
             (chain(), 1000, "all weights stay: they fit"),
             (chain(passes=1), 1000, "each segment is used once: read, used, freed"),
             (chain(blocks=0), 1000, "no weights"),
-            (chain(), 260, "1 of 4 segments stay; 600 B are read again"),
+            (chain(), 360, "1 of 4 segments stay; 600 B are read again, hidden behind compute"),
         ],
     )
     def test_of_a_stage(self, footprint, budget, why) -> None:
@@ -210,12 +216,11 @@ class TestReasons:
 
     def test_of_every_move(self) -> None:
         """Those that stay are placed, the others streamed."""
-        found = plan([chain()], TOY, 260)
+        found = plan([chain()], TOY, 360)
         causes = {(m.verb, m.cause) for turn in found.turns for m in turn.brings}
 
-        assert {
-            (Verb.PLACE, "used 3 times, stays"), (Verb.STREAM, "no room to stay"),
-        } == causes  # fmt: skip
+        assert (Verb.PLACE, "stays") in causes
+        assert (Verb.STREAM, "for this use, 1 calls ahead") in causes
 
 
 class TestPlan:
@@ -223,7 +228,7 @@ class TestPlan:
 
     def test_transitions_are_plain(self) -> None:
         """A row a call: what comes, what goes, by name."""
-        rows = plan([chain(blocks=2, passes=1)], TOY, None).transitions()
+        rows = plan([chain(blocks=2, passes=1)], TOY, 160).transitions()
 
         assert rows[1] == {
             "call": 1, "stage": "dit", "kind": "block", "step": 0, "workspace_bytes": 50,
@@ -251,4 +256,4 @@ def test_what_decides_loads_no_torch(name) -> None:
 
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
-    assert (0, "") == (done.returncode, done.stderr)
+    assert (done.returncode, done.stderr) == (0, "")

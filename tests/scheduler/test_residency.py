@@ -19,13 +19,13 @@ class TestUses:
 
     def test_one_read_per_pass(self) -> None:
         """A segment that never stays is read in every pass."""
-        assert [3, 3] == [use.runs for use in uses_of(chain(blocks=2, passes=3))]
+        assert [use.runs for use in uses_of(chain(blocks=2, passes=3))] == [3, 3]
 
     def test_calls_in_a_row_are_one_read(self) -> None:
         """One segment alone is never between anything."""
         (use,) = uses_of(chain(blocks=1, passes=3))
 
-        assert (1, (0, 1, 2)) == (use.runs, use.calls)
+        assert (use.runs, use.calls) == (1, (0, 1, 2))
 
 
 class TestChoose:
@@ -50,7 +50,7 @@ class TestChoose:
         """Each hundred bytes more keep one more."""
         counts = [len(choose(chain(blocks=4), 160 + extra)[0]) for extra in (0, 99, 100, 200, 300)]
 
-        assert [0, 0, 1, 2, 4] == counts
+        assert counts == [0, 0, 1, 2, 4]
 
     def test_those_that_stay_are_spread(self) -> None:
         """Between two that stay lies one that is read, so that reading has time."""

@@ -41,7 +41,7 @@ class TestTokens:
     """A prompt reaches the tokenizer clean; the negative one where guidance wants it."""
 
     @staticmethod
-    def asked(program, drive, inputs, *, negative):
+    def asked(program, inputs, *, negative):
         seen = []
 
         def tokenize(prompt, count):
@@ -57,13 +57,13 @@ class TestTokens:
         assert set(values) == {f"encode_text.{v}.{n}" for v in ("ids", "ids_mask") for n in names}
         return seen
 
-    def test_clean(self, program, drive):
+    def test_clean(self, program):
         """What is tokenized has been cleaned."""
-        asked = self.asked(program, drive, {"prompt": " a&amp;b  c "}, negative=False)
+        asked = self.asked(program, {"prompt": " a&amp;b  c "}, negative=False)
         assert asked == [("a&b c", 512)]
 
     @pytest.mark.parametrize(("given", "prompt"), [({"negative_prompt": "blur"}, "blur"), ({}, "")])
-    def test_negative(self, program, drive, given, prompt):
+    def test_negative(self, program, given, prompt):
         """With guidance there is a negative prompt, empty if none was given."""
-        asked = self.asked(program, drive, {"prompt": "a", **given}, negative=True)
+        asked = self.asked(program, {"prompt": "a", **given}, negative=True)
         assert asked == [("a", 512), (prompt, 512)]

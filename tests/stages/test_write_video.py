@@ -86,6 +86,19 @@ class TestPart:
         out = write(calls=calls)
         assert not out.exists() or not list(out.iterdir())
 
+    def test_removed_when_it_is_there(self, program, tmp_path):
+        """So doesn't one that is long enough for the encoder to have written some of it."""
+        made = program("write_video", FRAMES, out=tmp_path, frames=133).calls({}, None)
+        frames = {"decode.frames": torch.rand(4, 3, 32, 64)}
+        values = {}
+        for call in made:
+            if call.kind == "finish":
+                break
+            values.update(call.run({**frames, **values}))
+        assert [p.name for p in tmp_path.iterdir()] == ["video.mp4.part"]
+        made.close()
+        assert not list(tmp_path.iterdir())
+
     def test_earlier_video_stays(self, write):
         """A run that stops leaves the video of an earlier one alone."""
         video = write() / "video.mp4"

@@ -99,7 +99,7 @@ class TestLittleToGoOn:
         summary = summarise_events(run[:8], {"stages": ["encode", "denoise"]})
 
         denoise = summary.stages[1]
-        assert (denoise.state, denoise.seconds, denoise.op) == ("open", 88.0, "")
+        assert (denoise.state, denoise.seconds, denoise.op) == ("open", 87.0, "")
         assert denoise.peak_bytes == 7 * GIB
 
     def test_tier_without_header(self, run) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from wanflow import __version__
-from wanflow.cli import doctor, graph, plan, run, trace
+from wanflow.cli import doctor, graph, machine, plan, run, trace
 from wanflow.cli.output import say
 
 EXIT_CODES = """\b
@@ -54,4 +54,5 @@ app.command("run")(run.run)
 app.command("plan")(plan.plan)
 app.add_typer(graph.app, name="graph")
 app.add_typer(trace.app, name="trace")
+app.add_typer(machine.app, name="machine")
 app.command("doctor")(doctor.doctor)

@@ -107,8 +107,7 @@ def _verdict(report: Report) -> Text:
     sizes = f"smallest budget {format_bytes(report['minimum_bytes'])}"
     if report.get("resident_bytes"):
         sizes += f", everything resident {format_bytes(report['resident_bytes'])}"
-    rates = " (rates estimated, not measured)" if report.get("estimates") else ""
-    took = f"estimate {format_seconds(report['predicted_seconds'])}{rates}"
+    took = f"estimate {format_seconds(report['predicted_seconds'])} ({_rates(report)})"
     ident = f", plan {report['plan_id'][:8]}" if report.get("plan_id") else ""
     return Text(
         clean(
@@ -116,6 +115,12 @@ def _verdict(report: Report) -> Text:
             f"{sizes}\n{took}{ident}"
         )
     )
+
+
+def _rates(report: Report) -> str:
+    if not report.get("estimates"):
+        return "rates measured"
+    return "rates estimated: run wanflow machine probe"
 
 
 def _sweep(rows: list[Report]) -> Table:

@@ -10,16 +10,20 @@ import torch
 
 from wanflow.errors import OutOfMemory, StageFailed, WanflowError
 from wanflow.scheduler.footprint import Made, Step
+from wanflow.scheduler.host import RING
 from wanflow.scheduler.ledger import Cause, Item, Ledger
-from wanflow.scheduler.meter import CudaMeter, StorageMeter, meter_for
-from wanflow.scheduler.plan import Plan, Turn
+from wanflow.scheduler.meter import RunMeter, meter_for
+from wanflow.scheduler.plan import Plan, Turn, WeightMove
 from wanflow.scheduler.program import GATHERED, Placed, Program, Tensors, interleave, split_outputs
+from wanflow.scheduler.resumption import resumable, resume_point
 from wanflow.scheduler.spans import Spans
 from wanflow.scheduler.streamer import Streamer
-from wanflow.trace.events import Kind, Verb
+from wanflow.trace.events import Kind, Transfer, Verb
 from wanflow.trace.writer import TraceSink
 
 Watch = Callable[[str, str, torch.Tensor], None]
+Values = Mapping[str, tuple[int, torch.Tensor]]
+Save = Callable[[str, int, Values], None]
 
 
 @attrs.frozen
@@ -32,11 +36,21 @@ class Outcome:
     ledger_peak_bytes: int
 
 
+@attrs.frozen
+class Resumption:
+    """Go on after step *step* of *stage*, with the values that were alive then."""
+
+    stage: str
+    step: int
+    values: Mapping[str, torch.Tensor]
+
+
 @attrs.define
 class Executor:
     """Runs one plan once. *watch* sees every value as it is made (stage, name, tensor).
 
-    *stop* is asked between calls; it raises to end the run (Ctrl-C).
+    *stop* is asked between calls; it raises to end the run (Ctrl-C). *save* is given the values
+    alive after each step that a run can be resumed from, by name: number and tensor.
     """
 
     plan: Plan
@@ -48,13 +62,16 @@ class Executor:
     tier: str
     watch: Watch | None = None
     stop: Callable[[], None] | None = None
-    _meter: StorageMeter | CudaMeter = attrs.field(init=False)
+    save: Save | None = None
+    resume: Resumption | None = None
+    _meter: RunMeter = attrs.field(init=False)
     _values: dict[int, torch.Tensor] = attrs.field(factory=dict, init=False)
     _numbers: dict[str, int] = attrs.field(factory=dict, init=False)
+    _shapes: dict[str, tuple[int, ...]] = attrs.field(factory=dict, init=False)
     _cause: Cause = attrs.field(default=Cause("", 0, ""), init=False)
 
     @_meter.default
-    def _meter_of_device(self) -> StorageMeter | CudaMeter:
+    def _meter_of_device(self) -> RunMeter:
         return meter_for(self.device)
 
     def run(self) -> Outcome:
@@ -68,7 +85,8 @@ class Executor:
                 self._drive()
             except BaseException:
                 self._let_go()
-                self.ledger.free_all(self.tier, attrs.evolve(self._cause, why="the run failed"))
+                for tier in self.ledger.tiers:
+                    self.ledger.free_all(tier, attrs.evolve(self._cause, why="the run failed"))
                 raise
             kept = {name: self._values[n] for name, n in self._numbers.items()}
             peaks = (meter.peak_bytes, meter.source)
@@ -77,6 +95,8 @@ class Executor:
     def _drive(self) -> None:
         spans = Spans(self.plan, self.sink, self.ledger, self._meter, self.tier)
         steps, turns = self.plan.footprint.steps, self.plan.turns
+        begin = self._open()
+        boundaries = resumable(self.plan) if self.save is not None else frozenset()
         calls = interleave(self.programs, self.plan.knobs, self._shape)
         index = -1
         try:
@@ -84,36 +104,111 @@ class Executor:
                 if index == len(steps):
                     msg = f"{placed.program.stage}/{placed.call.kind} comes after the plan's end"
                     raise AssertionError(msg)
+                self._shapes.update({made.name: made.shape for made in steps[index].makes})
+                if index < begin:
+                    continue
                 if self.stop is not None:
                     self.stop()
                 spans.before(placed.program.stage)
                 self._turn(placed, steps[index], turns[index])
+                self._meter.collect()
                 spans.after(index)
+                if index in boundaries:
+                    self._save(steps[index])
         finally:
             calls.close()  # type: ignore[attr-defined]
         if index + 1 != len(steps):
             msg = f"the programs made {index + 1} calls, the plan has {len(steps)}"
             raise AssertionError(msg)
+        self._close()
         spans.finish()
+
+    def _open(self) -> int:
+        """Reserve what is there all along; restore a resumed run. Returns the first call to run."""
+        for item, tier in self._fixtures():
+            with self.ledger.bring(Verb.PLACE, item, tier, "", Cause("", 0, "for all reads")):
+                pass
+        self.streamer.open(self.plan.host, self.plan.footprint.staging_bytes)
+        return 0 if self.resume is None else self._restore(self.resume)
+
+    def _close(self) -> None:
+        self.streamer.close()
+        for item, tier in self._fixtures():
+            self.ledger.free(item.key, tier, Cause("", 0, "the run is over"))
+
+    def _fixtures(self) -> list[tuple[Item, str]]:
+        """Buffers that are there from the first call to the last, and the tier that holds them."""
+        found = []
+        host = "host" if self.streamer.has_host_tier else self.tier
+        staging, ring = self.plan.footprint.staging_bytes, RING * self.plan.host.ring_bytes
+        if staging:
+            found.append((Item("staging", "read staging", Kind.WORKSPACE, staging), host))
+        if ring and self.streamer.has_host_tier:
+            found.append((Item("ring", "upload ring", Kind.WORKSPACE, ring), host))
+        return found
+
+    def _restore(self, resume: Resumption) -> int:
+        """Put the values and weights back that the plan has at the call after the saved step."""
+        point = resume_point(self.plan, resume.stage, resume.step)
+        cause = Cause(resume.stage, resume.step, "resumed")
+        for name, made in point.values.items():
+            self._numbers[name] = made.value
+            if made.value in self._values:  # one value under two names
+                continue
+            with self.ledger.bring(Verb.PLACE, _item(made), self.tier, "disk", cause):
+                self._values[made.value] = resume.values[name].to(self.device)
+        for move in point.weights:
+            self._start(move)
+        return point.call
+
+    def _save(self, step: Step) -> None:
+        values = {name: (n, self._values[n]) for name, n in self._numbers.items()}
+        if self.save is not None:
+            self.save(step.stage, step.step, values)
 
     def _turn(self, placed: Placed, step: Step, turn: Turn) -> None:
         self._agree(placed, step)
         cause = self._cause = Cause(step.stage, step.step, step.kind)
         for move in turn.brings:
-            item = Item(move.segment, move.segment, Kind.WEIGHTS, move.nbytes)
-            why = attrs.evolve(cause, why=move.cause)
-            staging = self.plan.footprint.segments[move.segment].staging_bytes
-            with (
-                self.ledger.bring(move.verb, item, self.tier, "disk", why),
-                self._staging(staging, cause),
-            ):
-                self.streamer.load(move.segment)
+            self._start(move)
+        if step.segment is not None:
+            self._await(step.segment, cause)
         self._call(placed, step, cause)
         for move in turn.drops:
             self.streamer.drop(move.segment)
             self.ledger.free(move.segment, self.tier, attrs.evolve(cause, why=move.cause))
         for number in turn.frees:
             self._free(number, cause)
+
+    def _start(self, move: WeightMove) -> None:
+        """Make room for a segment and start its load."""
+        cause = Cause(move.stage, move.step, move.cause)
+        item = Item(move.segment, move.segment, Kind.WEIGHTS, move.nbytes)
+        if move.segment in self.plan.host.cached and not self.ledger.holds("host", move.segment):
+            with self.ledger.bring(Verb.PLACE, item, "host", "disk", cause):
+                pass
+        source = self.streamer.source(move.segment)
+        try:
+            with self.ledger.bring(move.verb, item, self.tier, source, cause):
+                self.streamer.start(move.segment)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            problem = OutOfMemory(f"no room for {move.segment}: {first_line(error)}", code="oom")
+        else:
+            return
+        raise problem
+
+    def _await(self, segment: str, cause: Cause) -> None:
+        arrival = self.streamer.ready(segment)
+        if arrival is None:
+            return
+        nbytes = self.plan.footprint.segments[segment].nbytes
+        began, ended = (self.ledger.since_ns(t) for t in (arrival.began_ns, arrival.ended_ns))
+        self.sink.emit(
+            Transfer(
+                segment, cause.stage, cause.step, arrival.queue, self.tier, nbytes, began, ended,
+                arrival.waited_ns,
+            )
+        )  # fmt: skip
 
     def _agree(self, placed: Placed, step: Step) -> None:
         call, model = placed.call, placed.program.model
@@ -127,13 +222,6 @@ class Executor:
             msg = f"the plan has the call {planned}, the program {found}"
             raise AssertionError(msg)
 
-    def _staging(self, nbytes: int, cause: Cause) -> ExitStack:
-        """Reserve what reading needs besides the memory that it fills."""
-        stack = ExitStack()
-        if nbytes and self.device.type == "cpu":
-            stack.enter_context(self.ledger.workspace("read staging", nbytes, self.tier, cause))
-        return stack
-
     def _call(self, placed: Placed, step: Step, cause: Cause) -> None:
         call = placed.call
         inputs = {n: self._values[self._numbers[n]] for n in call.reads if n in self._numbers}
@@ -142,7 +230,6 @@ class Executor:
                 inputs[GATHERED] = self._gather(placed, step, cause, stack)
             nbytes = step.cost.workspace_bytes
             stack.enter_context(self.ledger.workspace(step.kind, nbytes, self.tier, cause))
-            stack.enter_context(self._meter.call())
             outputs = split_outputs(_guarded(placed, inputs), inputs)
         renames = {new: self._numbers[old] for new, old in outputs.renames.items()}
         self._keep(step, outputs.makes, cause)
@@ -157,11 +244,16 @@ class Executor:
         item = Item(key, f"{key} rows", Kind.WEIGHTS, step.gathered_bytes)
         why = attrs.evolve(cause, why="rows of the prompt's tokens")
         ids = self._values[self._numbers[gather.ids]]
-        with (
-            self.ledger.bring(Verb.STREAM, item, self.tier, "disk", why),
-            self._staging(step.gather_staging_bytes, cause),
-        ):
+        with self.ledger.bring(Verb.STREAM, item, self.tier, "disk", why):
+            began = self.ledger.now_ns()
             rows = self.streamer.gather(model, gather.tensor, ids)
+            ended = self.ledger.now_ns()
+        self.sink.emit(
+            Transfer(
+                item.name, cause.stage, cause.step, "disk", self.tier, item.nbytes, began, ended,
+                ended - began,
+            )
+        )  # fmt: skip
         stack.callback(self.ledger.free, key, self.tier, why)
         return rows
 
@@ -189,11 +281,16 @@ class Executor:
         self.ledger.free(f"value.{number}", self.tier, attrs.evolve(cause, why="last use"))
 
     def _shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self._values[self._numbers[name]].shape)
+        return self._shapes[name]
 
     def _let_go(self) -> None:
         self._values.clear()
-        self.streamer.drop_all()
+        self.streamer.close()
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without PyTorch's advice."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _item(made: Made) -> Item:
@@ -208,8 +305,8 @@ def _guarded(placed: Placed, inputs: Tensors) -> Tensors:
         return placed.call.run(inputs)
     except WanflowError:
         raise
-    except torch.cuda.OutOfMemoryError as error:
-        problem: WanflowError = OutOfMemory(f"{where}: {str(error).splitlines()[0]}", code="oom")
+    except torch.OutOfMemoryError as error:
+        problem: WanflowError = OutOfMemory(f"{where}: {first_line(error)}", code="oom")
     except MemoryError:
         problem = OutOfMemory(f"{where}: there is no memory left", code="oom")
     except OSError as error:
@@ -217,5 +314,8 @@ def _guarded(placed: Placed, inputs: Tensors) -> Tensors:
         reason = error.strerror or str(error) or type(error).__name__
         problem = StageFailed(f"{where}: {reason}{path}", code="stage-io")
     except (RuntimeError, ValueError, TypeError) as error:
-        problem = StageFailed(f"{where} failed: {error}", code="stage-failed")
+        if "DefaultCPUAllocator" in str(error):
+            problem = OutOfMemory(f"{where}: the RAM is full", code="oom")
+        else:
+            problem = StageFailed(f"{where} failed: {error}", code="stage-failed")
     raise problem

@@ -15,12 +15,13 @@ class Cost:
     """What a kind of call costs: `workspace_bytes` is its peak over what was there on entry.
 
     The workspace includes what the call makes. FLOPs by kernel class (`gemm`, `attention`, `conv`);
-    `memory_bytes` is the traffic of everything else.
+    `memory_bytes` is the traffic of everything else; `kernels` is how many are started in all.
     """
 
     workspace_bytes: int
     flops: Mapping[str, float]
     memory_bytes: int
+    kernels: int = 0
 
 
 @attrs.frozen
@@ -31,13 +32,15 @@ class Made:
     name: str
     nbytes: int
     is_state: bool
+    shape: tuple[int, ...] = ()
 
 
 @attrs.frozen
 class Step:
     """A call in the order of the whole graph. `segment` is `model/segment`, or None.
 
-    `gathered_bytes` are the rows it asked for, `gather_staging_bytes` what reading them needs.
+    `gathered_bytes` are the rows it asked for. `renames` are values that it passes on by a new
+    name.
     """
 
     stage: str
@@ -46,18 +49,17 @@ class Step:
     cost: Cost
     segment: str | None
     gathered_bytes: int
-    gather_staging_bytes: int
     reads: tuple[int, ...]
     makes: tuple[Made, ...]
+    renames: tuple[tuple[str, int], ...] = ()
 
 
 @attrs.frozen
 class SegmentUse:
-    """A segment of a model: bytes on the device, and the staging its reading needs."""
+    """A segment of a model and its bytes on the device."""
 
     name: str
     nbytes: int
-    staging_bytes: int
 
 
 @attrs.frozen
@@ -75,10 +77,15 @@ class StageFacts:
 
 @attrs.frozen
 class Footprint:
-    """A whole graph at one setting of its knobs. `keeps` are values that live to the end."""
+    """A whole graph at one setting of its knobs. `keeps` are values that live to the end.
+
+    `staging_bytes` is a buffer for reading tensors whose dtype changes on the way in; the one
+    buffer is there for the whole run.
+    """
 
     stages: tuple[StageFacts, ...]
     steps: tuple[Step, ...]
     segments: Mapping[str, SegmentUse]
     keeps: frozenset[int]
     dtypes: Mapping[str, str]  # stage -> the dtype its kernels run in
+    staging_bytes: int = 0

@@ -56,16 +56,26 @@ class Ledger:
         *,
         check: bool = False,
         clock: Callable[[], int] = time.perf_counter_ns,
+        began_ns: int | None = None,
     ) -> None:
         self._tiers = {name: _Tier(nbytes, nbytes, {}) for name, nbytes in budgets.items()}
         self._sink = sink
         self._check = check
         self._clock = clock
-        self._began = clock()
+        self._began = began_ns if began_ns is not None else clock()
 
     def now_ns(self) -> int:
         """Time since the ledger was opened."""
         return self._clock() - self._began
+
+    def since_ns(self, clock_ns: int) -> int:
+        """Turn a reading of the clock into time since the ledger was opened."""
+        return max(clock_ns - self._began, 0)
+
+    @property
+    def tiers(self) -> tuple[str, ...]:
+        """The tiers that have a budget."""
+        return tuple(self._tiers)
 
     def resident_bytes(self, tier: str) -> int:
         """What lies on a tier, workspaces included."""
@@ -83,14 +93,15 @@ class Ledger:
         return peak
 
     def holds(self, tier: str, key: str) -> bool:
-        """Whether an item lies on a tier."""
-        return key in self._tiers[tier].items
+        """Whether an item lies on a tier; no tier holds nothing."""
+        return tier in self._tiers and key in self._tiers[tier].items
 
     @contextmanager
     def bring(self, verb: Verb, item: Item, tier: str, source: str, cause: Cause) -> Iterator[None]:
         """Account for an item before its bytes arrive; the body of the `with` brings them.
 
-        If the body fails the item is taken out again. Time in the body counts as waited for.
+        If the body fails the item is taken out again. A body that only starts a load leaves it to a
+        Transfer event to say when the bytes were there.
         """
         account = self._tiers[tier]
         if item.key in account.items:
@@ -154,11 +165,10 @@ class Ledger:
     def _emit(
         self, verb: Verb, item: Item, tier: str, source: str, cause: Cause, began: int, ended: int
     ) -> None:
-        waited = ended - began if source == "disk" else 0
         self._sink.emit(
             Move(
                 verb, item.kind, item.name, cause.stage, cause.step, source, tier, item.nbytes,
-                self.resident_bytes(tier), began, ended, waited, cause.why,
+                self.resident_bytes(tier), began, ended, 0, cause.why,
             )
         )  # fmt: skip
         self._verify()

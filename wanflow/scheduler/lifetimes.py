@@ -11,14 +11,12 @@ from wanflow.scheduler.footprint import Footprint
 class Lifetimes:
     """Per call: values alive on entry, bytes without any resident weights, values freed after.
 
-    `live_bytes[i]` are the values there when call i starts. `held_bytes[i]` is the call's peak when
-    its own segment is there already: values, segment, gathered rows, and the larger of workspace
-    and the rows' read staging. `need_bytes[i]` is its peak when the segment is read first, where
-    the call before hasn't left it. `frees[i]` are the values whose last reader is call i.
+    `live_bytes[i]` are the values there when call i starts. `need_bytes[i]` is the call's peak with
+    its own segment streamed: values, segment, gathered rows, workspace, and the staging buffer that
+    is always there. `frees[i]` are the values whose last reader is call i.
     """
 
     live_bytes: tuple[int, ...]
-    held_bytes: tuple[int, ...]
     need_bytes: tuple[int, ...]
     frees: tuple[tuple[int, ...], ...]
 
@@ -37,19 +35,10 @@ def lifetimes(footprint: Footprint) -> Lifetimes:
     for value, index in last.items():
         if value not in footprint.keeps:
             frees[index].append(value)
-    live, helds, needs, now = [], [], [], 0
-    left: tuple[str, str] | None = None
+    live, needs, now = [], [], footprint.staging_bytes
     for step, freed in zip(footprint.steps, frees, strict=True):
         live.append(now)
-        weights, staging = 0, 0
-        used = None
-        if step.segment is not None:
-            used = (step.stage, step.segment)
-            segment = footprint.segments[step.segment]
-            weights, staging = segment.nbytes, segment.staging_bytes if used != left else 0
-        running = step.gathered_bytes + max(step.cost.workspace_bytes, step.gather_staging_bytes)
-        helds.append(now + weights + running)
-        needs.append(now + weights + max(running, staging))
+        weights = footprint.segments[step.segment].nbytes if step.segment is not None else 0
+        needs.append(now + weights + step.gathered_bytes + step.cost.workspace_bytes)
         now += sum(made.nbytes for made in step.makes) - sum(sizes[value] for value in freed)
-        left = used
-    return Lifetimes(tuple(live), tuple(helds), tuple(needs), tuple(tuple(f) for f in frees))
+    return Lifetimes(tuple(live), tuple(needs), tuple(tuple(f) for f in frees))

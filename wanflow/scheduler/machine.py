@@ -1,99 +1,138 @@
-"""A machine: its tiers with their capacities, and its rates. Probed or named; no torch.
-
-Named machines carry datasheet figures, marked as estimates: dense tensor-core rates with fp32
-accumulation (NVIDIA's architecture whitepapers), taken at a share that large kernels reach.
-"""
+"""A machine: tiers with capacities, rates, and how each of these is known. No torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
+from typing import Any, Literal
 
 import attrs
 
-from wanflow.errors import InputError
-from wanflow.units import GIB, MIB
+from wanflow.scheduler.timeline import Load
 
-_T, _G = 1e12, 1e9
-# Of its datasheet rate a large kernel reaches about so much.
-_REACHED = {"gemm": 0.7, "attention": 0.5, "conv": 0.4}
+Source = Literal["measured", "learned", "estimate"]
+
+CLASSES = ("gemm", "attention", "conv")
+DTYPES = ("bfloat16", "float16", "float32")
+FLOPS = tuple(f"{kind}.{dtype}" for kind in CLASSES for dtype in DTYPES)
+LINKS = ("upload_rate", "upload_pageable_rate", "download_rate", "download_pageable_rate")
+RATES = ("memory_rate", *LINKS, "disk_rate", "cached_disk_rate")
+OVERHEADS = ("kernel_seconds", "call_seconds")
+FIGURES = (*FLOPS, *RATES, *OVERHEADS, "context_bytes")
+_OF_A_CARD = (*LINKS, "context_bytes")
 
 
 @attrs.frozen
 class Machine:
-    """Capacities in bytes, rates in FLOP/s and bytes/s. `estimated`: nothing here was measured.
+    """Capacities in bytes, rates in FLOP/s and bytes/s as they are reached, not as they are sold.
 
-    `context_bytes` is what the driver takes before the first tensor. On a CPU the device is the RAM
-    itself: there is no host tier, and `upload_rate` is not used.
+    On a CPU the device is the RAM itself: there is no host tier and the rates of the link are not
+    used. `sources` says how a figure is known; one that is not in it is an estimate. `spreads` has
+    what the runs of a measurement differed by, as a share of their median; `was` what a learned
+    figure was before it was learned.
     """
 
     name: str
     device: str  # cpu or cuda
     capacity_bytes: int
-    context_bytes: int
-    flops: Mapping[str, float]  # by dtype: bfloat16, float16, float32
-    memory_rate: float
-    upload_rate: float
-    disk_rate: float
-    estimated: bool = True
+    ram_bytes: int  # of the host
+    context_bytes: int  # what the driver takes before the first tensor
+    granularity_bytes: int  # the allocator takes memory from the device in multiples of this
+    flops: Mapping[str, float]  # by kernel class and dtype: `gemm.bfloat16`
+    memory_rate: float  # read and written together, by kernels that are neither of the classes
+    upload_rate: float  # from pinned memory
+    upload_pageable_rate: float
+    download_rate: float
+    download_pageable_rate: float
+    disk_rate: float  # page cache cold
+    cached_disk_rate: float  # page cache warm
+    kernel_seconds: float  # one dispatch, the meter's share included
+    call_seconds: float  # one call of the executor: ledger, trace, meter
+    sources: Mapping[str, Source] = attrs.field(factory=dict)
+    spreads: Mapping[str, float] = attrs.field(factory=dict)
+    was: Mapping[str, float] = attrs.field(factory=dict)
+    guessed_from: str = ""  # the named machine whose rates these are, for want of better
+    about: str = ""  # when and with what it was measured
 
-    def compute_seconds(self, flops: Mapping[str, float], memory_bytes: int, dtype: str) -> float:
-        """Time of a call's kernels, one after the other."""
-        peak = self.flops.get(dtype, self.flops["float32"])
-        kernels = sum(amount / (peak * _REACHED[kind]) for kind, amount in flops.items())
-        return kernels + memory_bytes / self.memory_rate
+    @property
+    def figures(self) -> dict[str, float]:
+        """Every figure by name."""
+        return {name: self.figure(name) for name in FIGURES}
+
+    def figure(self, name: str) -> float:
+        """One figure by its name in `FIGURES`."""
+        return self.flops[name] if name in FLOPS else float(getattr(self, name))
+
+    @property
+    def matters(self) -> tuple[str, ...]:
+        """The figures that a prediction for this device uses."""
+        return tuple(n for n in FIGURES if self.device == "cuda" or n not in _OF_A_CARD)
+
+    def source(self, name: str) -> Source:
+        """How a figure is known."""
+        return self.sources.get(name, "estimate")
+
+    @property
+    def estimated(self) -> bool:
+        """Whether anything that matters is a guess."""
+        return any(self.source(name) == "estimate" for name in self.matters)
+
+    def with_figures(self, found: Mapping[str, float], source: Source) -> Machine:
+        """Return the machine with other values for some figures, known from *source*."""
+        flops = {**self.flops, **{n: v for n, v in found.items() if n in FLOPS}}
+        plain: dict[str, Any] = {n: v for n, v in found.items() if n not in FLOPS}
+        if "context_bytes" in plain:
+            plain["context_bytes"] = int(plain["context_bytes"])
+        was = {n: v for n, v in self.was.items() if n not in found}
+        spreads = {n: v for n, v in self.spreads.items() if n not in found}
+        if source == "learned":
+            was |= {n: self.was.get(n, self.figure(n)) for n in found}
+        return attrs.evolve(
+            self,
+            flops=flops,
+            sources={**self.sources, **dict.fromkeys(found, source)},
+            spreads=spreads,
+            was=was,
+            **plain,
+        )
+
+    def flops_figure(self, kind: str, dtype: str) -> str:
+        """Name the rate of a kernel; a dtype without one is taken for the slow one."""
+        name = f"{kind}.{dtype}"
+        return name if name in self.flops else f"{kind}.float32"
+
+    def parts(
+        self, flops: Mapping[str, float], memory_bytes: int, dtype: str, kernels: int = 0
+    ) -> dict[str, float]:
+        """The seconds of a call by the figure that they come from."""
+        found = {"call_seconds": self.call_seconds, "kernel_seconds": kernels * self.kernel_seconds}
+        for kind, amount in flops.items():
+            name = self.flops_figure(kind, dtype)
+            found[name] = found.get(name, 0.0) + amount / self.flops[name]
+        found["memory_rate"] = memory_bytes / self.memory_rate
+        return found
+
+    def compute_seconds(
+        self, flops: Mapping[str, float], memory_bytes: int, dtype: str, kernels: int = 0
+    ) -> float:
+        """Time of one call: its kernels one after the other, and what it takes to start them.
+
+        On CUDA the host runs ahead of the kernels, so that only the slower of the two counts.
+        """
+        parts = self.parts(flops, memory_bytes, dtype, kernels)
+        starting = sum(parts.pop(name) for name in OVERHEADS)
+        working = sum(parts.values())
+        return max(starting, working) if self.device == "cuda" else starting + working
+
+    def load(self, nbytes: int, *, from_host: bool) -> Load:
+        """Time to bring weights to the device: from the disk, or from RAM when they are there.
+
+        On a CPU what is in RAM is the page cache: the bytes are still read, at another rate.
+        """
+        if self.device == "cuda":
+            return Load(0.0 if from_host else nbytes / self.disk_rate, nbytes / self.upload_rate)
+        return Load(nbytes / (self.cached_disk_rate if from_host else self.disk_rate), 0.0)
 
     def load_seconds(self, nbytes: int) -> float:
         """Time to bring weights from the disk to the device, nothing overlapped."""
-        upload = nbytes / self.upload_rate if self.device == "cuda" else 0.0
-        return nbytes / self.disk_rate + upload
-
-
-def _gpu(
-    name: str, gib: float, half: float, single: float, memory: float, upload: float
-) -> Machine:
-    """A named GPU: GiB, half and single TFLOP/s, memory and upload GB/s."""
-    flops = {"bfloat16": half * _T, "float16": half * _T, "float32": single * _T}
-    total_bytes = int(gib * GIB)
-    context_bytes = 512 * MIB
-    return Machine(
-        name, "cuda", total_bytes, context_bytes, flops, memory * _G, upload * _G, 3.5 * _G
-    )
-
-
-_NAMED = {
-    m.name: m
-    for m in (
-        _gpu("rtx3060", 12, 51, 12.7, 360, 22),
-        _gpu("rtx4060", 8, 60, 15.1, 272, 12),
-        _gpu("rtx4070s", 12, 142, 35.5, 504, 24),
-        _gpu("rtx4090", 24, 165, 82.6, 1008, 24),
-        _gpu("rtx5090", 32, 209, 104.8, 1792, 48),
-        _gpu("a100-40g", 40, 312, 19.5, 1555, 24),
-        _gpu("a100-80g", 80, 312, 19.5, 2039, 24),
-        _gpu("h100", 80, 989, 67, 3350, 50),
-        _gpu("h200", 141, 989, 67, 4800, 50),
-    )
-}
-
-
-def cpu_machine(total_bytes: int) -> Machine:
-    """This computer's processor and RAM, with rates of an ordinary two-core machine."""
-    flops = {"float32": 180 * _G, "bfloat16": 400 * _G, "float16": 180 * _G}
-    return Machine("cpu", "cpu", total_bytes, 0, flops, 10 * _G, 10 * _G, 2 * _G)
-
-
-def named_machine(name: str) -> Machine:
-    """Look a machine up by name; InputError lists the names."""
-    if name == "cpu":
-        return cpu_machine(16 * GIB)
-    found = _NAMED.get(name.lower())
-    if found is None:
-        close = get_close_matches(name.lower(), [*_NAMED, "cpu"], n=1)
-        did = f"did you mean {close[0]!r}? " if close else ""
-        raise InputError(
-            f"--machine {name!r} is not known",
-            hint=f"{did}known: cpu, {', '.join(_NAMED)}",
-            code="unknown-machine",
-        )
-    return found
+        load = self.load(nbytes, from_host=False)
+        return load.disk_seconds + load.copy_seconds

@@ -1,21 +1,60 @@
 """Measure the memory of a run from outside: what really lives, however it was predicted.
 
-On CUDA the allocator counts. On a CPU a dispatch mode counts the storages that are alive, and while
-a call runs PyTorch's profiler reports every allocation, those that a kernel makes for itself
-included. Neither shares code with what predicts the run: tensors are known by the address of their
-storage only.
+On CUDA the allocator counts. On a CPU PyTorch's old profiler reports every allocation and every
+free, those of kernels for themselves included; it starts and stops in a tenth of a millisecond.
+PyTorch has one profiler: where somebody else profiles, a dispatch mode counts the storages that are
+alive instead, and kernels are left to them. None of it shares code with what predicts the run.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+# The old profiler has no public names left.
+_profiler: Any = torch.autograd
+
+
+class AllocationMeter:
+    """Counts CPU allocations of the thread that entered it."""
+
+    source = "tracked"
+
+    def __init__(self) -> None:
+        self.now_bytes = 0
+        self.peak_bytes = 0
+
+    def __enter__(self) -> Self:
+        _enable()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._add_up()
+
+    def collect(self) -> None:
+        """Add up what was reported, and go on."""
+        self._add_up()
+        _enable()
+
+    def _add_up(self) -> None:
+        for thread in _profiler._disable_profiler_legacy():  # noqa: SLF001
+            for record in thread:
+                if record.kind() == "memory_alloc":
+                    self.now_bytes += record.cpu_memory_usage()
+                    self.peak_bytes = max(self.peak_bytes, self.now_bytes)
+
+
+def _enable() -> None:
+    config = _profiler.ProfilerConfig(
+        _profiler.ProfilerState.CPU, False, True, False, False, False,  # noqa: FBT003
+        torch._C._profiler._ExperimentalConfig(),  # noqa: SLF001
+    )  # fmt: skip
+    _profiler._enable_profiler_legacy(config)  # noqa: SLF001
 
 
 class StorageMeter(TorchDispatchMode):
@@ -38,17 +77,8 @@ class StorageMeter(TorchDispatchMode):
                 self._meet(leaf.untyped_storage())
         return out
 
-    @contextmanager
-    def call(self) -> Iterator[None]:
-        """Watch one call for the allocations of its kernels."""
-        before = self.now_bytes
-        with _allocations() as sizes:
-            yield
-        level = peak = 0
-        for nbytes in sizes:
-            level += nbytes
-            peak = max(peak, level)
-        self.peak_bytes = max(self.peak_bytes, before + peak)
+    def collect(self) -> None:
+        """Storages are counted as they come and go."""
 
     def _meet(self, storage: torch.UntypedStorage) -> None:
         address, nbytes = storage.data_ptr(), storage.nbytes()
@@ -61,30 +91,6 @@ class StorageMeter(TorchDispatchMode):
     def _leave(self, address: int, nbytes: int) -> None:
         self._alive.pop(address, None)
         self.now_bytes -= nbytes
-
-
-@contextmanager
-def _allocations() -> Iterator[list[int]]:
-    """Fill a list with the sizes of CPU allocations (frees negative) made inside the `with`.
-
-    Uses the old profiler, which starts in a tenth of a millisecond. It can't run inside another
-    profiler: then the list stays empty and whoever profiles sees the allocations anyway.
-    """
-    sizes: list[int] = []
-    autograd: Any = torch.autograd
-    if autograd._profiler_enabled():  # noqa: SLF001 - no public way to ask
-        yield sizes
-        return
-    config = autograd.ProfilerConfig(
-        autograd.ProfilerState.CPU, False, True, False, False, False,  # noqa: FBT003
-        torch._C._profiler._ExperimentalConfig(),  # noqa: SLF001
-    )  # fmt: skip
-    autograd._enable_profiler_legacy(config)  # noqa: SLF001
-    try:
-        yield sizes
-    finally:
-        for thread in autograd._disable_profiler_legacy():  # noqa: SLF001
-            sizes += [r.cpu_memory_usage() for r in thread if r.kind() == "memory_alloc"]
 
 
 class CudaMeter:
@@ -102,9 +108,8 @@ class CudaMeter:
     def __exit__(self, *_exc: object) -> None:
         """Nothing to put back."""
 
-    def call(self) -> AbstractContextManager[None]:
-        """Nothing to do: the allocator sees every kernel."""
-        return nullcontext()
+    def collect(self) -> None:
+        """The allocator counts by itself."""
 
     @property
     def now_bytes(self) -> int:
@@ -117,6 +122,12 @@ class CudaMeter:
         return int(torch.cuda.max_memory_allocated(self._device))
 
 
-def meter_for(device: torch.device) -> StorageMeter | CudaMeter:
-    """Return the meter of a device."""
-    return CudaMeter(device) if device.type == "cuda" else StorageMeter()
+RunMeter = AllocationMeter | StorageMeter | CudaMeter
+
+
+def meter_for(device: torch.device) -> RunMeter:
+    """Return the meter of a device; enter it to count."""
+    if device.type == "cuda":
+        return CudaMeter(device)
+    somebody_profiles = _profiler._profiler_enabled()  # noqa: SLF001
+    return StorageMeter() if somebody_profiles else AllocationMeter()

@@ -9,16 +9,22 @@ from collections.abc import Mapping
 import attrs
 
 from wanflow.scheduler.footprint import Footprint
+from wanflow.scheduler.timeline import Timeline
 from wanflow.trace.events import Verb
 
 
 @attrs.frozen
 class WeightMove:
-    """A segment comes to the device (place: it stays; stream: for this use) or leaves it (free)."""
+    """A segment comes to the device (place: it stays; stream: for this use) or leaves it (free).
+
+    `stage` and `step` are those it is for, which may come after the call at which the move begins.
+    """
 
     verb: Verb
     segment: str
     nbytes: int
+    stage: str
+    step: int
     cause: str
 
 
@@ -26,7 +32,8 @@ class WeightMove:
 class Turn:
     """What happens around one call. `frees` are values and states by number.
 
-    Order: `brings`, the gathered rows, the workspace, the call, its values, `drops`, `frees`.
+    Order: `brings` are started, for this call or for later ones; the call's own segment is waited
+    for; the gathered rows, the workspace, the call, its values, `drops`, `frees`.
     """
 
     brings: tuple[WeightMove, ...]
@@ -44,6 +51,7 @@ class StagePlan:
     steps: int
     peak_bytes: int
     seconds: float
+    waiting_seconds: float
     weights_bytes: int
     resident_weights_bytes: int
     streamed_bytes: int
@@ -55,22 +63,55 @@ class StagePlan:
 
 
 @attrs.frozen
+class Alternative:
+    """A candidate that was considered: what it keeps, how far ahead it loads, what it costs."""
+
+    knobs: Mapping[str, Mapping[str, str]]
+    depth: int
+    resident_bytes: int
+    peak_bytes: int
+    seconds: float
+    fits: bool
+
+
+@attrs.frozen
+class HostPlan:
+    """The host's memory: `cached` segments stay there, the others pass through a ring of buffers.
+
+    `ring_bytes` is the size of one buffer; `nbytes` is all of it, `minimum_bytes` what it can't do
+    without.
+    """
+
+    cached: frozenset[str]
+    ring_bytes: int
+    nbytes: int
+    minimum_bytes: int
+
+
+@attrs.frozen
 class Plan:
     """The schedule of a footprint inside a budget.
 
     When `feasible` is false the turns are those of the smallest plan, which needs `minimum_bytes`;
-    `minimum_cause` says what needs them.
+    `minimum_cause` says what needs them. `bound_seconds` is what the busiest of disk, copy and
+    compute needs for this plan by itself. `depth` is how many loads may be ahead of the call that
+    runs.
     """
 
     feasible: bool
     budget_bytes: int
     predicted_peak_bytes: int
     predicted_seconds: float
+    bound_seconds: float
     minimum_bytes: int
     minimum_cause: str
     resident_bytes: int
+    depth: int
+    host: HostPlan
     stages: tuple[StagePlan, ...]
     turns: tuple[Turn, ...]
+    timeline: Timeline
+    alternatives: tuple[Alternative, ...]
     footprint: Footprint
 
     @property

@@ -25,6 +25,7 @@ from wanflow.scheduler.program import (
     Placed,
     Program,
     interleave,
+    is_state,
     split_outputs,
 )
 from wanflow.scheduler.workspace import Kernel, workspace_of
@@ -51,6 +52,7 @@ class _Recorder(TorchDispatchMode):
         self.live_bytes = 0
         self.peak_bytes = 0
         self.memory_bytes = 0
+        self.kernels = 0
         self.flops: dict[str, float] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -81,6 +83,8 @@ class _Recorder(TorchDispatchMode):
 
     def _count(self, func: Any, args: Any, kwargs: Any, out: Any, made: list[torch.Tensor]) -> None:
         packet = func._overloadpacket  # noqa: SLF001
+        if made or packet == _ATTENTION or packet in _CLASSES:
+            self.kernels += 1
         if packet == _ATTENTION:
             flops = sdpa_flop(args[0].shape, args[1].shape, args[2].shape)
             self.flops["attention"] = self.flops.get("attention", 0) + flops
@@ -148,6 +152,8 @@ class Profiler:
     def _measure(self, placed: Placed, inputs: dict[str, torch.Tensor]) -> Measured:
         call, model = placed.call, placed.program.model
         with ExitStack() as stack:
+            if call.segment is not None and model is not None:
+                stack.callback(model.unbind, call.segment)  # after the mode: nothing fake stays
             if not call.numeric:
                 stack.enter_context(self._mode)
             weights: dict[str, torch.Tensor] = {}
@@ -155,7 +161,6 @@ class Profiler:
                 specs = model.segments[call.segment].tensors
                 weights = {t.name: torch.empty(t.shape, dtype=t.dtype) for t in specs}
                 model.bind(call.segment, weights)
-                stack.callback(model.unbind, call.segment)
             recorder = _Recorder([*inputs.values(), *weights.values()], self._workspace)
             stack.enter_context(recorder)
             outputs = dict((call.stand_in or call.run)(inputs))
@@ -165,7 +170,7 @@ class Profiler:
         # A tensor made outside torch (from a NumPy array) passes the recorder by.
         least_bytes = sum(t.untyped_storage().nbytes() for t in split.makes.values())
         peak_bytes = max(recorder.peak_bytes, least_bytes)
-        cost = Cost(peak_bytes, recorder.flops, recorder.memory_bytes)
+        cost = Cost(peak_bytes, recorder.flops, recorder.memory_bytes, recorder.kernels)
         return Measured(cost, made, split.renames)
 
     def _as_fake(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -208,13 +213,11 @@ class _Drive:
         segment = None
         if call.segment is not None and program.model is not None:
             segment = f"{program.model.name}/{call.segment}"
-        staging = 0
-        if call.gather is not None and program.model is not None:
-            staging = program.model.staging_bytes
+        passed_on = tuple((new, number) for new, (_, number) in renames.items())
         self.steps.append(
             Step(
-                program.stage, call.kind, call.step, found.cost, segment, gathered, staging, reads,
-                makes,
+                program.stage, call.kind, call.step, found.cost, segment, gathered, reads, makes,
+                passed_on,
             )
         )  # fmt: skip
 
@@ -231,7 +234,7 @@ class _Drive:
         self._values[name] = tensor
         self._numbers[name] = self._count
         nbytes = tensor.untyped_storage().nbytes()
-        return Made(self._count, name, nbytes, name.split(".")[1] == "state")
+        return Made(self._count, name, nbytes, is_state(name), tuple(tensor.shape))
 
     def _note_dtype(self, stage: str, outputs: Mapping[str, torch.Tensor]) -> None:
         for tensor in outputs.values():
@@ -246,11 +249,11 @@ class _Drive:
             if program.model is not None:
                 for segment in program.model.segments.values():
                     name = f"{program.model.name}/{segment.name}"
-                    staging = program.model.staging_bytes
-                    segments[name] = SegmentUse(name, segment.nbytes, staging)
+                    segments[name] = SegmentUse(name, segment.nbytes)
         keeps = frozenset(n for name, n in self._numbers.items() if self._keeps(name))
         facts = tuple(_facts(p, knobs.get(p.stage, {})) for p in programs)
-        return Footprint(facts, tuple(self.steps), segments, keeps, self.dtypes)
+        staging = max((p.model.staging_bytes for p in programs if p.model is not None), default=0)
+        return Footprint(facts, tuple(self.steps), segments, keeps, self.dtypes, staging)
 
 
 def _facts(program: Program, knobs: Mapping[str, str]) -> StageFacts:

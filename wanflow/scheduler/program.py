@@ -19,6 +19,11 @@ Tensors = Mapping[str, torch.Tensor]
 GATHERED = "gathered rows"  # the name under which a call finds the rows it asked for
 
 
+def is_state(name: str) -> bool:
+    """Whether a value's name is that of a state: `stage.state.*`."""
+    return name.split(".")[1] == "state"
+
+
 @attrs.frozen
 class Gather:
     """Rows of one weight, read from the file: `tensor` is its name, `ids` names an int64 value."""
@@ -31,7 +36,8 @@ class Gather:
 class Call:
     """One call of a program.
 
-    `kind`: calls of one stage with the same kind and the same input shapes cost the same.
+    `kind`: calls of one stage with the same kind and the same inputs (names and shapes) cost the
+    same and make values of the same names.
     `run`: takes the values named in `reads` (a name that doesn't exist yet is left out) and returns
     values by name: new tensors, each in a storage of its own, or an input tensor by a new name.
     `segment`: the weights bound while it runs. `chunk`: for the consumer of a stream, how many

@@ -6,13 +6,15 @@ again. A call's load is its own need plus the segments that stay and that it doe
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from itertools import pairwise
+import itertools
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import attrs
 
 from wanflow.scheduler.footprint import Footprint
 from wanflow.scheduler.lifetimes import Lifetimes
+
+_TRIES = 8  # segments of another size that may still fit when the next one in order doesn't
 
 
 @attrs.frozen
@@ -33,7 +35,7 @@ def uses_of(footprint: Footprint) -> tuple[Uses, ...]:
             calls.setdefault((step.stage, step.segment), []).append(index)
     found = []
     for (stage, segment), indexes in calls.items():
-        runs = 1 + sum(b != a + 1 for a, b in pairwise(indexes))
+        runs = 1 + sum(b != a + 1 for a, b in itertools.pairwise(indexes))
         found.append(Uses(segment, stage, tuple(indexes), runs))
     return tuple(found)
 
@@ -57,32 +59,58 @@ def _candidates(uses: Iterable[Uses]) -> list[Uses]:
 def choose_resident(
     footprint: Footprint,
     life: Lifetimes,
-    uses: tuple[Uses, ...],
+    uses: Sequence[Uses],
     budget_bytes: int | None,
     pinned: Mapping[str, str],
 ) -> tuple[Collection[tuple[str, str]], list[int]]:
     """Choose the segments that stay: as many reads saved as the budget allows.
 
     *pinned* maps a stage to `resident` or `stream`; None as budget keeps everything. Returns the
-    chosen (stage, segment) pairs and the load of every call in bytes.
+    chosen (stage, segment) pairs and the load of every call in bytes. The longest run of candidates
+    that fits is found by halving, so the work grows with the calls and not with their square.
     """
-    load = list(life.need_bytes)
-    chosen: set[tuple[str, str]] = set()
-    for use in _candidates(uses):
-        pin = pinned.get(use.stage)
-        if pin == "stream":
-            continue
+    forced = [u for u in uses if u.runs > 1 and pinned.get(u.stage) == "resident"]
+    free = [u for u in _candidates(uses) if u.stage not in pinned]
+    if budget_bytes is None:
+        chosen = forced + free
+        return _pairs(chosen), _load(footprint, life, chosen)
+
+    def fits(chosen: Sequence[Uses]) -> bool:
+        return max(_load(footprint, life, chosen), default=0) <= budget_bytes
+
+    low, high = 0, len(free)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(forced + free[:middle]) else (low, middle - 1)
+    chosen = forced + free[:low]
+    tried = {footprint.segments[u.segment].nbytes for u in free[low : low + 1]}
+    for use in free[low + 1 :]:
         nbytes = footprint.segments[use.segment].nbytes
-        between = _others(use)
-        fits = budget_bytes is None or all(load[i] + nbytes <= budget_bytes for i in between)
-        if fits or pin == "resident":
-            chosen.add((use.stage, use.segment))
-            for index in between:
-                load[index] += nbytes
-    return chosen, load
+        if len(tried) > _TRIES:
+            break
+        if nbytes not in tried:
+            tried.add(nbytes)
+            if fits([*chosen, use]):
+                chosen.append(use)
+    return _pairs(chosen), _load(footprint, life, chosen)
 
 
-def _others(use: Uses) -> list[int]:
-    """The calls between a segment's first and last use that don't use it."""
-    own = set(use.calls)
-    return [i for i in range(use.calls[0], use.calls[-1]) if i not in own]
+def _pairs(chosen: Iterable[Uses]) -> set[tuple[str, str]]:
+    return {(use.stage, use.segment) for use in chosen}
+
+
+def _load(footprint: Footprint, life: Lifetimes, chosen: Iterable[Uses]) -> list[int]:
+    """Every call's bytes when *chosen* stay between their first and last use."""
+    changes = [0] * (len(life.need_bytes) + 1)
+    own = [0] * len(life.need_bytes)
+    for use in chosen:
+        nbytes = footprint.segments[use.segment].nbytes
+        changes[use.calls[0]] += nbytes
+        changes[use.calls[-1] + 1] -= nbytes
+        for call in use.calls:
+            own[call] += nbytes
+    load, level = [], 0
+    for need, change, mine in zip(life.need_bytes, changes, own, strict=False):
+        level += change
+        load.append(need + level - mine)
+    return load

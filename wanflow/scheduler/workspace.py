@@ -18,6 +18,7 @@ _SPLITS = ((768, 256), (192, 64))  # query length from which a block of so many 
 _KEY_SPLIT = 512
 # oneDNN blocks channels by the width of a vector: of AVX-512, or of AVX2.
 _CHANNEL_BLOCK = 16 if torch.backends.cpu.get_cpu_capability().startswith("AVX512") else 8
+_NUMBER_BYTES = 8  # of a Python number as a tensor
 _ALIGNMENT_BYTES = 128  # around oneDNN's scratchpad, which holds a bias that had to be padded
 
 Kernel = Callable[[tuple[Any, ...], Mapping[str, Any], Any], int]
@@ -88,11 +89,50 @@ def nothing(_args: tuple[Any, ...], _kwargs: Mapping[str, Any], _out: object) ->
     return 0
 
 
+def cpu_promotion(args: tuple[Any, ...], _kwargs: Mapping[str, Any], out: torch.Tensor) -> int:
+    """Copies of what hasn't the dtype in which it is computed; a number becomes a tensor first."""
+    common = torch.result_type(*args[:2])
+    if out.is_floating_point() and not common.is_floating_point:
+        common = torch.get_default_dtype()  # a quotient of whole numbers
+    total = 0
+    for operand in args[:2]:
+        if not isinstance(operand, torch.Tensor):
+            total += _NUMBER_BYTES + common.itemsize
+        elif operand.dtype != common:
+            total += operand.numel() * common.itemsize
+    in_place = out is args[0]
+    return total + (out.numel() * common.itemsize if in_place and out.dtype != common else 0)
+
+
+def cpu_mean(_args: tuple[Any, ...], _kwargs: Mapping[str, Any], out: torch.Tensor) -> int:
+    """The sum is divided by a number."""
+    return int(_NUMBER_BYTES + out.element_size())
+
+
 _aten = torch.ops.aten
+_PROMOTING = (
+    "add", "sub", "mul", "div", "eq", "ne", "lt", "le", "gt", "ge", "maximum", "minimum",
+    "add_", "sub_", "mul_", "div_",
+)  # fmt: skip
+
+
+def _overloads(names: tuple[str, ...], kernel: Kernel) -> dict[Any, Kernel]:
+    """Give every overload of these ops, but the one that writes into `out=`, a kernel."""
+    packets = [getattr(_aten, name) for name in names]
+    return {
+        getattr(packet, overload): kernel
+        for packet in packets
+        for overload in packet.overloads()
+        if overload in ("Tensor", "Scalar", "default", "dim")
+    }
+
+
 TABLE: Mapping[str, Mapping[Any, Kernel]] = {
     "cpu": {
         _aten._scaled_dot_product_flash_attention_for_cpu.default: cpu_attention,  # noqa: SLF001
         _aten.convolution.default: cpu_convolution,
+        **_overloads(_PROMOTING, cpu_promotion),
+        **_overloads(("mean",), cpu_mean),
     },
     "cuda": {_aten.convolution.default: cuda_convolution},
 }

@@ -11,6 +11,6 @@ An example::
 
 from wanflow.session.planning import Planned, plan, sweep
 from wanflow.session.request import Request
-from wanflow.session.running import run
+from wanflow.session.running import resume, run
 
-__all__ = ["Planned", "Request", "plan", "run", "sweep"]
+__all__ = ["Planned", "Request", "plan", "resume", "run", "sweep"]

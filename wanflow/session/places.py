@@ -6,8 +6,10 @@ import attrs
 import torch
 
 from wanflow.errors import InputError
-from wanflow.health import available_ram_bytes, total_ram_bytes
-from wanflow.scheduler.machine import Machine, cpu_machine, named_machine
+from wanflow.health import available_ram_bytes
+from wanflow.scheduler.machine import Machine
+from wanflow.scheduler.machine_store import find
+from wanflow.session.machines import this_machine
 from wanflow.session.request import Request
 from wanflow.units import MIB, format_bytes, parse_budget
 
@@ -39,8 +41,8 @@ class Place:
 
 def find_place(request: Request) -> Place:
     """Read `--device`, `--machine`, `--vram` and `--ram`; InputError for what can't be meant."""
-    device = _device(request)
-    machine = named_machine(request.machine) if request.machine else _this_machine(device)
+    device = find_device(request.device, there=request.machine is None)
+    machine = find(request.machine) if request.machine else this_machine(device)
     kind = machine.device
     if kind == "cpu" and request.ram is not None:
         raise InputError(
@@ -66,13 +68,13 @@ def find_place(request: Request) -> Place:
     ram = parse_budget(request.ram, "--ram") if request.ram is not None else None
     ram_bytes = None
     if ram is not None:
-        ram_bytes = ram.nbytes or int(total_ram_bytes() * (ram.share or 1 - _MARGIN_SHARE))
+        ram_bytes = ram.nbytes or int(machine.ram_bytes * (ram.share or 1 - _MARGIN_SHARE))
     tier = "cpu" if kind == "cpu" else str(device) if device.type == "cuda" else "cuda:0"
     return Place(device, tier, machine, nbytes, budget.text, overhead, ram_bytes)
 
 
-def _device(request: Request) -> torch.device:
-    wanted = request.device
+def find_device(wanted: str, *, there: bool = True) -> torch.device:
+    """Read `--device`; with *there* it has to be in this computer."""
     if wanted == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     name, _, number = wanted.partition(":")
@@ -81,7 +83,7 @@ def _device(request: Request) -> torch.device:
     if name == "cuda" and (not number or number.isdecimal()):
         index = int(number or 0)
         count = torch.cuda.device_count()
-        if index >= count:
+        if index >= count and there:
             raise InputError(
                 f"--device {wanted}: there {'is' if count == 1 else 'are'} {count} CUDA devices",
                 hint="use --device cpu" + (", or plan with --machine rtx4090" if not count else ""),
@@ -93,14 +95,6 @@ def _device(request: Request) -> torch.device:
         hint="allowed: auto, cpu, cuda, cuda:N",
         code="bad-device",
     )
-
-
-def _this_machine(device: torch.device) -> Machine:
-    if device.type == "cpu":
-        return cpu_machine(total_ram_bytes())
-    known = named_machine("h100")  # rates of a large card until `machine probe` measures them
-    properties = torch.cuda.get_device_properties(device)
-    return attrs.evolve(known, name=properties.name, capacity_bytes=properties.total_memory)
 
 
 def _free_bytes(device: torch.device) -> int:

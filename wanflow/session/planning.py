@@ -48,6 +48,13 @@ def plan_prepared(prepared: Prepared) -> Planned:
     return Planned(prepared, made, footprints, _report(prepared, made))
 
 
+def tightened(planned: Planned, share: float) -> Planned:
+    """Plan the same again for *share* of the room, or the smallest plan where that is more."""
+    room = int(planned.prepared.place.usable_bytes * share)
+    made = _plan(planned.prepared, planned.footprints, max(room, planned.plan.minimum_bytes))
+    return attrs.evolve(planned, plan=made)
+
+
 def sweep(request: Request) -> Planned:
     """Plan at budgets from the minimum to where everything stays; the report has `sweep`."""
     planned = plan(request)
@@ -84,7 +91,8 @@ def keeps_for(graph: BoundGraph) -> Callable[[str], bool]:
 
 def _plan(prepared: Prepared, footprints: tuple[Footprint, ...], budget_bytes: int) -> Plan:
     pins = prepared.weight_pins()
-    return plan_footprints(footprints, prepared.place.machine, budget_bytes, pins)
+    ram = prepared.place.ram_bytes
+    return plan_footprints(footprints, prepared.place.machine, budget_bytes, pins, ram)
 
 
 def _too_small(place: Place, made: Plan) -> BudgetError:
@@ -111,6 +119,8 @@ def _report(prepared: Prepared, made: Plan) -> dict[str, object]:
         "device": str(place.device) if not prepared.request.machine else place.machine.device,
         "machine": place.machine.name,
         "estimates": place.machine.estimated,
+        "machine_sources": {n: place.machine.source(n) for n in place.machine.matters},
+        "machine_guessed_from": place.machine.guessed_from or None,
         "exact": prepared.request.exact,
         "budget_bytes": place.budget_bytes,
         "overhead_bytes": overhead,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import torch
 
 from wanflow import __version__
 from wanflow.errors import InputError
@@ -36,7 +37,7 @@ class Prepared:
     recipe: Mapping[str, object]
 
     def programs(self, out: Path | None) -> tuple[Program, ...]:
-        """Make the programs of all stages; with *out* None they can only be planned."""
+        """Make the programs of all stages; with *out* None to plan them only, on fake `cpu`."""
         return tuple(make_program(self._setup(stage, out)) for stage in self.graph.stages)
 
     def knobs(self) -> list[dict[str, dict[str, str]]]:
@@ -79,6 +80,8 @@ class Prepared:
                     code="unknown-stage",
                 )
             found[stage, knob] = _checked_pin(programs[stage], key, value)
+            if self.request.exact:
+                _check_exact(programs[stage], key, value)
         return found
 
     def _setup(self, stage: BoundStage, out: Path | None) -> StageSetup:
@@ -88,7 +91,7 @@ class Prepared:
     def _around(self, stage: BoundStage, out: Path | None) -> Surroundings:
         space = self._latent_space()
         return Surroundings(
-            device=self.place.device,
+            device=self.place.device if out is not None else torch.device("cpu"),
             latent_space=space,
             latent_shape=self._latent_shape(stage, space),
             out=out,
@@ -155,6 +158,16 @@ def _checked_pin(program: Program, key: str, value: str) -> str:
             code="bad-pin",
         )
     return value
+
+
+def _check_exact(program: Program, key: str, value: str) -> None:
+    marks = {f"{program.stage}.{k.name}": k.choices for k in program.knobs}
+    if marks.get(key, {}).get(value) == "rounding":
+        raise InputError(
+            f"--pin {key}={value}: rounds differently, which --exact rules out",
+            hint="leave one of them out",
+            code="pin-not-exact",
+        )
 
 
 def graph_file(graph: BoundGraph | CheckedGraph) -> Path:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import datetime
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from wanflow.errors import BudgetError, Interrupted, WanflowError
-from wanflow.scheduler.executor import Executor, Outcome, Watch
-from wanflow.scheduler.ledger import Ledger
-from wanflow.scheduler.streamer import Streamer
+from wanflow.errors import InputError, Interrupted, WanflowError
+from wanflow.scheduler.executor import Outcome, Watch
+from wanflow.session.executing import execute
 from wanflow.session.folder import make_folder, write_json
-from wanflow.session.places import enforce, find_place
+from wanflow.session.job import Job, fingerprint, finished_report, keep_trace
+from wanflow.session.lock import locked
+from wanflow.session.places import find_place
 from wanflow.session.planning import Planned, plan_prepared
 from wanflow.session.prepare import Prepared, prepare, versions
 from wanflow.session.request import Request
-from wanflow.session.signals import stopping
+from wanflow.session.state import Saved, StateStore
 from wanflow.trace import Tee, TraceSink, TraceWriter
-from wanflow.units import format_bytes
 
 
 def run(
@@ -35,72 +34,77 @@ def run(
     *sink* gets every event as it happens, and the plan's report if it has a `start` method. *watch*
     sees every value as it is made. BudgetError before anything runs when the budget can't hold it.
     """
-    prepared = prepare(request, find_place(request), to_run=True)
+    if request.machine is not None:
+        raise InputError(
+            f"machine {request.machine!r} is for planning: a run happens where it happens",
+            hint="leave the machine out",
+            code="machine-in-run",
+        )
+    planned = _feasible(prepare(request, find_place(request), to_run=True))
+    folder = make_folder(out, planned.prepared.graph.name, force=force)
+    with locked(folder):
+        job = Job(folder, request, fingerprint(planned.prepared))
+        StateStore(folder / "state").clear()
+        job.write()
+        return _carry_out(planned, folder, sink, watch, None, overwrite=force)
+
+
+def resume(
+    folder: Path, *, sink: TraceSink | None = None, watch: Watch | None = None
+) -> dict[str, object]:
+    """Go on with a run that was cut short, from its last finished step.
+
+    A run that is done is left alone: what its `run.json` holds is returned. InputError when the
+    graph, the weights or the versions are not what they were, or when another process runs there.
+    """
+    job = Job.read(folder)
+    with locked(folder):
+        finished = finished_report(folder)
+        if finished is not None:
+            return finished
+        planned = _feasible(prepare(job.request, find_place(job.request), to_run=True))
+        job.check(fingerprint(planned.prepared))
+        saved = StateStore(folder / "state").load()
+        keep_trace(folder)
+        return _carry_out(planned, folder, sink, watch, saved, overwrite=True)
+
+
+def _feasible(prepared: Prepared) -> Planned:
     planned = plan_prepared(prepared)
     if planned.problem is not None:
         raise planned.problem
-    folder = make_folder(out, prepared.graph.name, force=force)
+    return planned
+
+
+def _carry_out(
+    planned: Planned,
+    folder: Path,
+    sink: TraceSink | None,
+    watch: Watch | None,
+    saved: Saved | None,
+    *,
+    overwrite: bool,
+) -> dict[str, object]:
+    """Run a plan in its folder, from the start or from what was saved."""
     write_json(folder / "plan.json", {**planned.report, "calls": planned.plan.transitions()})
     start = getattr(sink, "start", None)
     if start is not None:
         start(planned.report)
     began = time.perf_counter()
-    header = _header(planned)
-    with TraceWriter(folder / "trace.msgpack", header, overwrite=force) as writer:
+    with TraceWriter(folder / "trace.msgpack", _header(planned), overwrite=overwrite) as writer:
+        tee = Tee((writer, sink)) if sink is not None else writer
         try:
-            outcome = _execute(planned, folder, writer, sink, watch)
+            outcome = execute(planned, folder, tee, watch, saved)
+            _save_outputs(planned.prepared, folder, outcome)
         except BaseException as error:
             _close_failed(planned, folder, writer, error)
             raise
         seconds = time.perf_counter() - began
         writer.close("done", {"peak_bytes": outcome.peak_bytes, "seconds": seconds})
-    report = _done(planned, folder, outcome, seconds, writer)
+    report = {**_done(planned, folder, outcome, seconds, writer), "resumed": saved is not None}
     write_json(folder / "run.json", report)
+    StateStore(folder / "state").clear()
     return report
-
-
-def _execute(
-    planned: Planned, folder: Path, writer: TraceWriter, sink: TraceSink | None, watch: Watch | None
-) -> Outcome:
-    prepared, place = planned.prepared, planned.prepared.place
-    streamer = _streamer(prepared)
-    budgets = {place.tier: place.usable_bytes}
-    if place.device.type == "cuda":
-        enforce(place)
-        budgets["host"] = _host_budget(prepared, streamer)
-    tee = Tee((writer, sink)) if sink is not None else writer
-    ledger = Ledger(budgets, tee, check=os.environ.get("WANFLOW_CHECK") == "1")
-    with stopping() as stop:
-        executor = Executor(
-            plan=planned.plan, programs=prepared.programs(folder), streamer=streamer, ledger=ledger,
-            sink=tee, device=place.device, tier=place.tier, watch=watch, stop=stop,
-        )  # fmt: skip
-        outcome = executor.run()
-    _save_outputs(prepared, folder, outcome)
-    return outcome
-
-
-def _streamer(prepared: Prepared) -> Streamer:
-    models = {name: located.model for name, located in prepared.models.items()}
-    sources = {
-        name: located.checkpoint
-        for name, located in prepared.models.items()
-        if located.checkpoint is not None
-    }
-    return Streamer(models, sources, prepared.place.device)
-
-
-def _host_budget(prepared: Prepared, streamer: Streamer) -> int:
-    needed, given = streamer.host_bytes(), prepared.place.ram_bytes
-    if given is not None and needed > given:
-        raise BudgetError(
-            f"--ram {given} bytes can't hold the pinned buffer: {needed} bytes "
-            f"({format_bytes(needed)}), the largest segment",
-            hint=f"--ram {needed}B",
-            code="ram-budget",
-            detail={"minimum_bytes": needed},
-        )
-    return given if given is not None else needed
 
 
 def _save_outputs(prepared: Prepared, folder: Path, outcome: Outcome) -> None:

@@ -12,11 +12,23 @@ from typing import Any
 
 import attrs
 
-from wanflow.trace.events import Event, Kind, Memory, Move, Note, StageSpan, Step, Verb, Workspace
+from wanflow.trace.events import (
+    Event,
+    Kind,
+    Memory,
+    Move,
+    Note,
+    StageSpan,
+    Step,
+    Transfer,
+    Verb,
+    Workspace,
+)
 from wanflow.trace.framing import DamagedError, pack, unpack
 
 _TAGS: dict[type[Any], str] = {
     Move: "move",
+    Transfer: "transfer",
     Workspace: "workspace",
     Step: "step",
     StageSpan: "stage",

@@ -49,6 +49,24 @@ class Move:
 
 
 @attrs.frozen
+class Transfer:
+    """The bytes of a Move arrived: how long they were on their way, and how long compute waited.
+
+    `queue` is what carried them: `disk`, or `copy` where they were on the host already.
+    """
+
+    name: str
+    stage: str
+    step: int
+    queue: str
+    tier: str
+    nbytes: int
+    began_ns: int
+    ended_ns: int
+    waited_ns: int
+
+
+@attrs.frozen
 class Workspace:
     """What one call needed while it ran: reserved, then released; `resident_bytes` at its peak."""
 
@@ -107,4 +125,4 @@ class Note:
     at_ns: int
 
 
-Event = Move | Workspace | Step | StageSpan | Memory | Note
+Event = Move | Transfer | Workspace | Step | StageSpan | Memory | Note

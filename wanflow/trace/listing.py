@@ -10,7 +10,18 @@ from typing import Any, TextIO
 import attrs
 
 from wanflow.trace.codec import tag_of
-from wanflow.trace.events import Event, Kind, Memory, Move, Note, StageSpan, Step, Verb, Workspace
+from wanflow.trace.events import (
+    Event,
+    Kind,
+    Memory,
+    Move,
+    Note,
+    StageSpan,
+    Step,
+    Transfer,
+    Verb,
+    Workspace,
+)
 from wanflow.units import format_bytes
 
 _NS_PER_MS = 1e6
@@ -86,13 +97,15 @@ def _kind(event: Event) -> Kind | None:
     match event:
         case Move():
             return event.kind
+        case Transfer():
+            return Kind.WEIGHTS
         case Workspace():
             return Kind.WORKSPACE
         case _:
             return None
 
 
-def _columns(event: Event) -> tuple[int, str, str, str, str, str]:
+def _columns(event: Event) -> tuple[int, str, str, str, str, str]:  # noqa: PLR0911 - one a kind
     match event:
         case Move():
             came = event.source not in ("", event.tier)
@@ -102,6 +115,10 @@ def _columns(event: Event) -> tuple[int, str, str, str, str, str]:
                 what += f"  waited {event.waited_ns / _NS_PER_MS:.3f} ms"
             sizes = _sizes(event.nbytes, event.resident_bytes)
             return event.began_ns, _took(event), where, sizes, _turn(event.stage, event.step), what
+        case Transfer():
+            what = f"{event.name}  waited {event.waited_ns / _NS_PER_MS:.3f} ms"
+            where, turn = f"{event.queue}>{event.tier}", _turn(event.stage, event.step)
+            return event.began_ns, _took(event), where, format_bytes(event.nbytes), turn, what
         case Workspace():
             sizes = _sizes(event.nbytes, event.resident_bytes)
             turn = _turn(event.stage, event.step)
@@ -120,7 +137,7 @@ def _columns(event: Event) -> tuple[int, str, str, str, str, str]:
             return event.at_ns, "", "", "", "", f"{event.topic}: {event.text}"
 
 
-def _took(event: Move | Workspace | Step | StageSpan) -> str:
+def _took(event: Move | Transfer | Workspace | Step | StageSpan) -> str:
     ms = (event.ended_ns - event.began_ns) / _NS_PER_MS
     return f"{ms:.3f} ms" if abs(ms) < 10_000 else f"{ms / 1000:.3f} s"
 

@@ -6,7 +6,18 @@ from collections import deque
 
 import attrs
 
-from wanflow.trace.events import Event, Kind, Memory, Move, Note, StageSpan, Step, Verb, Workspace
+from wanflow.trace.events import (
+    Event,
+    Kind,
+    Memory,
+    Move,
+    Note,
+    StageSpan,
+    Step,
+    Transfer,
+    Verb,
+    Workspace,
+)
 
 NOTES_KEPT = 20
 
@@ -24,8 +35,12 @@ class Sum:
         """Count *move*."""
         self.moves += 1
         self.moved_bytes += move.nbytes
-        self.moving_ns += _span(move.began_ns, move.ended_ns)
-        self.waited_ns += move.waited_ns
+        self.arrive(move)
+
+    def arrive(self, event: Move | Transfer) -> None:
+        """Count the time of *event*, and what was lost waiting for it."""
+        self.moving_ns += _span(event.began_ns, event.ended_ns)
+        self.waited_ns += event.waited_ns
 
 
 @attrs.define
@@ -138,6 +153,8 @@ class Tally:
         match event:
             case Move():
                 self._move(event)
+            case Transfer():
+                self._transfer(event)
             case Workspace():
                 self._workspace(event)
             case Step():
@@ -151,10 +168,14 @@ class Tally:
 
     def _stage(self, name: str, began_ns: int, ended_ns: int) -> StageTally:
         self.last_ns = max(self.last_ns, ended_ns)
+        stage = self._named(name)
+        stage.lasts(began_ns, ended_ns)
+        return stage
+
+    def _named(self, name: str) -> StageTally:
         stage = self.stages.get(name)
         if stage is None:
             stage = self.stages[name] = StageTally()
-        stage.lasts(began_ns, ended_ns)
         return stage
 
     def _tier(self, name: str) -> TierTally:
@@ -164,7 +185,14 @@ class Tally:
         return tier
 
     def _move(self, move: Move) -> None:
-        stage, tier = self._stage(move.stage, move.began_ns, move.ended_ns), self._tier(move.tier)
+        tier = self._tier(move.tier)
+        # Weights may come ahead, while another stage still runs: that is not the stage's own time.
+        ahead = move.kind is Kind.WEIGHTS and move.verb is not Verb.FREE
+        stage = (
+            self._named(move.stage)
+            if ahead
+            else self._stage(move.stage, move.began_ns, move.ended_ns)
+        )
         stage.sums.add(move)
         self.verbs[move.verb].add(move)
         traffic = stage.on(move.tier)
@@ -177,6 +205,10 @@ class Tally:
             stage.on(move.source).out_bytes += move.nbytes
         tier.see(move, 0)
         traffic.peak_bytes = max(traffic.peak_bytes, move.resident_bytes)
+
+    def _transfer(self, transfer: Transfer) -> None:
+        self.last_ns = max(self.last_ns, transfer.ended_ns)
+        self._named(transfer.stage).sums.arrive(transfer)
 
     def _workspace(self, work: Workspace) -> None:
         stage, tier = self._stage(work.stage, work.began_ns, work.ended_ns), self._tier(work.tier)

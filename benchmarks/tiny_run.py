@@ -1,0 +1,89 @@
+"""What does a budget cost? The tiny graph at three budgets against diffusers' own pipeline.
+
+    python benchmarks/tiny_run.py [ROUNDS]
+
+One process; a round to warm up, then ROUNDS (5) in which the four take turns. Prints one JSON
+object. benchmarks/README.md says what the times hold.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from diffusers import WanPipeline
+
+import wanflow
+from wanflow.scheduler.meter import StorageMeter
+from wanflow.session import Request, plan, run
+from wanflow.session.prepare import versions
+
+TINY = Path(wanflow.__file__).parent / "bundled" / "wan-tiny"
+PROMPT, SEED, STEPS, GUIDANCE = "a red circle moves right", 11, 8, 5.0
+Row = dict[str, float]
+
+
+def request(vram: str = "auto") -> Request:
+    """Make the job as wanflow takes it; size and frames are the graph's."""
+    inputs: dict[str, str | int | float] = {"prompt": PROMPT, "seed": SEED}
+    inputs |= {"steps": STEPS, "guidance": GUIDANCE}
+    return Request("t2v-tiny", inputs, device="cpu", vram=vram, exact=True)
+
+
+def ours(budget_bytes: int, folder: Path) -> Row:
+    """Plan and run inside a budget."""
+    began = time.perf_counter()
+    done: Any = run(request(f"{budget_bytes}B"), out=folder, force=True)
+    row = {"seconds_with_planning": time.perf_counter() - began}
+    keys = ("seconds", "budget_bytes", "predicted_peak_bytes", "peak_bytes")
+    return row | {key: done[key] for key in keys}
+
+
+def theirs() -> Row:
+    """Load the pipeline and call it; then once more under the meter, which slows it down."""
+    job = {"prompt": PROMPT, "num_inference_steps": STEPS, "guidance_scale": GUIDANCE}
+    job |= {"width": 64, "height": 64, "num_frames": 17, "output_type": "pt"}
+    began = time.perf_counter()
+    pipeline = WanPipeline.from_pretrained(TINY)
+    pipeline.set_progress_bar_config(disable=True)
+    loaded = time.perf_counter()
+    pipeline(**job, generator=torch.Generator("cpu").manual_seed(SEED))
+    ended = time.perf_counter()
+    parts = (pipeline.text_encoder, pipeline.transformer, pipeline.vae)
+    weights = sum(tensor.nbytes for part in parts for tensor in part.parameters())
+    with StorageMeter() as meter, meter.call():
+        pipeline(**job, generator=torch.Generator("cpu").manual_seed(SEED))
+    peak = weights + meter.peak_bytes
+    return {"seconds": ended - loaded, "seconds_with_loading": ended - began, "peak_bytes": peak}
+
+
+def sums(rows: list[Row]) -> dict[str, object]:
+    """Median and range of every time, the most of every size."""
+    told: dict[str, object] = {key: max(row[key] for row in rows) for key in rows[0]}
+    for key in (key for key in told if key.startswith("seconds")):
+        column = [row[key] for row in rows]
+        told[key] = {"median": median(column), "fastest": min(column), "slowest": max(column)}
+    return told
+
+
+def main(rounds: int) -> None:
+    """Measure and print."""
+    report: Any = plan(request()).report
+    most, least = report["resident_bytes"], report["minimum_bytes"]
+    budgets = {"resident": most, "halfway": (most + least) // 2, "minimum": least}
+    found: dict[str, list[Row]] = {name: [] for name in (*budgets, "diffusers")}
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(1 + rounds):
+            for name, nbytes in budgets.items():
+                found[name].append(ours(nbytes, Path(folder) / "run"))
+            found["diffusers"].append(theirs())
+    told = {"benchmark": "tiny_run", "threads": torch.get_num_threads(), "versions": versions()}
+    print(json.dumps({**told, "rounds": rounds, **{n: sums(r[1:]) for n, r in found.items()}}))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)

@@ -1,0 +1,197 @@
+"""The table of workspaces against what PyTorch's profiler sees on this processor."""
+
+import math
+
+import pytest
+import torch
+from measured import peak_bytes
+from torch.nn.functional import conv2d, conv3d, scaled_dot_product_attention
+
+from wanflow.scheduler.profiler import _Recorder
+from wanflow.scheduler.workspace import TABLE, workspace_of
+
+ATEN = torch.ops.aten
+CONVOLUTION = ATEN.convolution.default
+ATTENTION = ATEN._scaled_dot_product_flash_attention_for_cpu.default
+DTYPES = [torch.float32, torch.bfloat16]
+# Which kernel convolves, and in what blocks, depends on the processor; this was read off AVX2.
+avx2 = pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() != "AVX2", reason="the table was measured on AVX2"
+)
+
+
+def noise(shape, dtype) -> torch.Tensor:
+    """Make a tensor of numbers between 0 and 1."""
+    return torch.rand(shape, dtype=torch.float32).to(dtype)
+
+
+def predicted(op, args, out: torch.Tensor, *more: int) -> int:
+    """Sum the output, what else is made, and the table's entry."""
+    return out.nbytes + sum(more) + workspace_of("cpu")(op)(args, {}, out)
+
+
+class Convolution:
+    """A convolution of given shapes, called and predicted."""
+
+    def __init__(self, data, weight, dtype, padding=0, stride=1, bias=True) -> None:
+        self.rank = len(weight) - 2
+        self.data, self.weight = noise(data, dtype), noise(weight, dtype)
+        self.bias = noise(weight[:1], dtype) if bias else None
+        self.stride, self.padding = (stride,) * self.rank, (padding,) * self.rank
+
+    def __call__(self) -> torch.Tensor:
+        run = conv2d if self.rank == 2 else conv3d
+        return run(self.data, self.weight, self.bias, self.stride, self.padding)
+
+    def predicted(self) -> int:
+        ones, zeros = (1,) * self.rank, (0,) * self.rank
+        args = (self.data, self.weight, self.bias, self.stride, self.padding)
+        return predicted(CONVOLUTION, (*args, ones, False, zeros, 1), self())
+
+
+# Data, weight, padding, stride. The product of the data's first four sizes decides the kernel.
+SLOW = {
+    "2d": ((1, 3, 16, 16), (8, 3, 3, 3), 1, 1),
+    "2d-stride": ((1, 3, 17, 19), (5, 3, 3, 3), 0, 2),
+    "3d": ((1, 3, 3, 8, 8), (8, 3, 3, 3, 3), 1, 1),
+    "3d-thin": ((1, 4, 3, 9, 2), (8, 4, 3, 3, 1), 0, 1),
+    "3d-patches": ((1, 4, 3, 8, 8), (8, 4, 1, 2, 2), 0, 2),
+    "2d-1x1": ((2, 16, 8, 8), (16, 16, 1, 1), 0, 1),
+    "3d-1x1": ((1, 4, 3, 8, 8), (8, 4, 1, 1, 1), 0, 1),
+    "2d-1x1-stride": ((1, 4, 8, 8), (8, 4, 1, 1), 0, 2),
+}
+BLOCKED = {
+    "2d": ((1, 32, 40, 40), (16, 32, 3, 3), 1, 1),
+    "2d-grows": ((1, 16, 40, 40), (48, 16, 3, 3), 1, 1),
+    "2d-padded": ((1, 20, 40, 40), (24, 20, 3, 3), 1, 1),
+    "2d-stride": ((1, 32, 40, 40), (32, 32, 3, 3), 1, 2),
+    "3d": ((1, 32, 8, 96, 6), (16, 32, 3, 3, 3), 1, 1),
+    "3d-grows": ((1, 16, 16, 96, 6), (32, 16, 1, 3, 3), 1, 1),
+    "3d-padded": ((1, 20, 12, 96, 6), (12, 20, 3, 1, 1), 0, 1),
+}
+
+
+@avx2
+class TestConvolution:
+    """`convolution` on a processor."""
+
+    @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+    @pytest.mark.parametrize("bias", [True, False])
+    @pytest.mark.parametrize("case", SLOW)
+    def test_slow_path_is_exact(self, case, bias, dtype) -> None:
+        """Columns of all positions, or nothing for a plain matrix product."""
+        data, weight, padding, stride = SLOW[case]
+        conv = Convolution(data, weight, dtype, padding, stride, bias)
+
+        assert conv.predicted() == peak_bytes(conv)
+
+    @pytest.mark.parametrize("case", BLOCKED)
+    def test_onednn_is_exact(self, case) -> None:
+        """Its copies of input, weight and output in blocks of channels."""
+        data, weight, padding, stride = BLOCKED[case]
+        conv = Convolution(data, weight, torch.float32, padding, stride, bias=False)
+
+        assert math.prod(data[:4]) > 20480
+        assert conv.predicted() == peak_bytes(conv)
+
+    @pytest.mark.parametrize("case", BLOCKED)
+    def test_onednn_with_bias_is_close(self, case) -> None:
+        """A bias may be copied too, with some bytes around it."""
+        data, weight, padding, stride = BLOCKED[case]
+        conv = Convolution(data, weight, torch.float32, padding, stride)
+        measured = peak_bytes(conv)
+
+        assert measured <= conv.predicted() <= measured + 4096
+
+    @pytest.mark.parametrize("channels", [(17, 20), (3, 32), (32, 3), (4, 64), (12, 12)])
+    def test_odd_channels_are_never_too_little(self, channels) -> None:
+        """Channels that fill no block are rounded up, whether oneDNN does so or not."""
+        data, weight = (1, channels[0], 70, 100), (channels[1], channels[0], 3, 3)
+        conv = Convolution(data, weight, torch.float32, 1)
+        measured = peak_bytes(conv)
+
+        assert measured <= conv.predicted() <= measured * 1.02 + 4096
+
+
+# Batch, heads, queries, keys, width.
+ATTENTIONS = [
+    (1, 2, 16, 16, 16),
+    (1, 4, 64, 64, 32),
+    (2, 3, 200, 200, 16),
+    (1, 2, 800, 800, 64),
+    (1, 2, 100, 512, 128),
+    (1, 1, 191, 700, 8),
+    (1, 12, 1000, 40, 16),
+    (1, 4, 1, 600, 16),
+    (1, 2, 5, 5, 33),
+]
+
+
+class TestAttention:
+    """`scaled_dot_product_attention` on a processor."""
+
+    @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+    @pytest.mark.parametrize("mask", [None, "added", "boolean"])
+    @pytest.mark.parametrize("sizes", ATTENTIONS, ids=str)
+    def test_is_exact(self, sizes, mask, dtype) -> None:
+        """Output, logsumexp and the threads' blocks; a boolean mask is made into numbers."""
+        batch, heads, queries, keys, width = sizes
+        query = noise((batch, heads, queries, width), dtype)
+        key, value = (noise((batch, heads, keys, width), dtype) for _ in range(2))
+        masks = noise((batch, 1, queries, keys), dtype)
+        given = {None: None, "added": masks, "boolean": masks > 0.3}[mask]
+
+        def attend() -> torch.Tensor:
+            return scaled_dot_product_attention(query, key, value, attn_mask=given)
+
+        logsumexp = batch * heads * queries * 4
+        made = masks.nbytes if mask == "boolean" else 0
+        total = predicted(ATTENTION, (query, key, value), attend(), logsumexp, made)
+        measured = peak_bytes(attend)
+
+        assert measured <= total <= measured + 4096
+        if mask != "boolean":
+            assert total == measured
+
+
+PROMOTIONS = {
+    "number": lambda x, half: x * 2.5,
+    "number in half": lambda x, half: half + 1,
+    "number in place": lambda x, half: x.clone().div_(7),
+    "half and single": lambda x, half: x * half,
+    "row of halves": lambda x, half: x + half[0],
+    "whole numbers": lambda x, half: x.long() / 3,
+    "comparison": lambda x, half: x < 0.5,
+    "maximum": torch.maximum,
+    "mean": lambda x, half: x.mean(-1, keepdim=True),
+}
+
+
+class TestPromotion:
+    """Operands of two dtypes on a processor."""
+
+    @pytest.mark.parametrize("case", PROMOTIONS)
+    def test_is_exact(self, case) -> None:
+        """What hasn't the common dtype is copied, and a number becomes a tensor."""
+        run, x = PROMOTIONS[case], torch.rand(64, 48)
+        half = x.to(torch.bfloat16)
+        recorder = _Recorder([x, half], workspace_of("cpu"))
+        with recorder:
+            run(x, half)
+
+        assert recorder.peak_bytes == peak_bytes(lambda: run(x, half))
+
+
+class TestTable:
+    """Looking an op up."""
+
+    def test_unknown_op_needs_nothing(self) -> None:
+        """Only kernels that take room for themselves are in the table."""
+        assert workspace_of("cpu")(ATEN.mm.default)((), {}, None) == 0
+
+    def test_cuda_is_an_estimate(self) -> None:
+        """A copy of input and output in another layout; attention takes nothing."""
+        data, out = noise((1, 4, 8, 8), torch.float32), noise((1, 8, 8, 8), torch.float32)
+
+        assert workspace_of("cuda")(CONVOLUTION)((data,), {}, out) == data.nbytes + out.nbytes
+        assert ATTENTION not in TABLE["cuda"]

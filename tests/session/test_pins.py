@@ -1,0 +1,103 @@
+"""Pins: each names a stage, a knob of it and a value, or exit 2 with what is allowed."""
+
+import attrs
+import pytest
+
+from wanflow.errors import InputError
+from wanflow.session.places import find_place
+from wanflow.session.prepare import prepare
+from wanflow.stages import denoise
+
+WRONG = {
+    "dnoise.cfg=serial": ("unknown-stage", "its stages are encode, noise, denoise, decode, write"),
+    "denoise.cgf=serial": ("unknown-knob", "its knobs: cfg, weights"),
+    "denoise=serial": ("unknown-knob", "its knobs: cfg, weights"),
+    "denoise.cfg.x=serial": ("unknown-knob", "its knobs: cfg, weights"),
+    "decode.cfg=serial": ("unknown-knob", "its knobs: weights"),
+    "noise.weights=stream": ("unknown-knob", "its knobs: none"),
+    "denoise.cfg=both": ("bad-pin", "allowed: serial, paired"),
+    "denoise.cfg=": ("bad-pin", "allowed: serial, paired"),
+    "decode.weights=disk": ("bad-pin", "allowed: resident, stream"),
+    "denoise.cfg": ("bad-option", ""),
+    "=serial": ("bad-option", ""),
+}
+
+
+@pytest.fixture
+def prepared(request_for):
+    """Prepare the tiny graph for planning."""
+
+    def make(*pins, **options):
+        request = request_for(pins=pins, **options)
+        return prepare(request, find_place(request), to_run=False)
+
+    return make
+
+
+@pytest.fixture
+def rounding(monkeypatch):
+    """Let one value of the knob `cfg` round differently."""
+    knob = attrs.evolve(denoise._CFG, choices={"serial": "bitwise", "paired": "rounding"})
+    monkeypatch.setattr(denoise, "_CFG", knob)
+
+
+class TestPins:
+    """`--pin STAGE.KNOB=VALUE`."""
+
+    @pytest.mark.parametrize("pin", WRONG)
+    def test_wrong(self, prepared, pin):
+        """A pin that means nothing says what would."""
+        code, hint = WRONG[pin]
+        with pytest.raises(InputError, match=r"^--pin ") as caught:
+            prepared(pin).knobs()
+        assert (caught.value.exit_code, caught.value.code) == (2, code)
+        assert caught.value.hint == hint
+
+    def test_twice(self, prepared):
+        """A knob can be pinned once."""
+        with pytest.raises(InputError, match=r"--pin denoise\.cfg is given twice"):
+            prepared("denoise.cfg=serial", "denoise.cfg=paired").knobs()
+
+    def test_free(self, prepared):
+        """Without a pin every value is tried, the plain one first."""
+        assert [k["denoise"]["cfg"] for k in prepared().knobs()] == ["serial", "paired"]
+
+    @pytest.mark.parametrize("value", ["serial", "paired"])
+    def test_pinned(self, prepared, value):
+        """A pinned knob has that value only."""
+        assert prepared(f"denoise.cfg={value}").knobs() == [{"denoise": {"cfg": value}}]
+
+    def test_weights(self, prepared):
+        """A pin of weights is no knob of the program."""
+        found = prepared("decode.weights=stream")
+        assert found.weight_pins() == {"decode": "stream"}
+        assert len(found.knobs()) == 2
+
+    def test_knob_that_is_not_there(self, prepared):
+        """Without guidance there are no two passes, hence no such knob."""
+        found = prepared("denoise.cfg=serial", inputs={"guidance": 1.0})
+        with pytest.raises(InputError, match="has no knob 'cfg'"):
+            found.knobs()
+
+
+class TestExact:
+    """`--exact` admits only values that leave every bit alone."""
+
+    def test_all_are_bitwise(self, prepared):
+        """What is left is marked bitwise, for every stage."""
+        found = prepared(exact=True)
+        marks = {(p.stage, k.name): k.choices for p in found.programs(None) for k in p.knobs}
+        for setting in found.knobs():
+            for stage, knobs in setting.items():
+                assert {marks[stage, name][value] for name, value in knobs.items()} == {"bitwise"}
+
+    def test_rounding_is_left_out(self, prepared, rounding):
+        """A value that rounds differently is not tried."""
+        assert prepared(exact=True).knobs() == [{"denoise": {"cfg": "serial"}}]
+        assert len(prepared().knobs()) == 2
+
+    def test_rounding_pin(self, prepared, rounding):
+        """Pinning such a value contradicts `--exact`, and is said to."""
+        with pytest.raises(InputError, match="which --exact rules out"):
+            prepared("denoise.cfg=paired", exact=True).knobs()
+        assert prepared("denoise.cfg=paired").knobs() == [{"denoise": {"cfg": "paired"}}]

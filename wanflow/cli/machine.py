@@ -1,0 +1,92 @@
+"""`wanflow machine`: the figures that plans are made with, measured or looked up."""
+
+from typing import Annotated
+
+import typer
+from typer import Argument, Option
+
+from wanflow.cli.options import Json
+from wanflow.cli.output import note, page, say_json
+from wanflow.scheduler.machine import Machine
+
+app = typer.Typer(
+    name="machine", help="Measure and show machines.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+@app.command()
+def probe(
+    device: Annotated[
+        str, Option(metavar="NAME", envvar="WANFLOW_DEVICE", help="auto, cuda, cuda:N or cpu.")
+    ] = "auto",
+    name: Annotated[
+        str | None, Option(metavar="NAME", help="Keep it under this name, not the device's.")
+    ] = None,
+    *,
+    json: Json = False,
+) -> int:
+    """Measure this machine and keep the figures for plans."""
+    from wanflow.scheduler.machine_store import path_of
+    from wanflow.session import machines, places
+
+    if name is not None:
+        path_of(name)  # a name that can't be kept is refused before a second is spent
+    found = places.find_device(device)
+    if not json:
+        note(f"measuring {found}; it takes up to 20 seconds")
+    return _tell(machines.measure(found, name), json=json)
+
+
+@app.command()
+def show(
+    name: Annotated[
+        str | None,
+        Argument(metavar="[NAME]", help="A stored or a named machine. [default: this one]"),
+    ] = None,
+    *,
+    json: Json = False,
+) -> int:
+    """Show a machine's figures, and how each is known."""
+    from wanflow.scheduler.machine_store import find
+
+    if name is not None:
+        return _tell(find(name), json=json)
+    from wanflow.session import machines, places
+
+    return _tell(machines.this_machine(places.find_device("auto")), json=json)
+
+
+@app.command("list")
+def list_(*, json: Json = False) -> int:
+    """List the machines there are: stored ones, then named ones."""
+    from wanflow.cli.render_machine import as_row, render_list
+    from wanflow.scheduler import machine_store
+    from wanflow.scheduler.machine_names import NAMES, named_machine
+
+    stored = machine_store.stored()
+    kept = {machine_store.path_of(machine.name) for machine in stored}
+    named = [named_machine(name) for name in NAMES if machine_store.path_of(name) not in kept]
+    rows = [as_row(m, machine_store.path_of(m.name)) for m in stored]
+    rows += [as_row(m, None) for m in named]
+    if json:
+        say_json({"folder": str(machine_store.folder()), "machines": rows})
+    else:
+        with page() as console:
+            render_list(rows, console)
+    return 0
+
+
+def _tell(machine: Machine, *, json: bool) -> int:
+    from wanflow.cli.render_machine import render
+    from wanflow.scheduler.machine_file import as_data
+    from wanflow.scheduler.machine_store import path_of
+
+    path = path_of(machine.name)
+    file = path if path.exists() else None
+    if json:
+        more = {"estimated": machine.estimated, "file": None if file is None else str(file)}
+        say_json({**as_data(machine), **more})
+    else:
+        with page() as console:
+            render(machine, file, console)
+    return 0

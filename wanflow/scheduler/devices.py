@@ -1,0 +1,203 @@
+"""Where weights arrive: a CPU's RAM, a CUDA card, or a stand-in for a card with a link of its own.
+
+A device makes slabs and starts uploads into them; an upload gives a `Ticket` to wait for. On a CPU
+the file is read straight into the slab, so there is nothing to upload. Uploads are ordered and wait
+on events, never on the whole device.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import attrs
+import torch
+
+
+class Ticket(Protocol):
+    """An upload on its way."""
+
+    def wait(self) -> None:
+        """Return once the kernels that are launched after this may use the bytes."""
+
+    def host_is_free(self) -> None:
+        """Return once the host buffer it reads from may be written again."""
+
+
+class Device(Protocol):
+    """A place that holds slabs and runs kernels."""
+
+    @property
+    def torch_device(self) -> torch.device:
+        """Where tensors are made."""
+
+    @property
+    def has_host_tier(self) -> bool:
+        """Whether bytes pass through host memory on their way."""
+
+    def slab(self, nbytes: int) -> torch.Tensor:
+        """Make an uninitialised uint8 tensor on the device."""
+
+    def host_buffer(self, nbytes: int) -> torch.Tensor:
+        """Make a uint8 tensor on the host from which uploads are fast."""
+
+    def upload(self, host: torch.Tensor, slab: torch.Tensor) -> Ticket:
+        """Start copying *host* into *slab*; may be called from the reader's thread."""
+
+    def settle(self) -> None:
+        """Return once no upload is on its way."""
+
+
+@attrs.frozen
+class _Done:
+    """A ticket for bytes that are there."""
+
+    def wait(self) -> None:
+        """Nothing is on its way."""
+
+    def host_is_free(self) -> None:
+        """Nothing reads."""
+
+
+DONE: Ticket = _Done()
+
+
+class CpuDevice:
+    """The RAM itself: slabs are filled from the file, there is no host tier."""
+
+    has_host_tier = False
+    torch_device = torch.device("cpu")
+
+    def slab(self, nbytes: int) -> torch.Tensor:
+        """Plain memory."""
+        return torch.empty(nbytes, dtype=torch.uint8)
+
+    def host_buffer(self, nbytes: int) -> torch.Tensor:
+        """Plain memory too; nothing on a CPU asks for it."""
+        return self.slab(nbytes)
+
+    def upload(self, host: torch.Tensor, slab: torch.Tensor) -> Ticket:
+        """Copy at once."""
+        slab.copy_(host)
+        return DONE
+
+    def settle(self) -> None:
+        """Nothing is ever on its way."""
+
+
+@attrs.frozen
+class _CudaTicket:
+    copied: torch.cuda.Event
+    device: torch.device
+
+    def wait(self) -> None:
+        torch.cuda.current_stream(self.device).wait_event(self.copied)
+
+    def host_is_free(self) -> None:
+        self.copied.synchronize()
+
+
+class CudaDevice:
+    """A CUDA card with a stream for uploads beside the one that computes."""
+
+    has_host_tier = True
+
+    def __init__(self, device: torch.device) -> None:
+        self.torch_device = device
+        self._uploads = torch.cuda.Stream(device)
+
+    def slab(self, nbytes: int) -> torch.Tensor:
+        """Memory of the computing stream; uploads into it wait for what that stream did before."""
+        slab = torch.empty(nbytes, dtype=torch.uint8, device=self.torch_device)
+        self._uploads.wait_stream(torch.cuda.current_stream(self.torch_device))
+        slab.record_stream(self._uploads)
+        return slab
+
+    def host_buffer(self, nbytes: int) -> torch.Tensor:
+        """Pinned memory."""
+        return torch.empty(nbytes, dtype=torch.uint8, pin_memory=True)
+
+    def upload(self, host: torch.Tensor, slab: torch.Tensor) -> Ticket:
+        """One asynchronous copy on the upload stream."""
+        with torch.cuda.stream(self._uploads):
+            slab.copy_(host, non_blocking=True)
+            copied = torch.cuda.Event()
+            copied.record(self._uploads)
+        return _CudaTicket(copied, self.torch_device)
+
+    def settle(self) -> None:
+        """Wait for uploads whose buffers are about to go."""
+        self._uploads.synchronize()
+
+
+@attrs.frozen
+class _LinkTicket:
+    copied: threading.Event
+
+    def wait(self) -> None:
+        self.copied.wait()
+
+    def host_is_free(self) -> None:
+        self.copied.wait()
+
+
+class LinkedDevice:
+    """A second pool of CPU memory behind a link: real copies, in order, at a settable speed.
+
+    It has every tier that a card has and runs in a test suite. *rate* is in bytes per second;
+    *fails* is asked before each slab is made and may raise what a full card raises.
+    """
+
+    has_host_tier = True
+    torch_device = torch.device("cpu")
+
+    def __init__(self, rate: float, fails: Callable[[int], None] | None = None) -> None:
+        self._rate, self._fails = rate, fails
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="link", daemon=True)
+        self._thread.start()
+
+    def slab(self, nbytes: int) -> torch.Tensor:
+        """Plain memory that counts as the device's, filled with NaN patterns."""
+        if self._fails is not None:
+            self._fails(nbytes)
+        return torch.full((nbytes,), 0xFF, dtype=torch.uint8)  # 0xFF...: NaN in every float dtype
+
+    def host_buffer(self, nbytes: int) -> torch.Tensor:
+        """Plain memory."""
+        return torch.empty(nbytes, dtype=torch.uint8)
+
+    def upload(self, host: torch.Tensor, slab: torch.Tensor) -> Ticket:
+        """Queue a copy on the link."""
+        copied = threading.Event()
+
+        def copy() -> None:
+            time.sleep(host.numel() / self._rate)
+            slab.numpy()[:] = host.numpy()
+            copied.set()
+
+        self._jobs.put(copy)
+        return _LinkTicket(copied)
+
+    def settle(self) -> None:
+        """Wait for the copies that are queued."""
+        done = threading.Event()
+        self._jobs.put(done.set)
+        done.wait()
+
+    def close(self) -> None:
+        """End the link's thread after the copies that are queued."""
+        self._jobs.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+
+
+def open_device(device: torch.device) -> Device:
+    """Return the device that runs kernels on *device*."""
+    return CudaDevice(device) if device.type == "cuda" else CpuDevice()

@@ -1,0 +1,116 @@
+"""Play a plan without running it: the same ledger and events, by a clock that is set. No torch.
+
+A simulated trace has the format of a run's, so whatever reads the one reads the other.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from wanflow.scheduler.footprint import Step
+from wanflow.scheduler.ledger import Cause, Item, Ledger
+from wanflow.scheduler.plan import Plan, Turn
+from wanflow.scheduler.spans import Spans
+from wanflow.trace.events import Kind, Transfer, Verb
+from wanflow.trace.writer import TraceSink
+
+_NS = 1_000_000_000
+
+
+@attrs.define
+class _Clock:
+    """Simulated time in seconds."""
+
+    seconds: float = 0.0
+
+    def __call__(self) -> int:
+        return round(self.seconds * _NS)
+
+
+@attrs.frozen
+class _Planned:
+    """Stands for a meter: what a simulation measures is what it counts."""
+
+    ledger: Ledger
+    tier: str
+    source: str = "simulated"
+
+    @property
+    def now_bytes(self) -> int:
+        return self.ledger.resident_bytes(self.tier)
+
+    @property
+    def peak_bytes(self) -> int:
+        return self.ledger.peak_bytes(self.tier)
+
+
+def simulate(plan: Plan, tier: str, sink: TraceSink) -> Ledger:
+    """Send *sink* the events that running *plan* would make; return the ledger at its end."""
+    clock = _Clock()
+    ledger = Ledger({tier: max(plan.budget_bytes, plan.predicted_peak_bytes)}, sink, clock=clock)
+    spans = Spans(plan, sink, ledger, _Planned(ledger, tier), tier)
+    player = _Player(plan, tier, ledger, sink, clock)
+    for index, (turn, step) in enumerate(zip(plan.turns, plan.footprint.steps, strict=True)):
+        spans.before(step.stage)
+        player.turn(index, turn, step)
+        spans.after(index)
+    spans.finish()
+    return ledger
+
+
+@attrs.define
+class _Player:
+    plan: Plan
+    tier: str
+    ledger: Ledger
+    sink: TraceSink
+    clock: _Clock
+    _loads: dict[str, tuple[float, float, int]] = attrs.field(factory=dict, init=False)
+    _next: int = attrs.field(default=0, init=False)
+
+    def turn(self, index: int, turn: Turn, step: Step) -> None:
+        """Play one call: issue, wait, run, keep, free."""
+        timeline = self.plan.timeline
+        cause = Cause(step.stage, step.step, step.kind)
+        for move in turn.brings:
+            item = Item(move.segment, move.segment, Kind.WEIGHTS, move.nbytes)
+            why = attrs.evolve(cause, why=move.cause)
+            with self.ledger.bring(move.verb, item, self.tier, "disk", why):
+                self._loads[move.segment] = (*timeline.loads[self._next], move.nbytes)
+                self._next += 1
+        self._wait(step, timeline.waits[index], cause)
+        self._run(step, timeline.compute[index], cause)
+        for made in step.makes:
+            kind = Kind.STATE if made.is_state else Kind.VALUE
+            value = Item(f"value.{made.value}", made.name, kind, made.nbytes)
+            with self.ledger.bring(Verb.PLACE, value, self.tier, "", cause):
+                pass
+        for move in turn.drops:
+            self.ledger.free(move.segment, self.tier, attrs.evolve(cause, why=move.cause))
+        for number in turn.frees:
+            self.ledger.free(f"value.{number}", self.tier, attrs.evolve(cause, why="last use"))
+
+    def _wait(self, step: Step, seconds: float, cause: Cause) -> None:
+        load = self._loads.pop(step.segment, None) if step.segment is not None else None
+        self.clock.seconds += seconds
+        if load is not None and step.segment is not None:
+            began, ended, nbytes = load
+            self.sink.emit(
+                Transfer(
+                    step.segment, cause.stage, cause.step, "disk", self.tier, nbytes,
+                    round(began * _NS), round(ended * _NS), round(seconds * _NS),
+                )
+            )  # fmt: skip
+
+    def _run(self, step: Step, seconds: float, cause: Cause) -> None:
+        gathered = None
+        if step.gathered_bytes:
+            gathered = Item(
+                f"rows.{cause.stage}.{cause.why}", "rows", Kind.WEIGHTS, step.gathered_bytes
+            )
+            with self.ledger.bring(Verb.STREAM, gathered, self.tier, "disk", cause):
+                pass
+        with self.ledger.workspace(step.kind, step.cost.workspace_bytes, self.tier, cause):
+            self.clock.seconds += seconds
+        if gathered is not None:
+            self.ledger.free(gathered.key, self.tier, cause)

@@ -1,0 +1,73 @@
+"""Play a schedule on a machine's three queues: disk, copy and compute. No torch.
+
+Loads are served in order. A load starts when the call that issues it starts and the queue is free;
+a call waits for the segment it uses. That is how the executor runs, so the last call's end is the
+prediction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+from wanflow.scheduler.visits import Visit
+
+
+@attrs.frozen
+class Load:
+    """Seconds a visit's load takes on each queue."""
+
+    disk_seconds: float
+    copy_seconds: float
+
+
+@attrs.frozen
+class Timeline:
+    """How long each call runs and waits, and when each visit's load begins and ends; seconds."""
+
+    seconds: float
+    compute: tuple[float, ...]
+    waits: tuple[float, ...]
+    loads: tuple[tuple[float, float], ...]
+    disk_seconds: float
+    copy_seconds: float
+    compute_seconds: float
+
+    @property
+    def bound_seconds(self) -> float:
+        """No schedule of these loads and calls can be faster than its busiest queue."""
+        return max(self.disk_seconds, self.copy_seconds, self.compute_seconds)
+
+
+def play(
+    compute_seconds: Sequence[float], visits: Sequence[Visit], loads: Sequence[Load]
+) -> Timeline:
+    """Play *visits* (in order of issue) among calls that take *compute_seconds*."""
+    now = disk_free = copy_free = 0.0
+    waits, spans = [], []
+    ready: dict[int, float] = {}  # by the first call that uses the visit
+    following, count = 0, len(visits)
+    for call, seconds in enumerate(compute_seconds):
+        while following < count and visits[following].issue == call:
+            load = loads[following]
+            began = max(now, disk_free)
+            disk_free = began + load.disk_seconds
+            arrived = max(disk_free, copy_free) + load.copy_seconds
+            if load.copy_seconds:
+                copy_free = arrived
+            ready[visits[following].first] = arrived
+            spans.append((began, arrived))
+            following += 1
+        wait = max(ready.pop(call, 0.0) - now, 0.0)
+        waits.append(wait)
+        now += wait + seconds
+    return Timeline(
+        now,
+        tuple(compute_seconds),
+        tuple(waits),
+        tuple(spans),
+        sum(load.disk_seconds for load in loads),
+        sum(load.copy_seconds for load in loads),
+        sum(compute_seconds),
+    )

@@ -1,0 +1,62 @@
+"""The machines of this computer: measured once, kept, and refined by every run."""
+
+from __future__ import annotations
+
+import attrs
+import torch
+
+from wanflow.health import total_ram_bytes
+from wanflow.scheduler.machine import Machine
+from wanflow.scheduler.machine_learn import learn
+from wanflow.scheduler.machine_names import cpu_machine, guessed_machine
+from wanflow.scheduler.machine_store import find, folder, load, path_of, save, stored
+
+__all__ = [
+    "device_name", "estimate", "find", "folder", "keep_learned", "learn", "load", "measure",
+    "path_of", "save", "stored", "this_machine",
+]  # fmt: skip
+
+
+def device_name(device: torch.device) -> str:
+    """Name the machine of a device: `cpu`, or as the driver calls the card."""
+    return "cpu" if device.type == "cpu" else str(torch.cuda.get_device_properties(device).name)
+
+
+def this_machine(device: torch.device) -> Machine:
+    """Give the stored machine of a device, else an estimate; its capacities are those of today."""
+    known = load(device_name(device))
+    guess = estimate(device)
+    if known is None or known.device != device.type:
+        return guess
+    return attrs.evolve(known, capacity_bytes=guess.capacity_bytes, ram_bytes=guess.ram_bytes)
+
+
+def estimate(device: torch.device) -> Machine:
+    """Say of a device what can be said without measuring."""
+    ram_bytes = total_ram_bytes()
+    if device.type == "cpu":
+        return cpu_machine(ram_bytes)
+    about = torch.cuda.get_device_properties(device)
+    capability = (int(about.major), int(about.minor))
+    return guessed_machine(str(about.name), capability, int(about.total_memory), ram_bytes)
+
+
+def measure(device: torch.device, name: str | None = None) -> Machine:
+    """Measure a device and keep what was found, under *name* or that of the device."""
+    from wanflow.scheduler.probe import probe
+
+    found = probe(device, estimate(device))
+    machine = attrs.evolve(found, name=name or found.name)
+    save(machine)
+    return machine
+
+
+def keep_learned(before: Machine, after: Machine) -> str | None:
+    """Store what a run has taught, if anything; a run does not fail for it: the problem is told."""
+    if after == before:
+        return None
+    try:
+        save(after)
+    except OSError as error:
+        return f"what this run taught was not kept: {error.strerror}"
+    return None
