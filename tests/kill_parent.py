@@ -1,6 +1,6 @@
 """Fork runs of the tiny graph and SIGKILL each at a random moment. One import for all of them.
 
-Usage: python kill_parent.py FOLDER COUNT SEED. Prints one JSON line a run: its trace and when it died.
+Usage: python kill_parent.py FOLDER COUNT SEED. Prints a JSON line a run: where, and when it died.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def child(folder: Path) -> None:
 
 def main(root: Path, count: int, seed: int) -> None:
     """Start, wait for the trace, kill after a random while."""
-    delays = random.Random(seed)
+    delays = random.Random(seed)  # noqa: S311 - moments, not secrets
     for number in range(count):
         folder = root / f"run{number}"
         pid = os.fork()
@@ -41,7 +41,7 @@ def main(root: Path, count: int, seed: int) -> None:
         os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
         killed = os.WIFSIGNALED(status)
-        print(json.dumps({"run": str(folder), "delay": delay, "killed": killed}), flush=True)
+        print(json.dumps({"run": str(folder), "delay": delay, "killed": killed}), flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import attrs
 from hypothesis import strategies as st
 
 from wanflow.scheduler.footprint import Cost, Footprint, Made, SegmentUse, StageFacts, Step
-from wanflow.scheduler.machine import FLOPS, Machine
+from wanflow.scheduler.machine import Machine
 
 KNOWN = {"name": "toy", "device": "cpu", "context_bytes": 0}
 KINDS = ("", "gemm.", "attention.", "conv.")

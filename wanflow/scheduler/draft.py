@@ -22,7 +22,6 @@ class Work:
     life: Lifetimes
     uses: tuple[Uses, ...]
     compute_seconds: tuple[float, ...]
-    largest_again_bytes: int
 
 
 @attrs.frozen

@@ -69,7 +69,6 @@ def plan(
 
 def _work(footprint: Footprint, machine: Machine) -> Work:
     uses = uses_of(footprint)
-    again = [footprint.segments[u.segment].nbytes for u in uses if u.runs > 1]
     seconds = tuple(
         machine.compute_seconds(
             step.cost.flops,
@@ -79,7 +78,7 @@ def _work(footprint: Footprint, machine: Machine) -> Work:
         )
         for step in footprint.steps
     )
-    return Work(footprint, lifetimes(footprint), uses, seconds, max(again, default=0))
+    return Work(footprint, lifetimes(footprint), uses, seconds)
 
 
 def _drafts(
@@ -103,11 +102,9 @@ def _draft(
     depth: int,
 ) -> Draft:
     """Fill the room with segments that stay, less *depth* loads ahead unless all of them do."""
-    resident, load = choose_resident(work.footprint, work.life, work.uses, budget_bytes, pins)
-    some_come_again = len(resident) < sum(use.runs > 1 for use in work.uses)
-    if depth and budget_bytes is not None and some_come_again:
-        room = budget_bytes - depth * work.largest_again_bytes
-        resident, load = choose_resident(work.footprint, work.life, work.uses, room, pins)
+    resident, load = choose_resident(
+        work.footprint, work.life, work.uses, budget_bytes, pins, depth
+    )
     visits = visits_of(work.footprint, work.uses, resident)
     ahead = issue_ahead(visits, load, budget_bytes, depth)
     host = share_host(work.footprint, ahead, machine, ram_bytes)

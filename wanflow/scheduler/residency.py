@@ -47,70 +47,102 @@ def _spread(count: int) -> list[int]:
     return [i for i in order if i < count]
 
 
-def _candidates(uses: Iterable[Uses]) -> list[Uses]:
-    """Most often read first; among equals evenly spread, so that streamed ones lie between."""
-    by_runs: dict[tuple[int, str], list[Uses]] = {}
-    for use in uses:
-        if use.runs > 1:
-            by_runs.setdefault((-use.runs, use.stage), []).append(use)
-    return [group[i] for _, group in sorted(by_runs.items()) for i in _spread(len(group))]
-
-
 def choose_resident(
     footprint: Footprint,
     life: Lifetimes,
     uses: Sequence[Uses],
     budget_bytes: int | None,
     pinned: Mapping[str, str],
+    depth: int = 0,
 ) -> tuple[Collection[tuple[str, str]], list[int]]:
     """Choose the segments that stay: as many reads saved as the budget allows.
 
-    *pinned* maps a stage to `resident` or `stream`; None as budget keeps everything. Returns the
-    chosen (stage, segment) pairs and the load of every call in bytes. The longest run of candidates
-    that fits is found by halving, so the work grows with the calls and not with their square.
+    Each stage chooses for itself, since its segments are there only while it runs. Where not all of
+    a stage's segments can stay, room for *depth* loads ahead is left. *pinned* maps a stage to
+    `resident` or `stream`; None as budget keeps everything. Returns the chosen (stage, segment)
+    pairs and the load of every call in bytes.
     """
-    forced = [u for u in uses if u.runs > 1 and pinned.get(u.stage) == "resident"]
-    free = [u for u in _candidates(uses) if u.stage not in pinned]
-    if budget_bytes is None:
-        chosen = forced + free
-        return _pairs(chosen), _load(footprint, life, chosen)
+    chosen: list[Uses] = []
+    for stage in dict.fromkeys(use.stage for use in uses):
+        again = [use for use in uses if use.stage == stage and use.runs > 1]
+        pin = pinned.get(stage)
+        if budget_bytes is None or pin == "resident":
+            chosen += again if pin != "stream" else []
+        elif again and pin is None:
+            chosen += _of_stage(_Stage(footprint, life, tuple(again)), budget_bytes, depth)
+    return {(use.stage, use.segment) for use in chosen}, _load(footprint, life, chosen)
 
-    def fits(chosen: Sequence[Uses]) -> bool:
-        return max(_load(footprint, life, chosen), default=0) <= budget_bytes
 
-    low, high = 0, len(free)
+@attrs.frozen
+class _Stage:
+    """The segments of one stage that come again."""
+
+    footprint: Footprint
+    life: Lifetimes
+    uses: tuple[Uses, ...]
+
+    def nbytes(self, use: Uses) -> int:
+        return self.footprint.segments[use.segment].nbytes
+
+    def fits(self, chosen: Sequence[Uses], budget_bytes: int) -> bool:
+        """Whether no call passes the budget for the sake of *chosen*."""
+        needs = self.life.need_bytes
+        begin, end = min(u.calls[0] for u in self.uses), max(u.calls[-1] for u in self.uses) + 1
+        load = _load(self.footprint, self.life, chosen, begin, end)
+        pairs = zip(load, needs[begin:end], strict=True)
+        return all(nbytes <= budget_bytes or nbytes == need for nbytes, need in pairs)
+
+
+def _of_stage(stage: _Stage, budget_bytes: int, depth: int) -> list[Uses]:
+    """The longest run of candidates that fits, found by halving, and a few more of other sizes."""
+    order = _candidates(stage.uses)
+    if stage.fits(order, budget_bytes):
+        return order
+    room = budget_bytes - depth * max(stage.nbytes(use) for use in order)
+    low, high = 0, len(order) - 1
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(forced + free[:middle]) else (low, middle - 1)
-    chosen = forced + free[:low]
-    tried = {footprint.segments[u.segment].nbytes for u in free[low : low + 1]}
-    for use in free[low + 1 :]:
-        nbytes = footprint.segments[use.segment].nbytes
+        low, high = (middle, high) if stage.fits(order[:middle], room) else (low, middle - 1)
+    return order[:low] + _stragglers(stage, order, low, room)
+
+
+def _stragglers(stage: _Stage, order: Sequence[Uses], taken: int, budget_bytes: int) -> list[Uses]:
+    """Where the next one in order is too large, one of another size may still fit."""
+    found: list[Uses] = []
+    tried = {stage.nbytes(use) for use in order[taken : taken + 1]}
+    for use in order[taken + 1 :]:
         if len(tried) > _TRIES:
             break
-        if nbytes not in tried:
-            tried.add(nbytes)
-            if fits([*chosen, use]):
-                chosen.append(use)
-    return _pairs(chosen), _load(footprint, life, chosen)
+        if stage.nbytes(use) not in tried:
+            tried.add(stage.nbytes(use))
+            if stage.fits([*order[:taken], *found, use], budget_bytes):
+                found.append(use)
+    return found
 
 
-def _pairs(chosen: Iterable[Uses]) -> set[tuple[str, str]]:
-    return {(use.stage, use.segment) for use in chosen}
+def _candidates(uses: Iterable[Uses]) -> list[Uses]:
+    """Most often read first; among equals evenly spread, so that streamed ones lie between."""
+    by_runs: dict[int, list[Uses]] = {}
+    for use in uses:
+        by_runs.setdefault(-use.runs, []).append(use)
+    return [group[i] for _, group in sorted(by_runs.items()) for i in _spread(len(group))]
 
 
-def _load(footprint: Footprint, life: Lifetimes, chosen: Iterable[Uses]) -> list[int]:
-    """Every call's bytes when *chosen* stay between their first and last use."""
-    changes = [0] * (len(life.need_bytes) + 1)
-    own = [0] * len(life.need_bytes)
+def _load(
+    footprint: Footprint,
+    life: Lifetimes,
+    chosen: Iterable[Uses],
+    begin: int = 0,
+    end: int | None = None,
+) -> list[int]:
+    """Bytes of the calls from *begin* to *end* when *chosen* stay between first and last use."""
+    needs = life.need_bytes[begin:end]
+    changes = [0] * (len(needs) + 1)
     for use in chosen:
         nbytes = footprint.segments[use.segment].nbytes
-        changes[use.calls[0]] += nbytes
-        changes[use.calls[-1] + 1] -= nbytes
-        for call in use.calls:
-            own[call] += nbytes
-    load, level = [], 0
-    for need, change, mine in zip(life.need_bytes, changes, own, strict=False):
-        level += change
-        load.append(need + level - mine)
-    return load
+        changes[use.calls[0] - begin] += nbytes
+        changes[use.calls[-1] + 1 - begin] -= nbytes
+        for call in use.calls:  # a call's need has its own segment already
+            changes[call - begin] -= nbytes
+            changes[call + 1 - begin] += nbytes
+    return [need + level for need, level in zip(needs, itertools.accumulate(changes), strict=False)]
