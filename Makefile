@@ -51,7 +51,7 @@ layers: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 tests: $(VENV)/.dev
-	$(BIN)/pytest -q -n $(JOBS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS)
 
 format: $(VENV)/.dev            ## rewrite the files as ruff likes them
 	$(BIN)/ruff format .
@@ -61,7 +61,7 @@ bench: $(VENV)/.dev             ## each script of benchmarks/ once, results as J
 	@for script in benchmarks/*.py; do echo "# $$script" >&2; $(BIN)/python $$script || exit 1; done
 
 soak: $(VENV)/.dev              ## the long tests: SOAK=1 lengthens the random ones
-	SOAK=1 $(BIN)/pytest -q -n $(JOBS)
+	OMP_NUM_THREADS=1 SOAK=1 $(BIN)/pytest -q -n $(JOBS)
 
 wheel: $(VENV)/.dev             ## dist/wanflow-*.whl
 	$(BIN)/python -m pip --disable-pip-version-check wheel -qq --no-deps --no-build-isolation \

@@ -1,5 +1,6 @@
 """One setting for every test: a fixed terminal, no leftovers of the caller's environment."""
 
+import itertools
 import os
 
 import hypothesis
@@ -12,11 +13,15 @@ hypothesis.settings.register_profile("soak", deadline=None, max_examples=2000)
 hypothesis.settings.load_profile("soak" if os.environ.get("SOAK") else "fixed")
 
 
+_NUMBERS = itertools.count()
+
+
 @pytest.fixture(autouse=True)
 def plain_terminal(monkeypatch, tmp_path_factory):
     """Fix what a rendering depends on; `COLUMNS` may be set again by a test."""
     # No machine that was measured on this computer, and none that a test leaves to the next.
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "no-configuration"))
+    nowhere = tmp_path_factory.getbasetemp() / f"no-configuration-{next(_NUMBERS)}"
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(nowhere))
     for name in [n for n in os.environ if n.startswith("WANFLOW_")] + ["FORCE_COLOR", "LINES"]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "80")

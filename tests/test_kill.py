@@ -1,4 +1,4 @@
-"""SIGKILL at random moments leaves a trace whose every record before the cut is read back."""
+"""A run that is ended at a random moment can be read and resumed to the same frames and file."""
 
 from __future__ import annotations
 
@@ -13,26 +13,39 @@ from typing import Any
 import msgpack
 import pytest
 
+from wanflow.session.state import StateStore
 from wanflow.trace import State, TraceReader
+from wanflow.trace.events import Move, Verb
 
-RUNS = 30 if os.environ.get("SOAK") else 5
+SOAK = bool(os.environ.get("SOAK"))
+KILLS = 50 if SOAK else 5
+STOPS = 10 if SOAK else 1
 PARENT = Path(__file__).with_name("kill_parent.py")
+CODES = {"SIGINT": 130, "SIGTERM": 143}
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """The killed runs: folder, delay, and whether the kill came before the end."""
+def all_runs(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What the parent says: the whole run, then the ended ones."""
     root = tmp_path_factory.mktemp("kills")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CONFIG_HOME": str(root / "config")}
+    environment["PYTHONPATH"] = str(PARENT.parent.parent)
+    signals = ["SIGKILL"] * KILLS + ["SIGINT", "SIGTERM"] * STOPS
     done = subprocess.run(
-        [sys.executable, PARENT, root, str(RUNS), "7"],
+        [sys.executable, PARENT, root, "7", *signals],
         check=True,
         stdout=subprocess.PIPE,
         text=True,
         env=environment,
-        timeout=60 + 10 * RUNS,
+        timeout=60 + 10 * len(signals),
     )
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def killed(all_runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The killed runs alone."""
+    return [run for run in all_runs[1:] if run["signal"] == "SIGKILL"]
 
 
 def whole_records(path: Path) -> int:
@@ -50,30 +63,61 @@ def whole_records(path: Path) -> int:
     return count
 
 
-def test_every_record_before_the_cut_is_read(killed: list[dict[str, Any]]) -> None:
-    """Our reader gives exactly the whole records, and says that the file was cut."""
-    assert len(killed) == RUNS
-    assert sum(run["killed"] for run in killed) >= RUNS // 2, "the kills came too late to mean much"
-    for run in killed:
-        path = Path(run["run"]) / "trace.msgpack"
-        with TraceReader(path) as reader:
-            events = list(reader)
-            info = reader.info()
-        assert len(events) == whole_records(path)
-        assert info.records == len(events)
-        if run["killed"]:
-            assert info.state is State.CUT
-            assert not (Path(run["run"]) / "video.mp4").exists()
+class TestKilled:
+    """SIGKILL."""
+
+    def test_every_record_before_the_cut_is_read(self, killed: list[dict[str, Any]]) -> None:
+        """Our reader gives exactly the whole records, and says that the file was cut."""
+        assert len(killed) == KILLS
+        assert sum(run["status"] == -9 for run in killed) >= KILLS // 2, "the kills came too late"
+        for run in killed:
+            path = Path(run["run"]) / "trace.msgpack"
+            with TraceReader(path) as reader:
+                events = list(reader)
+                info = reader.info()
+            assert len(events) == whole_records(path)
+            assert info.records == len(events)
+            if run["status"] == -9 and info.state is not State.WHOLE:
+                assert info.state is State.CUT
+                assert not (Path(run["run"]) / "run.json").exists()
+
+    def test_memory_is_conserved_up_to_the_cut(self, killed: list[dict[str, Any]]) -> None:
+        """What was placed less what was freed is what the last move says is resident."""
+        for run in killed:
+            resident = 0
+            with TraceReader(Path(run["run"]) / "trace.msgpack") as reader:
+                for event in reader:
+                    if isinstance(event, Move) and event.tier == "cpu":
+                        resident += -event.nbytes if event.verb is Verb.FREE else event.nbytes
+                        assert event.resident_bytes == resident
+
+    def test_the_state_is_whole(self, killed: list[dict[str, Any]]) -> None:
+        """Whenever the kill came: no state yet, or every value of it with its digest."""
+        steps = set()
+        for run in killed:
+            saved = StateStore(Path(run["run"]) / "state").load()
+            steps.add(None if saved is None else (saved.boundary.stage, saved.boundary.step))
+        assert len(steps) > 1, "the kills all came at one place"
+
+    def test_resumed_to_the_same_frames_and_file(self, all_runs: list[dict[str, Any]]) -> None:
+        """Before encoding and after it, with nothing half-written left."""
+        whole, *others = all_runs
+        assert whole["frames"]
+        for run in others:
+            assert run["resumed"] == 0
+            assert run["video"] == whole["video"]
+            assert run["frames"] in {whole["frames"], ""}  # "": it was done already
+            assert run["orphans"] == ""
 
 
-def test_memory_is_conserved_up_to_the_cut(killed: list[dict[str, Any]]) -> None:
-    """What was placed less what was freed is what the last move says is resident."""
-    from wanflow.trace.events import Move, Verb
-
-    for run in killed:
-        resident = 0
-        with TraceReader(Path(run["run"]) / "trace.msgpack") as reader:
-            for event in reader:
-                if isinstance(event, Move) and event.tier == "cpu":
-                    resident += -event.nbytes if event.verb is Verb.FREE else event.nbytes
-                    assert event.resident_bytes == resident
+def test_stopped(all_runs: list[dict[str, Any]]) -> None:
+    """Ctrl-C and SIGTERM: at once, the exit code, and the command that goes on."""
+    stopped = [run for run in all_runs[1:] if run["signal"] in CODES]
+    assert any(run["status"] for run in stopped)
+    for run in stopped:
+        assert run["status"] in {CODES[run["signal"]], 0}
+        assert run["seconds"] < 1.5
+        if run["status"] and (Path(run["run"]) / "state" / "index.json").exists():
+            error = json.loads(Path(run["run"] + ".err").read_text())["error"]
+            assert error["resume"] == error["hint"] == f"wanflow resume {run['run']}"
+            assert error["exit_code"] == run["status"]

@@ -70,6 +70,14 @@ class TestPage:
         assert "smallest budget 3.00 MiB, everything resident 20.0 MiB" in out
         assert "estimate 3:35 (rates estimated: run wanflow machine probe), plan 7f3a91c2" in out
 
+    def test_says_how_good_it_is(self, planned, report, wanflow_here):
+        """The gap to the lower bound, what runs ahead, what it takes of the host."""
+        report.update(bound_seconds=210.0, gap_percent=2.19, depth=2, host_bytes=5 * MIB)
+        report.update(ram_bytes=16 * MIB)
+        _, out, _ = wanflow_here("plan", "t2v-tiny")
+        assert "\nlower bound 3:30, gap 2.2%, 2 loads ahead\n" in out
+        assert "\nhost 5.00 MiB of 16.0 MiB for weights on their way\n" in out
+
     def test_sweep_has_one_row_a_budget(self, planned, report, wanflow_here):
         """A budget that can't hold it says so in words."""
         report["sweep"] = [

@@ -19,7 +19,10 @@ SHARES = st.fractions(0, 1, max_denominator=100)
 CHAINS = st.builds(
     chain, st.integers(1, 9), st.integers(1, 5), *(st.integers(0, 300) for _ in range(3))
 )
-DECIDES = ("planner", "machine", "footprint", "plan", "lifetimes", "residency", "ledger", "spans")
+DECIDES = (
+    "draft", "footprint", "host", "ledger", "lifetimes", "machine", "orders", "plan", "planner",
+    "residency", "search", "simulator", "spans", "stage_plan", "timeline", "visits",
+)  # fmt: skip
 
 
 def between(footprint, share) -> Plan:
@@ -201,7 +204,7 @@ class TestReasons:
             (chain(), 1000, "all weights stay: they fit"),
             (chain(passes=1), 1000, "each segment is used once: read, used, freed"),
             (chain(blocks=0), 1000, "no weights"),
-            (chain(), 360, "1 of 4 segments stay; 600 B are read again, hidden behind compute"),
+            (chain(), 360, "2 of 4 segments stay; 400 B are read again, hidden behind compute"),
         ],
     )
     def test_of_a_stage(self, footprint, budget, why) -> None:

@@ -265,12 +265,20 @@ class TestValues:
 
         assert {m.value for m in last if m.name == "toy.x"} == found.keeps
 
-    def test_dtype_is_that_of_the_last_numbers(self) -> None:
-        """The rate of the kernels depends on it."""
-        calls = [
-            seed_with(x=torch.zeros(2)),
-            Call("h", lambda v: {"a.h": v["a.x"].half()}, ("a.x",)),
-        ]
+    def test_dtype_is_that_of_most_flops(self) -> None:
+        """The rate of the kernels depends on it, however the stage's last value is kept."""
+
+        def multiply(values):
+            half = values["a.x"].bfloat16()
+            return {"a.y": (half @ half).float()}
+
+        calls = [seed_with(x=torch.zeros(4, 4)), Call("h", multiply, ("a.x",))]
+
+        assert profiled(Script("a", lambda: iter(calls))).dtypes == {"a": "bfloat16"}
+
+    def test_dtype_without_flops_is_that_of_the_values(self) -> None:
+        """There is nothing else to go by."""
+        calls = [seed_with(x=torch.zeros(2).half())]
 
         assert profiled(Script("a", lambda: iter(calls))).dtypes == {"a": "float16"}
 

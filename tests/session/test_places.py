@@ -104,17 +104,28 @@ class TestRam:
 
     @pytest.mark.parametrize(
         ("text", "nbytes"),
-        [("8GiB", 8 * GIB), ("8GB", 8 * GB), ("1B", 1), (None, None)],
+        [("8GiB", 8 * GIB), ("8GB", 8 * GB), ("1B", 1)],
     )
     def test_forms(self, card, text, nbytes):
-        """A size counts as it stands; without one there is no bound."""
+        """A size counts as it stands."""
         assert card(ram=text).ram_bytes == nbytes
 
-    @pytest.mark.parametrize(("text", "share"), [("50%", 0.5), ("100%", 1), ("auto", 0.9)])
+    @pytest.mark.parametrize(("text", "share"), [("50%", 0.5), ("100%", 1)])
     def test_share(self, card, text, share):
-        """A share is of the machine's RAM; auto leaves a tenth of it alone."""
+        """A share is of the machine's RAM."""
         found = card(ram=text)
         assert found.ram_bytes == int(found.machine.ram_bytes * share)
+
+    @pytest.mark.parametrize("text", ["auto", None])
+    def test_auto(self, card, text):
+        """A tenth is left alone; it is the default too."""
+        found = card(ram=text)
+        assert found.ram_bytes == int(found.machine.ram_bytes * 0.9)
+
+    def test_more_than_there_is(self, card):
+        """Refused, as `--vram` is."""
+        with pytest.raises(InputError, match=r"--ram 900GiB is more than the rtx4090 has"):
+            card(ram="900GiB")
 
     def test_no_size(self, card):
         """A bad size names the option it was given to."""

@@ -17,13 +17,14 @@ REPORT = {
     "feasible": bool, "predicted_peak_bytes": int, "predicted_seconds": float,
     "minimum_bytes": int, "minimum_cause": str, "resident_bytes": int, "budget_bytes": int,
     "overhead_bytes": int, "graph": str, "device": str, "machine": str, "estimates": bool,
-    "exact": bool, "plan_id": str, "weights": dict, "stages": list,
+    "exact": bool, "plan_id": str, "weights": dict, "stages": list, "bound_seconds": float,
+    "gap_percent": float, "depth": int, "host_bytes": int,
 }  # fmt: skip
 STAGE = {
     "stage": str, "op": str, "model": (str, type(None)), "steps": int, "peak_bytes": int,
     "seconds": float, "weights_bytes": int, "resident_weights_bytes": int,
     "streamed_bytes": int, "workspace_bytes": int, "segments": int, "resident_segments": int,
-    "knobs": dict, "why": str,
+    "knobs": dict, "why": str, "waiting_seconds": float,
 }  # fmt: skip
 SWEEP = {
     "budget_bytes": int, "predicted_peak_bytes": int, "predicted_seconds": float, "feasible": bool,
@@ -144,6 +145,37 @@ class TestWithoutWeights:
         request = request_for(graph)
         with pytest.raises(WeightsError, match="no weights for model 'text'"):
             prepare(request, find_place(request), to_run=True)
+
+
+class TestRam:
+    """The host beside a card."""
+
+    def test_bounds_the_host(self, planned):
+        """What the plan takes of it is within `--ram`."""
+        report = planned("t2v-1.3b", machine="rtx4090", vram="20GiB", ram="2GiB").report
+        assert 0 < report["host_bytes"] <= report["ram_bytes"] == 2 * GIB
+
+    def test_too_small(self, planned):
+        """Exit 3, naming the smallest that will do; and that one does."""
+        options = {"machine": "rtx4090", "vram": "20GiB"}
+        problem = planned("t2v-1.3b", **options, ram="100MiB").problem
+        least = problem.detail["minimum_ram_bytes"]
+        assert (problem.exit_code, problem.hint) == (3, f"--ram {least}B")
+        assert str(least) in problem.message
+        assert planned("t2v-1.3b", **options, ram=f"{least}B").problem is None
+        assert planned("t2v-1.3b", **options, ram=f"{least - 1}B").problem is not None
+
+    def test_on_a_cpu(self, planned):
+        """There is none."""
+        report = planned(vram="64MiB").report
+        assert (report["host_bytes"], report["ram_bytes"]) == (0, None)
+
+    def test_gap(self, planned):
+        """How far the plan is from its busiest queue."""
+        report = planned(vram="64MiB").report
+        expected = 100 * (report["predicted_seconds"] / report["bound_seconds"] - 1)
+        assert report["gap_percent"] == pytest.approx(expected)
+        assert report["gap_percent"] >= 0
 
 
 class TestOverhead:

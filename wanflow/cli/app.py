@@ -5,14 +5,14 @@ from typing import Annotated
 import typer
 
 from wanflow import __version__
-from wanflow.cli import doctor, graph, machine, plan, run, trace
+from wanflow.cli import doctor, explain, graph, machine, plan, resume, run, trace
 from wanflow.cli.output import say
 
 EXIT_CODES = """\b
 Exit codes:
     0  done
     1  a stage failed, or the disk is full
-    2  the input is wrong (graph, option, image, run folder)
+    2  the input is wrong (graph, option, image, a run folder that changed)
     3  the budget can't hold it; the message names the smallest that can
     4  weights are missing, or are not what the graph says
     5  a diff is past its threshold
@@ -51,7 +51,9 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: half the start-up time, and it pipes well
 )
 app.command("run")(run.run)
+app.command("resume")(resume.resume)
 app.command("plan")(plan.plan)
+app.command("explain")(explain.explain)
 app.add_typer(graph.app, name="graph")
 app.add_typer(trace.app, name="trace")
 app.add_typer(machine.app, name="machine")

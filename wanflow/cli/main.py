@@ -1,8 +1,11 @@
 """The only place that prints an error and turns it into an exit code."""
 
 import errno
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from signal import SIG_DFL, SIGTERM, signal
+from threading import current_thread, main_thread
+from types import FrameType
 from typing import Any
 
 from typer.exceptions import TyperException
@@ -18,8 +21,9 @@ def run(arguments: Sequence[str], command: Callable[[list[str]], int] | None = N
     as_json = "--json" in arguments
     output.tolerate_any_text()
     try:
-        code = (command or _dispatch)(list(arguments))
-        output.flush()
+        with _terminable():
+            code = (command or _dispatch)(list(arguments))
+            output.flush()
     except BaseException as error:  # noqa: BLE001  a traceback is never the answer
         failure = explain(error)
         if failure.message:
@@ -27,6 +31,27 @@ def run(arguments: Sequence[str], command: Callable[[list[str]], int] | None = N
                 output.note(render(failure, as_json=as_json))
         return failure.exit_code
     return code
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end a command in order, as Ctrl-C does; a run stops at its own pace."""
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        raise Terminated
+
+    if current_thread() is not main_thread():
+        yield
+        return
+    before = signal(SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal(SIGTERM, before or SIG_DFL)
+
+
+class Terminated(BaseException):
+    """SIGTERM came where nothing needed to be finished first."""
 
 
 def explain(error: BaseException) -> Failure:
@@ -81,6 +106,7 @@ _READINGS: tuple[tuple[type[BaseException], Callable[[Any], Failure]], ...] = (
     (WanflowError, Failure.of),
     (TyperException, _usage),
     (KeyboardInterrupt, lambda _: Failure("interrupted", code="interrupted", exit_code=130)),
+    (Terminated, lambda _: Failure("terminated", code="interrupted", exit_code=143)),
     (SystemExit, _leaving),
     (MemoryError, lambda _: Failure("out of memory", code="out-of-memory", exit_code=6)),
     (OSError, _system),

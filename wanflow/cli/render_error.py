@@ -44,8 +44,13 @@ def _text(failure: Failure) -> str:
     if failure.bare:
         return failure.message
     message = clean(failure.message)
-    text = message if message.startswith(_PAGES) else f"error: {message}"
-    return f"{text}\nhint: {clean(failure.hint)}" if failure.hint else text
+    lines = [message if message.startswith(_PAGES) else f"error: {message}"]
+    resume = failure.detail.get("resume")
+    if failure.hint and failure.hint != resume:
+        lines.append(f"hint: {clean(failure.hint)}")
+    if resume:  # last, where it is found
+        lines.append(f"resume: {clean(str(resume))}")
+    return "\n".join(lines)
 
 
 def _json(failure: Failure) -> str:

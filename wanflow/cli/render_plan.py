@@ -109,12 +109,20 @@ def _verdict(report: Report) -> Text:
         sizes += f", everything resident {format_bytes(report['resident_bytes'])}"
     took = f"estimate {format_seconds(report['predicted_seconds'])} ({_rates(report)})"
     ident = f", plan {report['plan_id'][:8]}" if report.get("plan_id") else ""
-    return Text(
-        clean(
-            f"{fits}peak {format_bytes(peak)} of {format_bytes(budget)}{share}{at}\n"
-            f"{sizes}\n{took}{ident}"
-        )
-    )
+    head = f"{fits}peak {format_bytes(peak)} of {format_bytes(budget)}{share}{at}"
+    return Text(clean("\n".join([head, sizes, *_bounds(report), took + ident])))
+
+
+def _bounds(report: Report) -> Iterator[str]:
+    """Say how good the plan is: its lower bound, what runs ahead, what it takes of the host."""
+    bound = report.get("bound_seconds")
+    if bound:
+        ahead = f", {report['depth']} loads ahead" if report.get("depth") else ""
+        yield f"lower bound {format_seconds(bound)}, gap {report['gap_percent']:.1f}%{ahead}"
+    if report.get("host_bytes"):
+        ram = report.get("ram_bytes")
+        of = f" of {format_bytes(ram)}" if ram else ""
+        yield f"host {format_bytes(report['host_bytes'])}{of} for weights on their way"
 
 
 def _rates(report: Report) -> str:

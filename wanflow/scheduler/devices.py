@@ -16,6 +16,8 @@ from typing import Protocol
 import attrs
 import torch
 
+from wanflow.scheduler.heap import return_freed_memory
+
 
 class Ticket(Protocol):
     """An upload on its way."""
@@ -200,4 +202,7 @@ class LinkedDevice:
 
 def open_device(device: torch.device) -> Device:
     """Return the device that runs kernels on *device*."""
-    return CudaDevice(device) if device.type == "cuda" else CpuDevice()
+    if device.type == "cuda":
+        return CudaDevice(device)
+    return_freed_memory()
+    return CpuDevice()

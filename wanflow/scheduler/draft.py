@@ -2,36 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 
 from wanflow.scheduler.footprint import Footprint
-from wanflow.scheduler.lifetimes import Lifetimes
+from wanflow.scheduler.host import host_order, share_host
+from wanflow.scheduler.lifetimes import Lifetimes, lifetimes
+from wanflow.scheduler.machine import Machine
 from wanflow.scheduler.plan import HostPlan
-from wanflow.scheduler.residency import Uses
-from wanflow.scheduler.timeline import Timeline
-from wanflow.scheduler.visits import Visit
+from wanflow.scheduler.residency import Uses, load_with, uses_of
+from wanflow.scheduler.timeline import Load, Timeline, play
+from wanflow.scheduler.visits import Visit, alone, issue_ahead, visits_of
 
 
 @attrs.frozen
 class Work:
-    """A footprint with what follows from it alone, worked out once."""
+    """A footprint on a machine with what follows from the two alone, worked out once."""
 
     footprint: Footprint
+    machine: Machine
+    pinned: Mapping[str, str]
+    ram_bytes: int | None
     life: Lifetimes
-    uses: tuple[Uses, ...]
+    uses: Uses
+    single: Sequence[Visit]
+    host_order: Sequence[tuple[str, int]]
     compute_seconds: tuple[float, ...]
+    loads: Mapping[int, tuple[Load, Load]]  # by bytes: from the disk, and from the host
+
+    @property
+    def pinned_holds(self) -> frozenset[int]:
+        """What stays because it was asked for."""
+        return frozenset(
+            number
+            for number, hold in enumerate(self.uses.holds)
+            if not hold.bridges and self.pinned.get(hold.stage) == "resident"
+        )
+
+
+def work_of(
+    footprint: Footprint, machine: Machine, pinned: Mapping[str, str], ram_bytes: int | None
+) -> Work:
+    """Work out what every draft of a footprint shares."""
+    uses = uses_of(footprint)
+    seconds = tuple(
+        machine.compute_seconds(
+            step.cost.flops,
+            step.cost.memory_bytes,
+            footprint.dtypes.get(step.stage, "float32"),
+            step.cost.kernels,
+        )
+        for step in footprint.steps
+    )
+    loads = {
+        nbytes: (machine.load(nbytes, from_host=False), machine.load(nbytes, from_host=True))
+        for nbytes in {run.nbytes for run in uses.runs}
+    }
+    return Work(
+        footprint, machine, pinned, ram_bytes, lifetimes(footprint), uses, alone(uses),
+        host_order(uses), seconds, loads,
+    )  # fmt: skip
 
 
 @attrs.frozen
 class Draft:
-    """One candidate: what stays, every visit, what it needs and how long it takes."""
+    """One candidate: the holds it keeps, every visit, what it needs and how long it takes.
+
+    `free`: no load had to wait for room, so that no other budget would make it faster.
+    """
 
     work: Work
     depth: int
-    resident: Collection[tuple[str, str]]
+    kept: frozenset[int]
     visits: Sequence[Visit]
+    issues: Sequence[int]
+    free: bool
     host: HostPlan
     load: Sequence[int]
     timeline: Timeline
@@ -47,6 +93,31 @@ class Draft:
         return sum(visit.nbytes for visit in self.visits)
 
     @property
+    def seconds(self) -> float:
+        """How long it takes; a billionth is no difference."""
+        return float(f"{self.timeline.seconds:.9e}")
+
+    @property
     def order(self) -> tuple[float, int, int]:
-        """Faster first, then who reads less, then who needs less. A billionth is no difference."""
-        return (float(f"{self.timeline.seconds:.9e}"), self.read_bytes, self.peak_bytes)
+        """Faster first, then who reads less, then who needs less."""
+        return (self.seconds, self.read_bytes, self.peak_bytes)
+
+    def fits(self, budget_bytes: int | None) -> bool:
+        """Whether device and host hold it."""
+        on_device = budget_bytes is None or self.peak_bytes <= budget_bytes
+        return on_device and (
+            self.work.ram_bytes is None or self.host.nbytes <= self.work.ram_bytes
+        )
+
+
+def draft(work: Work, kept: frozenset[int], budget_bytes: int | None, depth: int) -> Draft:
+    """Play what keeping *kept* takes, loads issued as far ahead as budget and depth allow."""
+    load = load_with(work.life.need_bytes, [work.uses.holds[n] for n in sorted(kept)])
+    visits = visits_of(work.uses, kept, work.single)
+    ahead = issue_ahead(visits, load, budget_bytes, depth)
+    host = share_host(work.host_order, visits, work.machine, work.ram_bytes)
+    on_cpu = work.machine.device == "cpu"  # there, what was read before is in the page cache
+    cached, times = host.cached, work.loads
+    loads = [times[v.nbytes][v.again and (on_cpu or v.segment in cached)] for v in visits]
+    timeline = play(work.compute_seconds, visits, ahead.issues, loads)
+    return Draft(work, depth, kept, visits, ahead.issues, ahead.free, host, load, timeline)

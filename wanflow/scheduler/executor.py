@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import attrs
 import torch
 
-from wanflow.errors import OutOfMemory, StageFailed, WanflowError
+from wanflow.errors import InputError, OutOfMemory, StageFailed, WanflowError
 from wanflow.scheduler.footprint import Made, Step
 from wanflow.scheduler.host import RING
 from wanflow.scheduler.ledger import Cause, Item, Ledger
@@ -129,12 +129,16 @@ class Executor:
             with self.ledger.bring(Verb.PLACE, item, tier, "", Cause("", 0, "for all reads")):
                 pass
         self.streamer.open(self.plan.host, self.plan.footprint.staging_bytes)
-        return 0 if self.resume is None else self._restore(self.resume)
+        resume, self.resume = self.resume, None  # its tensors are the ledger's from here on
+        return 0 if resume is None else self._restore(resume)
 
     def _close(self) -> None:
         self.streamer.close()
         for item, tier in self._fixtures():
             self.ledger.free(item.key, tier, Cause("", 0, "the run is over"))
+        for key in self.plan.host.cached:
+            if self.ledger.holds("host", key):
+                self.ledger.free(key, "host", Cause("", 0, "the run is over"))
 
     def _fixtures(self) -> list[tuple[Item, str]]:
         """Buffers that are there from the first call to the last, and the tier that holds them."""
@@ -155,8 +159,9 @@ class Executor:
             self._numbers[name] = made.value
             if made.value in self._values:  # one value under two names
                 continue
+            saved = _as_planned(resume, name, made)
             with self.ledger.bring(Verb.PLACE, _item(made), self.tier, "disk", cause):
-                self._values[made.value] = resume.values[name].to(self.device)
+                self._values[made.value] = saved.to(self.device)
         for move in point.weights:
             self._start(move)
         return point.call
@@ -296,6 +301,19 @@ def first_line(error: BaseException) -> str:
 def _item(made: Made) -> Item:
     kind = Kind.STATE if made.is_state else Kind.VALUE
     return Item(f"value.{made.value}", made.name, kind, made.nbytes)
+
+
+def _as_planned(resume: Resumption, name: str, made: Made) -> torch.Tensor:
+    """A saved value, if it is what the plan has at that point."""
+    found = resume.values.get(name)
+    if found is None or found.nbytes != made.nbytes or tuple(found.shape) != made.shape:
+        what = "is missing" if found is None else f"is {list(found.shape)}"
+        raise InputError(
+            f"the state after step {resume.step} of {resume.stage!r} can't be used: {name} {what}, "
+            f"the plan has {list(made.shape)}",
+            code="bad-state",
+        )
+    return found
 
 
 def _guarded(placed: Placed, inputs: Tensors) -> Tensors:

@@ -4,32 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from wanflow.scheduler.footprint import Footprint
 from wanflow.scheduler.machine import Machine
+from wanflow.scheduler.orders import spread
 from wanflow.scheduler.plan import HostPlan
+from wanflow.scheduler.residency import Uses
 from wanflow.scheduler.visits import Visit
 
 RING = 2  # buffers: one is read into while the other one is copied from
 NOTHING = HostPlan(frozenset(), 0, 0, 0)
 
 
-def share_host(
-    footprint: Footprint, visits: Sequence[Visit], machine: Machine, ram_bytes: int | None
-) -> HostPlan:
-    """Cache as many of the segments that come again as *ram_bytes* holds beside the ring.
+def host_order(uses: Uses) -> list[tuple[str, int]]:
+    """Segments that come again, with their bytes, in the order in which the host takes them.
 
-    Segments are taken in the order of their visits; a stage's segments leave the host when it ends,
-    but they are charged for the whole run, which a plan of one stage at a time can't exceed.
+    The most often read first, then the small ones, as more of them fit; among equals evenly spread.
+    """
+    counts: dict[tuple[str, int], int] = {}
+    for run in uses.runs:
+        counts[run.segment, run.nbytes] = counts.get((run.segment, run.nbytes), 0) + 1
+    again = [key for key, count in counts.items() if count > 1]
+    even = [again[i] for i in spread(len(again))]
+    return sorted(even, key=lambda key: (-counts[key], key[1]))
+
+
+def share_host(
+    order: Sequence[tuple[str, int]],
+    visits: Sequence[Visit],
+    machine: Machine,
+    ram_bytes: int | None,
+) -> HostPlan:
+    """Cache those of the segments that come again that *ram_bytes* holds beside the ring.
+
+    The first in *order* that doesn't fit ends it, so that more RAM, or fewer visits, never drops
+    one. Cached segments are charged for the whole run, which is how long they are there.
     """
     if machine.device == "cpu" or not visits:
         return NOTHING
     ring = max(visit.nbytes for visit in visits)
-    cached, used = set(), RING * ring
-    for visit in visits:
-        if not visit.again or visit.segment in cached:
+    again = {visit.segment for visit in visits if visit.again}
+    cached, used = [], RING * ring
+    for segment, nbytes in order:
+        if segment not in again:
             continue
-        nbytes = footprint.segments[visit.segment].nbytes
-        if ram_bytes is None or used + nbytes <= ram_bytes:
-            cached.add(visit.segment)
-            used += nbytes
+        if ram_bytes is not None and used + nbytes > ram_bytes:
+            break
+        cached.append(segment)
+        used += nbytes
     return HostPlan(frozenset(cached), ring, used, RING * ring)

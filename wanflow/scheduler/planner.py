@@ -7,21 +7,17 @@ fits wins; among equally fast ones the smallest.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from wanflow.scheduler.draft import Draft, Work
+from wanflow.scheduler.draft import Draft, work_of
 from wanflow.scheduler.footprint import Footprint
-from wanflow.scheduler.host import share_host
-from wanflow.scheduler.lifetimes import lifetimes
 from wanflow.scheduler.machine import Machine
 from wanflow.scheduler.plan import Alternative, Plan
-from wanflow.scheduler.residency import choose_resident, uses_of
+from wanflow.scheduler.search import largest, search, smallest
 from wanflow.scheduler.stage_plan import stage_plans, turns_of
-from wanflow.scheduler.timeline import play
-from wanflow.scheduler.visits import issue_ahead, visits_of
 from wanflow.units import format_bytes
 
-DEPTHS = (0, 1, 2, 3)  # how many loads may be under way ahead of the call that runs
+_ALTERNATIVES = 12
 
 
 def plan(
@@ -37,15 +33,17 @@ def plan(
     knobs, the plain one first. *pinned* maps a stage to `resident` or `stream`. Always returns a
     plan; look at `feasible`: an infeasible one is the smallest.
     """
-    pins = pinned or {}
-    works = [_work(footprint, machine) for footprint in variants]
-    least = min(
-        (_draft(w, machine, 0, pins, ram_bytes, 0) for w in works), key=lambda d: d.peak_bytes
-    )
-    most = min(_drafts(works, machine, None, pins, ram_bytes), key=lambda d: d.order)
-    drafts = list(_drafts(works, machine, budget_bytes, pins, ram_bytes))
-    fitting = [d for d in drafts if _fits(d, budget_bytes, ram_bytes)]
+    works = [work_of(footprint, machine, pinned or {}, ram_bytes) for footprint in variants]
+    least = min((smallest(work) for work in works), key=lambda d: d.peak_bytes)
+    ends = [largest(work) for work in works]
+    most = min(ends, key=lambda d: d.order)
+    drafts = list(ends)
+    if budget_bytes is not None:
+        for work, end in zip(works, ends, strict=True):
+            drafts += search(work, budget_bytes, end.seconds)
+    fitting = [d for d in drafts if d.fits(budget_bytes)]
     best = min(fitting, key=lambda d: d.order) if fitting else least
+    considered = sorted(drafts, key=lambda d: (not d.fits(budget_bytes), d.order))
     return Plan(
         feasible=bool(fitting),
         budget_bytes=budget_bytes if budget_bytes is not None else best.peak_bytes,
@@ -61,75 +59,21 @@ def plan(
         turns=turns_of(best),
         timeline=best.timeline,
         alternatives=tuple(
-            _alternative(d, budget_bytes, ram_bytes) for d in (*drafts, most, least)
+            _alternative(d, budget_bytes) for d in (*considered[:_ALTERNATIVES], most, least)
         ),
         footprint=best.work.footprint,
     )
 
 
-def _work(footprint: Footprint, machine: Machine) -> Work:
-    uses = uses_of(footprint)
-    seconds = tuple(
-        machine.compute_seconds(
-            step.cost.flops,
-            step.cost.memory_bytes,
-            footprint.dtypes.get(step.stage, "float32"),
-            step.cost.kernels,
-        )
-        for step in footprint.steps
-    )
-    return Work(footprint, lifetimes(footprint), uses, seconds)
-
-
-def _drafts(
-    works: Sequence[Work],
-    machine: Machine,
-    budget_bytes: int | None,
-    pins: Mapping[str, str],
-    ram_bytes: int | None,
-) -> Iterator[Draft]:
-    for work in works:
-        for depth in DEPTHS:
-            yield _draft(work, machine, budget_bytes, pins, ram_bytes, depth)
-
-
-def _draft(
-    work: Work,
-    machine: Machine,
-    budget_bytes: int | None,
-    pins: Mapping[str, str],
-    ram_bytes: int | None,
-    depth: int,
-) -> Draft:
-    """Fill the room with segments that stay, less *depth* loads ahead unless all of them do."""
-    resident, load = choose_resident(
-        work.footprint, work.life, work.uses, budget_bytes, pins, depth
-    )
-    visits = visits_of(work.footprint, work.uses, resident)
-    ahead = issue_ahead(visits, load, budget_bytes, depth)
-    host = share_host(work.footprint, ahead, machine, ram_bytes)
-    on_cpu = machine.device == "cpu"  # there, what was read before is in the page cache
-    loads = [
-        machine.load(v.nbytes, from_host=v.again and (on_cpu or v.segment in host.cached))
-        for v in ahead
-    ]
-    return Draft(work, depth, resident, ahead, host, load, play(work.compute_seconds, ahead, loads))
-
-
-def _fits(draft: Draft, budget_bytes: int | None, ram_bytes: int | None) -> bool:
-    on_device = budget_bytes is None or draft.peak_bytes <= budget_bytes
-    return on_device and (ram_bytes is None or draft.host.nbytes <= ram_bytes)
-
-
-def _alternative(draft: Draft, budget_bytes: int | None, ram_bytes: int | None) -> Alternative:
+def _alternative(draft: Draft, budget_bytes: int | None) -> Alternative:
     footprint = draft.work.footprint
     return Alternative(
         knobs={facts.stage: facts.knobs for facts in footprint.stages if facts.knobs},
         depth=draft.depth,
-        resident_bytes=sum(footprint.segments[name].nbytes for _, name in draft.resident),
+        resident_bytes=sum(draft.work.uses.holds[n].nbytes for n in draft.kept),
         peak_bytes=draft.peak_bytes,
         seconds=draft.timeline.seconds,
-        fits=_fits(draft, budget_bytes, ram_bytes),
+        fits=draft.fits(budget_bytes),
     )
 
 

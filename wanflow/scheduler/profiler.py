@@ -54,6 +54,7 @@ class _Recorder(TorchDispatchMode):
         self.memory_bytes = 0
         self.kernels = 0
         self.flops: dict[str, float] = {}
+        self.by_dtype: dict[str, float] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -86,15 +87,22 @@ class _Recorder(TorchDispatchMode):
         if made or packet == _ATTENTION or packet in _CLASSES:
             self.kernels += 1
         if packet == _ATTENTION:
-            flops = sdpa_flop(args[0].shape, args[1].shape, args[2].shape)
-            self.flops["attention"] = self.flops.get("attention", 0) + flops
+            self._add("attention", sdpa_flop(*(t.shape for t in args[:3])), args[0])
         elif packet in _CLASSES:
-            kind = _CLASSES[packet]
             flops = flop_registry[packet](*args, **kwargs, out_val=out)
-            self.flops[kind] = self.flops.get(kind, 0) + flops
+            self._add(_CLASSES[packet], flops, args[0])
         elif made:
             inputs = (t for t in _flatten([args, kwargs]))
             self.memory_bytes += sum(t.nbytes for t in inputs) + sum(t.nbytes for t in made)
+
+    def _add(self, kind: str, flops: float, operand: torch.Tensor) -> None:
+        self.flops[kind] = self.flops.get(kind, 0) + flops
+        dtype = _dtype_name(operand)
+        self.by_dtype[dtype] = self.by_dtype.get(dtype, 0) + flops
+
+
+def _dtype_name(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _storage_key(tensor: torch.Tensor) -> int:
@@ -116,6 +124,7 @@ class Measured:
     """A kind of call: its cost, the (fake) tensors it makes, the inputs it passes on renamed."""
 
     cost: Cost
+    by_dtype: Mapping[str, float]  # FLOPs
     makes: Mapping[str, torch.Tensor]
     renames: Mapping[str, str]
 
@@ -171,7 +180,7 @@ class Profiler:
         least_bytes = sum(t.untyped_storage().nbytes() for t in split.makes.values())
         peak_bytes = max(recorder.peak_bytes, least_bytes)
         cost = Cost(peak_bytes, recorder.flops, recorder.memory_bytes, recorder.kernels)
-        return Measured(cost, made, split.renames)
+        return Measured(cost, recorder.by_dtype, made, split.renames)
 
     def _as_fake(self, tensor: torch.Tensor) -> torch.Tensor:
         return self._mode.from_tensor(tensor) if type(tensor) is torch.Tensor else tensor
@@ -192,7 +201,7 @@ class _Drive:
         self._numbers: dict[str, int] = {}
         self._count = 0
         self.steps: list[Step] = []
-        self.dtypes: dict[str, str] = {}
+        self._by_dtype: dict[str, dict[str, float]] = {}
 
     def shape(self, name: str) -> tuple[int, ...]:
         return tuple(self._values[name].shape)
@@ -209,7 +218,7 @@ class _Drive:
         makes = tuple(self._make(name, tensor) for name, tensor in found.makes.items())
         for new, (tensor, number) in renames.items():
             self._values[new], self._numbers[new] = tensor, number
-        self._note_dtype(program.stage, found.makes)
+        self._note_dtypes(program.stage, found)
         segment = None
         if call.segment is not None and program.model is not None:
             segment = f"{program.model.name}/{call.segment}"
@@ -236,10 +245,14 @@ class _Drive:
         nbytes = tensor.untyped_storage().nbytes()
         return Made(self._count, name, nbytes, is_state(name), tuple(tensor.shape))
 
-    def _note_dtype(self, stage: str, outputs: Mapping[str, torch.Tensor]) -> None:
-        for tensor in outputs.values():
+    def _note_dtypes(self, stage: str, found: Measured) -> None:
+        """A stage's dtype is the one that most of its FLOPs are done in, else its values'."""
+        counts = self._by_dtype.setdefault(stage, {})
+        for name, flops in found.by_dtype.items():
+            counts[name] = counts.get(name, 0) + flops
+        for tensor in found.makes.values():
             if tensor.is_floating_point():
-                self.dtypes[stage] = str(tensor.dtype).removeprefix("torch.")
+                counts.setdefault(_dtype_name(tensor), 0)
 
     def footprint(
         self, programs: tuple[Program, ...], knobs: Mapping[str, Mapping[str, str]]
@@ -252,8 +265,9 @@ class _Drive:
                     segments[name] = SegmentUse(name, segment.nbytes)
         keeps = frozenset(n for name, n in self._numbers.items() if self._keeps(name))
         facts = tuple(_facts(p, knobs.get(p.stage, {})) for p in programs)
+        dtypes = {s: max(n, key=lambda d: n[d]) for s, n in self._by_dtype.items() if n}
         staging = max((p.model.staging_bytes for p in programs if p.model is not None), default=0)
-        return Footprint(facts, tuple(self.steps), segments, keeps, self.dtypes, staging)
+        return Footprint(facts, tuple(self.steps), segments, keeps, dtypes, staging)
 
 
 def _facts(program: Program, knobs: Mapping[str, str]) -> StageFacts:

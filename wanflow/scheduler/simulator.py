@@ -8,8 +8,9 @@ from __future__ import annotations
 import attrs
 
 from wanflow.scheduler.footprint import Step
+from wanflow.scheduler.host import RING
 from wanflow.scheduler.ledger import Cause, Item, Ledger
-from wanflow.scheduler.plan import Plan, Turn
+from wanflow.scheduler.plan import Plan, Turn, WeightMove
 from wanflow.scheduler.spans import Spans
 from wanflow.trace.events import Kind, Transfer, Verb
 from wanflow.trace.writer import TraceSink
@@ -47,13 +48,18 @@ class _Planned:
 def simulate(plan: Plan, tier: str, sink: TraceSink) -> Ledger:
     """Send *sink* the events that running *plan* would make; return the ledger at its end."""
     clock = _Clock()
-    ledger = Ledger({tier: max(plan.budget_bytes, plan.predicted_peak_bytes)}, sink, clock=clock)
+    budgets = {tier: max(plan.budget_bytes, plan.predicted_peak_bytes)}
+    if plan.host.nbytes:
+        budgets["host"] = plan.host.nbytes
+    ledger = Ledger(budgets, sink, clock=clock)
     spans = Spans(plan, sink, ledger, _Planned(ledger, tier), tier)
     player = _Player(plan, tier, ledger, sink, clock)
+    player.open()
     for index, (turn, step) in enumerate(zip(plan.turns, plan.footprint.steps, strict=True)):
         spans.before(step.stage)
         player.turn(index, turn, step)
         spans.after(index)
+    player.close()
     spans.finish()
     return ledger
 
@@ -65,19 +71,37 @@ class _Player:
     ledger: Ledger
     sink: TraceSink
     clock: _Clock
-    _loads: dict[str, tuple[float, float, int]] = attrs.field(factory=dict, init=False)
+    _loads: dict[str, tuple[str, float, float, int]] = attrs.field(factory=dict, init=False)
     _next: int = attrs.field(default=0, init=False)
+
+    def open(self) -> None:
+        """Reserve the buffers that are there from the first call to the last."""
+        for item, tier in self._fixtures():
+            with self.ledger.bring(Verb.PLACE, item, tier, "", Cause("", 0, "for all reads")):
+                pass
+
+    def close(self) -> None:
+        """Let them go, and what the host kept."""
+        over = Cause("", 0, "the run is over")
+        for item, tier in self._fixtures():
+            self.ledger.free(item.key, tier, over)
+        if "host" in self.ledger.tiers:
+            self.ledger.free_all("host", over)
+
+    def _fixtures(self) -> list[tuple[Item, str]]:
+        staging, ring = self.plan.footprint.staging_bytes, RING * self.plan.host.ring_bytes
+        items = [
+            (Item("staging", "read staging", Kind.WORKSPACE, staging), self.tier),
+            (Item("ring", "upload ring", Kind.WORKSPACE, ring), "host"),
+        ]
+        return [(item, tier) for item, tier in items if item.nbytes]
 
     def turn(self, index: int, turn: Turn, step: Step) -> None:
         """Play one call: issue, wait, run, keep, free."""
         timeline = self.plan.timeline
         cause = Cause(step.stage, step.step, step.kind)
         for move in turn.brings:
-            item = Item(move.segment, move.segment, Kind.WEIGHTS, move.nbytes)
-            why = attrs.evolve(cause, why=move.cause)
-            with self.ledger.bring(move.verb, item, self.tier, "disk", why):
-                self._loads[move.segment] = (*timeline.loads[self._next], move.nbytes)
-                self._next += 1
+            self._bring(move, Cause(move.stage, move.step, move.cause))
         self._wait(step, timeline.waits[index], cause)
         self._run(step, timeline.compute[index], cause)
         for made in step.makes:
@@ -90,14 +114,27 @@ class _Player:
         for number in turn.frees:
             self.ledger.free(f"value.{number}", self.tier, attrs.evolve(cause, why="last use"))
 
+    def _bring(self, move: WeightMove, cause: Cause) -> None:
+        """Start a load; a segment that the host caches passes there once."""
+        item = Item(move.segment, move.segment, Kind.WEIGHTS, move.nbytes)
+        source = "host" if self.ledger.holds("host", move.segment) else "disk"
+        if move.segment in self.plan.host.cached and source == "disk":
+            with self.ledger.bring(Verb.PLACE, item, "host", "disk", cause):
+                pass
+        with self.ledger.bring(move.verb, item, self.tier, source, cause):
+            began, ended = self.plan.timeline.loads[self._next]
+            queue = "copy" if source == "host" else "disk"
+            self._loads[move.segment] = (queue, began, ended, move.nbytes)
+            self._next += 1
+
     def _wait(self, step: Step, seconds: float, cause: Cause) -> None:
         load = self._loads.pop(step.segment, None) if step.segment is not None else None
         self.clock.seconds += seconds
         if load is not None and step.segment is not None:
-            began, ended, nbytes = load
+            queue, began, ended, nbytes = load
             self.sink.emit(
                 Transfer(
-                    step.segment, cause.stage, cause.step, "disk", self.tier, nbytes,
+                    step.segment, cause.stage, cause.step, queue, self.tier, nbytes,
                     round(began * _NS), round(ended * _NS), round(seconds * _NS),
                 )
             )  # fmt: skip

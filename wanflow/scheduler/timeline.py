@@ -41,15 +41,22 @@ class Timeline:
 
 
 def play(
-    compute_seconds: Sequence[float], visits: Sequence[Visit], loads: Sequence[Load]
+    compute_seconds: Sequence[float],
+    visits: Sequence[Visit],
+    issues: Sequence[int],
+    loads: Sequence[Load],
 ) -> Timeline:
-    """Play *visits* (in order of issue) among calls that take *compute_seconds*."""
+    """Play *visits*, issued in their order at the calls *issues*, among calls that take time.
+
+    All of it is sums and maxima: a load that is issued earlier, takes less or is not there at all
+    never makes another one or a call end later.
+    """
     now = disk_free = copy_free = 0.0
     waits, spans = [], []
     ready: dict[int, float] = {}  # by the first call that uses the visit
     following, count = 0, len(visits)
     for call, seconds in enumerate(compute_seconds):
-        while following < count and visits[following].issue == call:
+        while following < count and issues[following] == call:
             load = loads[following]
             began = max(now, disk_free)
             disk_free = began + load.disk_seconds

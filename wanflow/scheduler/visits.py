@@ -14,17 +14,15 @@ from collections.abc import Collection, Sequence
 
 import attrs
 
-from wanflow.scheduler.footprint import Footprint
-from wanflow.scheduler.residency import Uses
+from wanflow.scheduler.residency import Run, Uses
 
 
 @attrs.frozen
 class Visit:
-    """One stay of a segment. `again`: it was there before. `stays`: through all its uses."""
+    """One stay of a segment. `again`: it was there before. `stays`: through more than one run."""
 
     segment: str
     stage: str
-    issue: int
     first: int
     last: int
     nbytes: int
@@ -32,59 +30,66 @@ class Visit:
     stays: bool
 
 
-def visits_of(
-    footprint: Footprint, uses: Sequence[Uses], resident: Collection[tuple[str, str]]
-) -> list[Visit]:
-    """Every visit in order of its first use, none of them issued ahead yet."""
-    found = []
-    for use in uses:
-        stays = use.runs == 1 or (use.stage, use.segment) in resident
-        nbytes = footprint.segments[use.segment].nbytes
-        runs = [(use.calls[0], use.calls[-1])] if stays else _runs(use.calls)
-        for number, (first, last) in enumerate(runs):
-            found.append(
-                Visit(use.segment, use.stage, first, first, last, nbytes, number > 0, stays)
-            )
-    return sorted(found, key=lambda visit: visit.first)
+@attrs.frozen
+class Ahead:
+    """The call at which each visit's load is issued; `free`: no load had to wait for room."""
+
+    issues: list[int]
+    free: bool
 
 
-def _runs(calls: Sequence[int]) -> list[tuple[int, int]]:
-    """First and last of every run of consecutive calls."""
-    runs = [(calls[0], calls[0])]
-    for call in calls[1:]:
-        first, last = runs[-1]
-        if call == last + 1:
-            runs[-1] = (first, call)
+def alone(uses: Uses) -> list[Visit]:
+    """Make the visit of each run by itself; those that nothing stays for are used as they are."""
+    counts: dict[str, int] = {}
+    for run in uses.runs:
+        counts[run.segment] = counts.get(run.segment, 0) + 1
+    return [_visit(run, run.last, stays=counts[run.segment] == 1) for run in uses.runs]
+
+
+def _visit(run: Run, last: int, *, stays: bool) -> Visit:
+    again = run.hold is not None
+    return Visit(run.segment, run.stage, run.first, last, run.nbytes, again, stays)
+
+
+def visits_of(uses: Uses, kept: Collection[int], single: Sequence[Visit]) -> list[Visit]:
+    """Every visit in order of its first use. *kept* are holds, *single* what `alone` gives."""
+    if not kept:
+        return list(single)
+    begun: dict[str, int] = {}
+    last: dict[int, int] = {}  # of the runs that a visit goes beyond
+    starts: list[int] = []
+    for number, run in enumerate(uses.runs):
+        if run.hold is not None and run.hold in kept:
+            last[begun[run.segment]] = run.last
         else:
-            runs.append((call, call))
-    return runs
+            begun[run.segment] = number
+            starts.append(number)
+    return [_visit(uses.runs[n], last[n], stays=True) if n in last else single[n] for n in starts]
 
 
 def issue_ahead(
     visits: Sequence[Visit], load: list[int], budget_bytes: int | None, depth: int
-) -> list[Visit]:
+) -> Ahead:
     """Issue each visit's load as early as the room allows, at most *depth* visits ahead.
 
     *load* is every call's bytes with each visit from its first use on; it is raised in place by
     what the earlier loads take. Loads keep their order, so that the reader never serves a later one
-    first.
+    first. More room or depth never issues a load later: at every call that a load may go back to,
+    those before it are there already.
     """
-    ahead: list[Visit] = []
-    left_at: dict[str, int] = {}  # the call after which a segment was last freed
+    issues: list[int] = []
+    left_at: dict[str, int] = {}  # the call after the one at which a segment was last freed
+    free, before = True, 0
     for number, visit in enumerate(visits):
         earliest = visits[number - depth].first if number >= depth else 0
-        if visit.segment in left_at:
-            earliest = max(earliest, left_at[visit.segment] + 1)
-        if ahead:
-            earliest = max(earliest, ahead[-1].issue)
-        issue = visit.first
-        while issue > earliest and _fits(load[issue - 1] + visit.nbytes, budget_bytes):
+        earliest = max(earliest, before, left_at.get(visit.segment, 0))
+        issue, nbytes = visit.first, visit.nbytes
+        room = None if budget_bytes is None else budget_bytes - nbytes
+        while issue > earliest and (room is None or load[issue - 1] <= room):
             issue -= 1
-            load[issue] += visit.nbytes
-        ahead.append(attrs.evolve(visit, issue=issue))
-        left_at[visit.segment] = visit.last
-    return ahead
-
-
-def _fits(nbytes: int, budget_bytes: int | None) -> bool:
-    return budget_bytes is None or nbytes <= budget_bytes
+            load[issue] += nbytes
+        free = free and issue == earliest
+        issues.append(issue)
+        before = issue
+        left_at[visit.segment] = visit.last + 1
+    return Ahead(issues, free)

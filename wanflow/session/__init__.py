@@ -9,8 +9,9 @@ An example::
     print(run(request)["video"])
 """
 
+from wanflow.session.explaining import Explained, explain
 from wanflow.session.planning import Planned, plan, sweep
 from wanflow.session.request import Request
 from wanflow.session.running import resume, run
 
-__all__ = ["Planned", "Request", "plan", "resume", "run", "sweep"]
+__all__ = ["Explained", "Planned", "Request", "explain", "plan", "resume", "run", "sweep"]

@@ -18,7 +18,6 @@ from wanflow.scheduler.ledger import Ledger
 from wanflow.scheduler.streamer import Streamer
 from wanflow.session.places import enforce
 from wanflow.session.planning import Planned, tightened
-from wanflow.session.signals import stopping
 from wanflow.session.state import Boundary, Saved, StateStore
 from wanflow.trace import TraceSink
 from wanflow.trace.events import Note
@@ -29,37 +28,6 @@ _SHARES = (
     0.9,
     0.0,
 )  # of the room, for each further try: the same plan, a tighter one, the smallest
-
-
-@attrs.frozen
-class _Attempt:
-    """One try: its plan, and where it begins."""
-
-    planned: Planned
-    saved: Saved | None
-
-
-def execute(
-    planned: Planned, folder: Path, sink: TraceSink, watch: Watch | None, saved: Saved | None
-) -> Outcome:
-    """Run the plan; OutOfMemory (exit 6) after three further tries, never on another device."""
-    store = StateStore(folder / "state")
-    attempt = _Attempt(planned, saved)
-    clock = _Clock()
-    with stopping() as stop:
-        for share in (*_SHARES, None):
-            outcome, problem = _try(attempt, folder, store, sink, watch, stop, clock)
-            if outcome is not None:
-                return outcome
-            if share is None or problem is None:
-                break
-            _make_room()
-            attempt = _next(planned, store, share)
-            sink.emit(Note("out of memory", problem.message, clock.now_ns()))
-            room = format_bytes(attempt.planned.plan.predicted_peak_bytes)
-            at = _where(attempt.saved)
-            sink.emit(Note("re-plan", f"a plan of {room}, from {at}", clock.now_ns()))
-    raise _given_up(planned, problem)
 
 
 @attrs.define
@@ -77,33 +45,72 @@ class _Clock:
         return time.perf_counter_ns() - self.began_ns
 
 
-def _try(
-    attempt: _Attempt,
+@attrs.frozen
+class Ran:
+    """What came of a run, and the plan that it ended with."""
+
+    outcome: Outcome
+    planned: Planned
+    tries: int
+
+
+@attrs.frozen
+class _Around:
+    """What all tries of a run share."""
+
+    folder: Path
+    store: StateStore
+    sink: TraceSink
+    watch: Watch | None
+    stop: Callable[[], None]
+    clock: _Clock
+
+
+def execute(
+    planned: Planned,
     folder: Path,
-    store: StateStore,
     sink: TraceSink,
     watch: Watch | None,
     stop: Callable[[], None],
-    clock: _Clock,
-) -> tuple[Outcome | None, OutOfMemory | None]:
+) -> Ran:
+    """Run the plan from what is saved in *folder*, else from its start.
+
+    OutOfMemory (exit 6) after three further tries, never on another device.
+    """
+    around = _Around(folder, StateStore(folder / "state"), sink, watch, stop, _Clock())
+    now, problem = planned, None
+    for tries, share in enumerate((*_SHARES, None), 1):
+        outcome, problem = _try(now, around)
+        if outcome is not None:
+            return Ran(outcome, now, tries)
+        if share is None or problem is None:
+            break
+        _make_room()
+        now = planned if share == 1.0 else tightened(planned, share)
+        _tell(problem, now, around)
+    raise _given_up(planned, problem)
+
+
+def _tell(problem: OutOfMemory, planned: Planned, around: _Around) -> None:
+    """Put into the trace what happened and what is done about it."""
+    at = around.clock.now_ns
+    room, saved = format_bytes(planned.plan.predicted_peak_bytes), around.store.boundary()
+    where = "the start" if saved is None else f"after step {saved.step} of {saved.stage}"
+    around.sink.emit(Note("out of memory", problem.message, at()))
+    around.sink.emit(Note("re-plan", f"a plan of {room}, from {where}", at()))
+
+
+def _try(planned: Planned, around: _Around) -> tuple[Outcome | None, OutOfMemory | None]:
     """Run once. The exception ends here: its frames hold the tensors that filled the device."""
     try:
-        return _run_once(attempt, folder, store, sink, watch, stop, clock), None
+        return _run_once(planned, around), None
     except OutOfMemory as error:
         return None, OutOfMemory(error.message, hint=error.hint, code=error.code)
 
 
-def _run_once(
-    attempt: _Attempt,
-    folder: Path,
-    store: StateStore,
-    sink: TraceSink,
-    watch: Watch | None,
-    stop: Callable[[], None],
-    clock: _Clock,
-) -> Outcome:
-    prepared = attempt.planned.prepared
-    place = prepared.place
+def _run_once(planned: Planned, around: _Around) -> Outcome:
+    prepared = planned.prepared
+    place, store, sink = prepared.place, around.store, around.sink
     if place.device.type == "cuda":
         enforce(place)
     device = open_device(place.device)
@@ -112,11 +119,10 @@ def _run_once(
         store.save(Boundary(stage, step), values)
 
     executor = Executor(
-        plan=attempt.planned.plan, programs=prepared.programs(folder),
-        streamer=_streamer(attempt.planned, device),
-        ledger=_ledger(attempt.planned, sink, device, clock), sink=sink,
-        device=place.device, tier=place.tier, watch=watch, stop=stop, save=save,
-        resume=_resumption(attempt.saved),
+        plan=planned.plan, programs=prepared.programs(around.folder),
+        streamer=_streamer(planned, device), ledger=_ledger(planned, sink, device, around.clock),
+        sink=sink, device=place.device, tier=place.tier, watch=around.watch, stop=around.stop,
+        save=save, resume=_resumption(store.load()),
     )  # fmt: skip
     return executor.run()
 
@@ -125,17 +131,6 @@ def _resumption(saved: Saved | None) -> Resumption | None:
     if saved is None:
         return None
     return Resumption(saved.boundary.stage, saved.boundary.step, saved.values)
-
-
-def _next(planned: Planned, store: StateStore, share: float) -> _Attempt:
-    again = planned if share == 1.0 else tightened(planned, share)
-    return _Attempt(again, store.load())
-
-
-def _where(saved: Saved | None) -> str:
-    if saved is None:
-        return "the start"
-    return f"after step {saved.boundary.step} of {saved.boundary.stage}"
 
 
 def _make_room() -> None:
@@ -150,7 +145,7 @@ def _given_up(planned: Planned, problem: OutOfMemory | None) -> OutOfMemory:
     return OutOfMemory(
         f"{why}; the budget was {format_bytes(place.budget_bytes)} ({place.budget_bytes} bytes), "
         f"the plan's peak {planned.report['predicted_peak_bytes']}; three more tries failed too",
-        hint="free memory that other programs hold, then: wanflow resume RUN",
+        hint="free memory that other programs hold",
         code="out-of-memory",
     )
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from wanflow.errors import InputError, StageFailed
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def make_folder(out: Path | None, graph: str, *, force: bool) -> Path:
@@ -26,7 +30,7 @@ def make_folder(out: Path | None, graph: str, *, force: bool) -> Path:
             )
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StageFailed(f"--out {out}: {error.strerror}", code="out-unwritable") from None
+        raise unwritable(out, error, code="out-unwritable", what="--out ") from None
     return out
 
 
@@ -34,6 +38,15 @@ def _unused(folder: Path) -> Path:
     """Two runs may start in the same second."""
     numbers = (folder.with_name(f"{folder.name}-{n}") for n in range(2, 1000))
     return folder if not folder.exists() else next(p for p in numbers if not p.exists())
+
+
+def unwritable(
+    path: Path, error: OSError, *, code: str = "write-failed", what: str = ""
+) -> StageFailed:
+    """Say that nothing could be written there, and what may help."""
+    hint = "free some space" if error.errno in _FULL else ""
+    reason = error.strerror or str(error) or type(error).__name__
+    return StageFailed(f"{what}{path}: {reason}", hint=hint, code=code)
 
 
 def write_json(path: Path, data: object) -> None:
@@ -46,6 +59,17 @@ def write_json(path: Path, data: object) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+        _sync_folder(path.parent)
     except OSError as error:
-        part.unlink(missing_ok=True)
-        raise StageFailed(f"{path}: {error.strerror}", code="write-failed") from None
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise unwritable(path, error) from None
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring a renaming to the disk: what the new file replaces may be removed after it."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

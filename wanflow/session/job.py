@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from wanflow.errors import InputError
-from wanflow.session.folder import write_json
+from wanflow.session.folder import unwritable, write_json
 from wanflow.session.prepare import Prepared, versions
 from wanflow.session.request import Request
 
@@ -28,12 +28,11 @@ class Job:
 
     def write(self) -> None:
         """Put it into the folder."""
-        request = attrs.asdict(self.request)
+        request = attrs.asdict(self.request, recurse=False)
         graph = Path(self.request.graph)
         request["graph"] = str(graph.resolve()) if graph.is_file() else self.request.graph
-        request["inputs"] = {
-            n: v if isinstance(v, int | float) else str(v) for n, v in request["inputs"].items()
-        }
+        request["inputs"] = _plain(self.request.inputs)
+        request["weights"] = [_absolute(text) for text in self.request.weights]
         write_json(self.folder / _FILE, {"request": request, "fingerprint": self.fingerprint})
 
     @classmethod
@@ -45,8 +44,9 @@ class Job:
             fields: dict[str, Any] = {
                 k: tuple(v) if isinstance(v, list) else v for k, v in found["request"].items()
             }
-            return cls(folder, Request(**fields), found["fingerprint"])
-        except FileNotFoundError:
+            fields["graph"] = str(Path(fields["graph"]))  # TypeError for what is no name
+            return cls(folder, Request(**fields), dict(found["fingerprint"]))
+        except (FileNotFoundError, NotADirectoryError):
             raise InputError(
                 f"{folder}: is no run folder", hint="a run folder holds request.json", code="no-run"
             ) from None
@@ -56,9 +56,9 @@ class Job:
     def check(self, now: Mapping[str, object]) -> None:
         """InputError naming what is not as it was."""
         changed = [
-            f"{name} was {_short(then)}, is {_short(now.get(name))}"
-            for name, then in self.fingerprint.items()
-            if now.get(name) != then
+            f"{name} was {_short(self.fingerprint.get(name))}, is {_short(now.get(name))}"
+            for name in dict.fromkeys([*self.fingerprint, *now])
+            if now.get(name) != self.fingerprint.get(name)
         ]
         if changed:
             raise InputError(
@@ -73,6 +73,12 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def _absolute(weights: str) -> str:
+    """Keep `[MODEL=]PATH` true when the run goes on from another folder."""
+    model, separator, path = weights.rpartition("=")
+    return f"{model}{separator}{Path(path).resolve()}" if Path(path).exists() else weights
+
+
 def _plain(inputs: Mapping[str, object]) -> dict[str, object]:
     return {name: v if isinstance(v, int | float) else str(v) for name, v in inputs.items()}
 
@@ -81,9 +87,7 @@ def fingerprint(prepared: Prepared) -> dict[str, Any]:
     """What decides the picture: graph, inputs, precision, versions, and which weights."""
     found: dict[str, Any] = {
         "graph": hashlib.sha256(prepared.graph.source.text.encode()).hexdigest()[:16],
-        "inputs": {
-            n: v if isinstance(v, int | float) else str(v) for n, v in prepared.graph.inputs.items()
-        },
+        **{f"input {n}": v for n, v in _plain(prepared.graph.inputs).items()},
         "settings": sorted(prepared.request.settings),
     }
     found |= {f"version of {name}": version for name, version in versions().items()}
@@ -112,4 +116,8 @@ def keep_trace(folder: Path) -> None:
     trace = folder / "trace.msgpack"
     if trace.exists():
         numbers = (folder / f"trace-{n}.msgpack" for n in range(1, 10_000))
-        trace.rename(next(path for path in numbers if not path.exists()))
+        aside = next(path for path in numbers if not path.exists())
+        try:
+            trace.rename(aside)
+        except OSError as error:
+            raise unwritable(aside, error) from None

@@ -5,16 +5,21 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from wanflow.errors import InputError
+from wanflow.session.folder import unwritable
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the run folder's lock; InputError naming the process that has it."""
-    handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    path = folder / "lock"
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise unwritable(path, error) from None
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -25,8 +30,8 @@ def locked(folder: Path) -> Iterator[None]:
                 hint="wait for it, or choose another --out",
                 code="run-locked",
             ) from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode("ascii"), 0)
+        with suppress(OSError):  # on a full disk the lock holds without a name on it
+            os.pwrite(handle, f"{os.getpid():<20}\n".encode("ascii"), 0)
         yield
     finally:
         os.close(handle)

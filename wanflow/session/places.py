@@ -65,12 +65,27 @@ def find_place(request: Request) -> Place:
             hint="give less, or --vram auto",
             code="budget-too-large",
         )
-    ram = parse_budget(request.ram, "--ram") if request.ram is not None else None
-    ram_bytes = None
-    if ram is not None:
-        ram_bytes = ram.nbytes or int(machine.ram_bytes * (ram.share or 1 - _MARGIN_SHARE))
+    ram_bytes = _ram_bytes(request, machine) if kind == "cuda" else None
     tier = "cpu" if kind == "cpu" else str(device) if device.type == "cuda" else "cuda:0"
     return Place(device, tier, machine, nbytes, budget.text, overhead, ram_bytes)
+
+
+def _ram_bytes(request: Request, machine: Machine) -> int:
+    """Read `--ram`; `auto`, and the default: the system ends who pins more than there is."""
+    ram = parse_budget(request.ram or "auto", "--ram")
+    if ram.share is not None:
+        return int(machine.ram_bytes * ram.share)
+    if ram.nbytes is None:
+        free = machine.ram_bytes if request.machine else available_ram_bytes()
+        return int(free * (1 - _MARGIN_SHARE))
+    if ram.nbytes > machine.ram_bytes:
+        raise InputError(
+            f"--ram {ram.text} is more than the {machine.name} has "
+            f"({format_bytes(machine.ram_bytes)})",
+            hint="give less, or --ram auto",
+            code="ram-too-large",
+        )
+    return ram.nbytes
 
 
 def find_device(wanted: str, *, there: bool = True) -> torch.device:

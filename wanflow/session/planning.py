@@ -49,10 +49,14 @@ def plan_prepared(prepared: Prepared) -> Planned:
 
 
 def tightened(planned: Planned, share: float) -> Planned:
-    """Plan the same again for *share* of the room, or the smallest plan where that is more."""
-    room = int(planned.prepared.place.usable_bytes * share)
-    made = _plan(planned.prepared, planned.footprints, max(room, planned.plan.minimum_bytes))
-    return attrs.evolve(planned, plan=made)
+    """Plan the same again for *share* of what it takes, or the smallest plan where that is more."""
+    room = int(planned.plan.predicted_peak_bytes * share)
+    return attrs.evolve(planned, plan=replanned(planned, max(room, planned.plan.minimum_bytes)))
+
+
+def replanned(planned: Planned, budget_bytes: int) -> Plan:
+    """Plan the same again for other bytes on the device, the overhead not among them."""
+    return _plan(planned.prepared, planned.footprints, budget_bytes)
 
 
 def sweep(request: Request) -> Planned:
@@ -77,7 +81,8 @@ def sweep(request: Request) -> Planned:
 
 
 def _footprints(prepared: Prepared) -> tuple[Footprint, ...]:
-    profiler = Profiler(prepared.place.machine.device)
+    place, elsewhere = prepared.place, prepared.request.machine is not None
+    profiler = Profiler(place.machine.device if elsewhere else place.device.type)
     programs = prepared.programs(None)
     keeps = keeps_for(prepared.graph)
     return tuple(profiler.profile(programs, knobs, keeps) for knobs in prepared.knobs())
@@ -90,13 +95,34 @@ def keeps_for(graph: BoundGraph) -> Callable[[str], bool]:
 
 
 def _plan(prepared: Prepared, footprints: tuple[Footprint, ...], budget_bytes: int) -> Plan:
-    pins = prepared.weight_pins()
-    ram = prepared.place.ram_bytes
-    return plan_footprints(footprints, prepared.place.machine, budget_bytes, pins, ram)
+    pins, place = prepared.weight_pins(), prepared.place
+    ram = place.ram_bytes
+    if ram is not None:  # the staging buffer is on the host too, and the planner knows of none
+        ram = max(ram - max(f.staging_bytes for f in footprints), 0)
+    return plan_footprints(footprints, place.machine, budget_bytes, pins, ram)
+
+
+def host_bytes(made: Plan) -> int:
+    """What the plan takes of the host, 0 where the device is the RAM itself."""
+    return made.host.nbytes + made.footprint.staging_bytes if made.host.nbytes else 0
+
+
+def gap_percent(made: Plan) -> float:
+    """How much longer the plan takes than its busiest queue would alone."""
+    return 100 * (made.predicted_seconds / made.bound_seconds - 1) if made.bound_seconds else 0.0
 
 
 def _too_small(place: Place, made: Plan) -> BudgetError:
     least = made.minimum_bytes + place.overhead_bytes
+    ram = made.host.minimum_bytes + made.footprint.staging_bytes
+    if made.minimum_bytes <= place.usable_bytes and place.ram_bytes is not None:
+        return BudgetError(
+            f"the host's {place.ram_bytes} bytes can't hold it: at least {ram} bytes "
+            f"({format_bytes(ram)}) are needed, for the buffers that weights pass through",
+            hint=f"--ram {ram}B",
+            code="ram-budget",
+            detail={"minimum_ram_bytes": ram, "ram_bytes": place.ram_bytes},
+        )
     return BudgetError(
         f"{place.budget_text} ({place.budget_bytes} bytes) can't hold it: at least {least} bytes "
         f"({format_bytes(least)}) are needed, by {made.minimum_cause}",
@@ -126,6 +152,11 @@ def _report(prepared: Prepared, made: Plan) -> dict[str, object]:
         "overhead_bytes": overhead,
         "predicted_peak_bytes": made.predicted_peak_bytes + overhead,
         "predicted_seconds": made.predicted_seconds,
+        "bound_seconds": made.bound_seconds,
+        "gap_percent": gap_percent(made),
+        "depth": made.depth,
+        "ram_bytes": place.ram_bytes,
+        "host_bytes": host_bytes(made),
         "minimum_bytes": made.minimum_bytes + overhead,
         "minimum_cause": made.minimum_cause,
         "resident_bytes": made.resident_bytes + overhead,

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import datetime
+import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from wanflow.errors import InputError, Interrupted, WanflowError
+from wanflow.errors import InputError, Interrupted, StageFailed, WanflowError
 from wanflow.scheduler.executor import Outcome, Watch
 from wanflow.session.executing import execute
-from wanflow.session.folder import make_folder, write_json
+from wanflow.session.folder import make_folder, unwritable, write_json
 from wanflow.session.job import Job, fingerprint, finished_report, keep_trace
+from wanflow.session.lessons import Lessons
 from wanflow.session.lock import locked
 from wanflow.session.places import find_place
 from wanflow.session.planning import Planned, plan_prepared
 from wanflow.session.prepare import Prepared, prepare, versions
 from wanflow.session.request import Request
-from wanflow.session.state import Saved, StateStore
+from wanflow.session.signals import stopping
+from wanflow.session.state import StateStore
 from wanflow.trace import Tee, TraceSink, TraceWriter
 
 
@@ -43,10 +47,9 @@ def run(
     planned = _feasible(prepare(request, find_place(request), to_run=True))
     folder = make_folder(out, planned.prepared.graph.name, force=force)
     with locked(folder):
-        job = Job(folder, request, fingerprint(planned.prepared))
-        StateStore(folder / "state").clear()
-        job.write()
-        return _carry_out(planned, folder, sink, watch, None, overwrite=force)
+        _forget(folder)
+        Job(folder, request, fingerprint(planned.prepared)).write()
+        return _carry_out(planned, folder, sink, watch, overwrite=force)
 
 
 def resume(
@@ -61,12 +64,23 @@ def resume(
     with locked(folder):
         finished = finished_report(folder)
         if finished is not None:
+            StateStore(folder / "state").clear()  # the run may have been killed before it did so
             return finished
         planned = _feasible(prepare(job.request, find_place(job.request), to_run=True))
         job.check(fingerprint(planned.prepared))
-        saved = StateStore(folder / "state").load()
+        StateStore(folder / "state").load()  # what is damaged is refused before anything changes
         keep_trace(folder)
-        return _carry_out(planned, folder, sink, watch, saved, overwrite=True)
+        return _carry_out(planned, folder, sink, watch, overwrite=True)
+
+
+def _forget(folder: Path) -> None:
+    """Take away what would let an earlier run in the folder pass for this one."""
+    report = folder / "run.json"
+    try:
+        report.unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(report, error) from None
+    StateStore(folder / "state").clear()
 
 
 def _feasible(prepared: Prepared) -> Planned:
@@ -81,34 +95,65 @@ def _carry_out(
     folder: Path,
     sink: TraceSink | None,
     watch: Watch | None,
-    saved: Saved | None,
     *,
     overwrite: bool,
 ) -> dict[str, object]:
     """Run a plan in its folder, from the start or from what was saved."""
-    write_json(folder / "plan.json", {**planned.report, "calls": planned.plan.transitions()})
-    start = getattr(sink, "start", None)
-    if start is not None:
-        start(planned.report)
+    with _saying_how_to_resume(folder), stopping() as stop:
+        resumed = StateStore(folder / "state").holds_any
+        write_json(folder / "plan.json", {**planned.report, "calls": planned.plan.transitions()})
+        start = getattr(sink, "start", None)
+        if start is not None:
+            start(planned.report)
+        report = _run_traced(planned, folder, sink, watch, stop, overwrite=overwrite)
+        report["resumed"] = resumed
+        write_json(folder / "run.json", report)
+        StateStore(folder / "state").clear()
+    return report
+
+
+def _run_traced(
+    planned: Planned,
+    folder: Path,
+    sink: TraceSink | None,
+    watch: Watch | None,
+    stop: Callable[[], None],
+    *,
+    overwrite: bool,
+) -> dict[str, object]:
+    """Run with every event in the trace; return the report of the run."""
     began = time.perf_counter()
+    lessons = Lessons(planned.prepared.place.machine)
     with TraceWriter(folder / "trace.msgpack", _header(planned), overwrite=overwrite) as writer:
-        tee = Tee((writer, sink)) if sink is not None else writer
+        tee = Tee((writer, lessons, sink) if sink is not None else (writer, lessons))
         try:
-            outcome = execute(planned, folder, tee, watch, saved)
-            _save_outputs(planned.prepared, folder, outcome)
+            ran = execute(planned, folder, tee, watch, stop)
+            _save_outputs(planned.prepared, folder, ran.outcome)
+            lessons.keep(ran.planned.plan.footprint, tee)
         except BaseException as error:
             _close_failed(planned, folder, writer, error)
             raise
         seconds = time.perf_counter() - began
-        writer.close("done", {"peak_bytes": outcome.peak_bytes, "seconds": seconds})
-    report = {**_done(planned, folder, outcome, seconds, writer), "resumed": saved is not None}
-    write_json(folder / "run.json", report)
-    StateStore(folder / "state").clear()
-    return report
+        writer.close("done", {"peak_bytes": ran.outcome.peak_bytes, "seconds": seconds})
+    return {**_done(planned, folder, ran.outcome, seconds, writer), "tries": ran.tries}
+
+
+@contextmanager
+def _saying_how_to_resume(folder: Path) -> Iterator[None]:
+    """Tell with whatever ends a run the command that goes on with it, if a step was saved."""
+    try:
+        yield
+    except WanflowError as error:
+        if StateStore(folder / "state").holds_any and not isinstance(error, InputError):
+            command = f"wanflow resume {shlex.quote(str(folder))}"
+            error.hint = error.hint or command
+            error.detail["resume"] = command
+        raise
 
 
 def _save_outputs(prepared: Prepared, folder: Path, outcome: Outcome) -> None:
     """Tensors that are outputs of the graph become safetensors files."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     for name, ref in prepared.graph.outputs.items():
@@ -119,7 +164,17 @@ def _save_outputs(prepared: Prepared, folder: Path, outcome: Outcome) -> None:
             if value == port or value.startswith(port + ".")
         }
         if found:
-            save_file(found, folder / f"{name}.safetensors")
+            path = folder / f"{name}.safetensors"
+            part = path.with_name(path.name + ".part")
+            try:
+                save_file(found, part)
+                part.replace(path)
+            except OSError as error:
+                raise unwritable(path, error) from None
+            except SafetensorError as error:
+                raise StageFailed(
+                    f"{path}: {error}", hint="free some space", code="write-failed"
+                ) from None
 
 
 def _header(planned: Planned) -> dict[str, object]:
@@ -149,7 +204,8 @@ def _close_failed(
     writer.close(status, {})
     message = error.message if isinstance(error, WanflowError) else type(error).__name__
     report = {**_facts(planned, folder), "status": status, "error": message}
-    write_json(folder / "run.json", report)
+    with suppress(WanflowError):  # the disk may be full: what came first is what is told
+        write_json(folder / "run.json", report)
 
 
 def _facts(planned: Planned, folder: Path) -> dict[str, object]:

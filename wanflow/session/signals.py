@@ -28,12 +28,7 @@ def stopping() -> Iterator[Callable[[], None]]:
 
     def stop() -> None:
         if came:
-            name = signal.Signals(came[0]).name
-            raise Interrupted(
-                f"stopped by {name}",
-                exit_code=_CODES[signal.Signals(came[0])],
-                hint="what the trace has recorded up to here can be read",
-            )
+            raise _stopped(came[0])
 
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -41,6 +36,16 @@ def stopping() -> Iterator[Callable[[], None]]:
     before = {number: signal.signal(number, catch) for number in _CODES}
     try:
         yield stop
+    except KeyboardInterrupt:
+        if not came:
+            raise
+        raise _stopped(came[0]) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _stopped(number: int) -> Interrupted:
+    """The exit code is that of the first signal; who keeps the state adds how to go on."""
+    name = signal.Signals(number).name
+    return Interrupted(f"stopped by {name}", exit_code=_CODES[signal.Signals(number)])

@@ -1,0 +1,86 @@
+"""How far off were the predictions? Every row of every file in benchmarks/results/, in one table.
+
+    python benchmarks/prediction_errors.py [--write]
+
+Prints the table as Markdown. With --write it goes into docs/benchmarks.md, between its marks.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.lib.report import RESULTS, ROOT, error
+from wanflow.units import format_bytes, format_seconds
+
+PAGE = ROOT / "docs" / "benchmarks.md"
+MARKS = ("<!-- prediction errors -->\n", "<!-- end of prediction errors -->")
+_COLUMNS = (
+    "script", "device", "case", "budget", "predicted peak", "measured", "off", "predicted time",
+    "measured", "off",
+)  # fmt: skip
+HEAD = f"| {' | '.join(_COLUMNS)} |\n{'|---' * len(_COLUMNS)}|\n"
+NONE = "There are no results yet.\n"
+Row = dict[str, Any]
+
+
+def seconds_of(row: Row) -> tuple[float, float] | None:
+    """Predicted and measured: of the stage where it was timed by itself, else of the run."""
+    for predicted, measured in (
+        ("predicted_stage_seconds", "stage_seconds"),
+        ("predicted_seconds", "seconds"),
+    ):
+        if predicted in row and measured in row:
+            took = row[measured]
+            return row[predicted], took["median"] if isinstance(took, dict) else took
+    return None
+
+
+def cells(report: Row, row: Row) -> list[str]:
+    """Say one row of a benchmark."""
+    nbytes = row["predicted_peak_bytes"], row["peak_bytes"]
+    found = [report["benchmark"], str(report["machine"]["device"]), row["case"]]
+    found.append(f"{row.get('budget', '')} {format_bytes(row['budget_bytes'])}".strip())
+    found += [*map(format_bytes, nbytes), f"{error(*nbytes):+.1%}"]
+    seconds = seconds_of(row)
+    if seconds is None:
+        return [*found, "", "", ""]
+    return [*found, *map(format_seconds, seconds), f"{error(*seconds):+.0%}"]
+
+
+def rows_of(results: Path) -> Iterator[list[str]]:
+    """The rows of every file that predicts a peak and measured it, in the order of their names."""
+    for path in sorted(results.glob("*.json")):
+        report = json.loads(path.read_text(encoding="utf-8"))
+        for row in report.get("rows", []):
+            if {"predicted_peak_bytes", "peak_bytes", "budget_bytes", "case"} <= row.keys():
+                yield cells(report, row)
+
+
+def table(results: Path = RESULTS) -> str:
+    """All of it as Markdown."""
+    rows = "".join(f"| {' | '.join(row)} |\n" for row in rows_of(results))
+    return HEAD + rows if rows else NONE
+
+
+def page(text: str, made: str) -> str:
+    """The page with *made* between its marks."""
+    before, _, rest = text.partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    return f"{before}{MARKS[0]}\n{made}\n{MARKS[1]}{after}"
+
+
+def main(given: argparse.Namespace) -> None:
+    """Print the table, or write it into the page."""
+    made = table(given.results)
+    print(made, end="")
+    if given.write:
+        PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), made), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--write", action="store_true", help="put it into docs/benchmarks.md")
+    main(parser.parse_args())

@@ -1,0 +1,105 @@
+"""Is the predicted order of budgets the measured one? Ten budgets of the tiny graph.
+
+    python benchmarks/sweep_order.py [--rounds 5] [--budgets 10] [--graph t2v-tiny] [--shrink]
+
+One process; a round to warm up, then rounds in which the budgets take turns, every other round
+backwards. Prints a table, then one JSON object, which goes into benchmarks/results/ too.
+"""
+
+import argparse
+import itertools
+import json
+import tempfile
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+import attrs
+
+from benchmarks.lib.report import error, keep, machine_line, spread
+from wanflow.session import Request, plan, run
+
+NOISE = 0.01  # predictions closer than this share have no order
+Row = dict[str, Any]
+
+
+def told(done: list[Row]) -> Row:
+    """All runs at one budget as one row."""
+    keys = ("budget_bytes", "predicted_peak_bytes", "predicted_seconds", "peak_source", "plan_id")
+    seconds, peak = [row["seconds"] for row in done], max(row["peak_bytes"] for row in done)
+    low, _, high = quantiles(seconds, n=4, method="inclusive") if seconds[1:] else seconds * 3
+    row = {"case": "sweep", **{key: done[0][key] for key in keys}, "peak_bytes": peak}
+    row |= {"seconds": spread(seconds), "quartiles": [low, high]}
+    row["peak_error"] = error(row["predicted_peak_bytes"], peak)
+    row["time_error"] = error(row["predicted_seconds"], row["seconds"]["median"])
+    return row
+
+
+def ranks(values: list[float]) -> list[float]:
+    """Places from 0; equal values share the middle one."""
+    return [
+        sum(other < value for other in values) + (sum(other == value for other in values) - 1) / 2
+        for value in values
+    ]
+
+
+def rank_correlation(rows: list[Row]) -> float | None:
+    """Spearman's: 1 for the same order, None where all predictions are equal."""
+    first = ranks([float(f"{row['predicted_seconds']:.6e}") for row in rows])
+    second = ranks([row["seconds"]["median"] for row in rows])
+    middle = (len(rows) - 1) / 2
+    products = sum((a - middle) * (b - middle) for a, b in zip(first, second, strict=True))
+    norm = sum((a - middle) ** 2 for a in first) * sum((b - middle) ** 2 for b in second)
+    return float(products / norm**0.5) if norm else None
+
+
+def swapped(rows: list[Row]) -> list[tuple[int, int]]:
+    """Pairs of budgets, predicted faster and slower, measured the other way round beyond noise."""
+    return [
+        (fast["budget_bytes"], slow["budget_bytes"])
+        for fast, slow in itertools.permutations(rows, 2)
+        if fast["predicted_seconds"] < slow["predicted_seconds"] * (1 - NOISE)
+        and fast["quartiles"][0] > slow["quartiles"][1]
+    ]
+
+
+def main(given: argparse.Namespace) -> None:
+    """Measure, print and keep."""
+    inputs = {"steps": 2} if given.shrink else {}
+    request = Request(given.graph, inputs, device=given.device, exact=True)
+    report: Any = plan(request).report
+    low, gap = report["minimum_bytes"], report["resident_bytes"] - report["minimum_bytes"]
+    budgets = [low + gap * n // (given.budgets - 1) for n in range(given.budgets)]
+    found: dict[int, list[Row]] = {budget: [] for budget in budgets}
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(given.rounds + 1):
+            for budget in budgets[:: -1 if number % 2 else 1]:
+                asked = attrs.evolve(request, vram=f"{budget}B")
+                done = run(asked, out=Path(folder) / "run", force=True)
+                if number:  # the first round warms up
+                    found[budget].append(done)
+    rows = [told(done) for done in found.values()]
+    for row in rows:
+        print(
+            f"{row['budget_bytes']:>12}  peak {row['predicted_peak_bytes']} / {row['peak_bytes']} "
+            f"({row['peak_error']:+.2%})  time {row['predicted_seconds']:.3f} / "
+            f"{row['seconds']['median']:.3f} s ({row['time_error']:+.0%})"
+        )
+    result = {
+        "benchmark": "sweep_order", "machine": machine_line(given.device), "rounds": given.rounds,
+        "rows": rows, "rank_correlation": rank_correlation(rows), "swapped": swapped(rows),
+        "largest_peak_error": max(abs(row["peak_error"]) for row in rows),
+    }  # fmt: skip
+    keep(result, given.out)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--budgets", type=int, default=10)
+    parser.add_argument("--graph", default="t2v-tiny")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, help="the JSON file [benchmarks/results/...]")
+    parser.add_argument("--shrink", action="store_true", help="two steps instead of eight")
+    main(parser.parse_args())

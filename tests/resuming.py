@@ -1,0 +1,136 @@
+"""Small runs that are cut short and resumed, and a device with every tier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import attrs
+import pytest
+import torch
+
+from wanflow.errors import StageFailed
+from wanflow.scheduler.devices import LinkedDevice
+from wanflow.scheduler.footprint import Footprint
+from wanflow.scheduler.ledger import Ledger
+from wanflow.scheduler.machine_names import named_machine
+from wanflow.session import Request, executing, planning, resume, run, running
+from wanflow.session.places import Place
+from wanflow.trace import TraceReader
+from wanflow.trace.events import Event
+
+INPUTS: dict[str, str | int | float] = {"steps": 3, "frames": 5, "size": "32*32"}
+SMALL = Request("t2v-tiny", INPUTS, device="cpu", vram="64MiB", pins=("denoise.cfg=serial",))
+STREAMED = attrs.evolve(SMALL, pins=(*SMALL.pins, "denoise.weights=stream"))
+
+
+class Frames:
+    """A watch that keeps the frames; *fail_at* makes it fail when that many latents were made."""
+
+    def __init__(self, fail_at: int | None = None) -> None:
+        self._chunks: list[torch.Tensor] = []
+        self._fail_at, self._latents = fail_at, 0
+
+    def __call__(self, _stage: str, name: str, tensor: torch.Tensor) -> None:
+        """See a value."""
+        if name == "decode.frames":
+            self._chunks.append(tensor.clone())
+        self._latents += name == "denoise.latents"
+        if self._latents == self._fail_at:
+            raise StageFailed("as the test wants it", code="test")
+
+    @property
+    def frames(self) -> torch.Tensor:
+        """All frames, or none."""
+        return torch.cat(self._chunks) if self._chunks else torch.empty(0)
+
+
+def frames_of(request: Request, out: Path) -> torch.Tensor:
+    """Run it whole."""
+    watch = Frames()
+    run(request, out=out, force=True, watch=watch)
+    return watch.frames
+
+
+def resumed_frames(out: Path) -> torch.Tensor:
+    """Go on with what is in *out*."""
+    watch = Frames()
+    resume(out, watch=watch)
+    return watch.frames
+
+
+def cut_short(request: Request, out: Path, latents: int = 2) -> Path:
+    """A run that failed while it made latents for the *latents*-th time."""
+    with pytest.raises(StageFailed):
+        run(request, out=out, watch=Frames(latents))
+    return out
+
+
+def events(out: Path) -> list[Event]:
+    """The events of a run's trace."""
+    with TraceReader(out / "trace.msgpack") as reader:
+        return list(reader)
+
+
+def profile_once(patch: pytest.MonkeyPatch) -> None:
+    """Profile equal requests once: what a footprint is does not change while a test runs."""
+    made, kept = planning._footprints, {}
+
+    def once(prepared: planning.Prepared) -> tuple[Footprint, ...]:
+        inputs = str(sorted(prepared.graph.inputs.items(), key=str))
+        key = (prepared.graph.source.text, inputs, prepared.request.pins)
+        if key not in kept:
+            kept[key] = made(prepared)
+        return kept[key]
+
+    patch.setattr(planning, "_footprints", once)
+
+
+@attrs.define
+class Link:
+    """Stands in for a card: its devices, and the ledgers of the runs on it."""
+
+    devices: list[LinkedDevice] = attrs.field(factory=list)
+    ledgers: list[Ledger] = attrs.field(factory=list)
+    slabs: int = 0
+    fails: Callable[[int], bool] = lambda _number: False
+    vram_bytes: int = 1 << 30
+    ram_bytes: int | None = None
+
+    def open(self, _device: torch.device) -> LinkedDevice:
+        """Make the device of a try."""
+        self.devices.append(LinkedDevice(rate=4e9, fails=self._ask))
+        return self.devices[-1]
+
+    def _ask(self, _nbytes: int) -> None:
+        self.slabs += 1
+        if self.fails(self.slabs):
+            raise torch.OutOfMemoryError("CUDA out of memory. As the test wants it.")
+
+    def ledger(self, *given: object, **named: object) -> Ledger:
+        """Make a ledger and remember it."""
+        self.ledgers.append(Ledger(*given, **{**named, "check": True}))  # type: ignore[arg-type]
+        return self.ledgers[-1]
+
+    def place(self, _request: Request) -> Place:
+        """A card that computes on the CPU."""
+        machine = attrs.evolve(named_machine("rtx4060"), name="linked", device="cuda")
+        return Place(
+            torch.device("cpu"), "cuda:0", machine, self.vram_bytes, "the test's", 0, self.ram_bytes
+        )
+
+    def left_bytes(self) -> int:
+        """What the ledgers of all tries still hold."""
+        return sum(ledger.resident_bytes(t) for ledger in self.ledgers for t in ledger.tiers)
+
+
+def linked(patch: pytest.MonkeyPatch) -> Iterator[Link]:
+    """Have runs go to a `LinkedDevice`."""
+    link = Link()
+    patch.setattr(executing, "open_device", link.open)
+    patch.setattr(executing, "Ledger", link.ledger)
+    for module in (planning, running):
+        patch.setattr(module, "find_place", link.place)
+    yield link
+    for device in link.devices:
+        device.close()

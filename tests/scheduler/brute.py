@@ -1,0 +1,89 @@
+"""The best plan by trying all: every subset of segments that stay, every depth, every knob."""
+
+from __future__ import annotations
+
+import itertools
+
+import attrs
+
+from wanflow.scheduler.footprint import Cost, Footprint, Made, SegmentUse, StageFacts, Step
+from wanflow.scheduler.host import host_order, share_host
+from wanflow.scheduler.lifetimes import lifetimes
+from wanflow.scheduler.machine import Machine
+from wanflow.scheduler.residency import uses_of
+from wanflow.scheduler.timeline import play
+from wanflow.scheduler.visits import alone, issue_ahead, visits_of
+
+DEPTHS = range(4)
+
+
+def best_seconds(
+    variants: list[Footprint], machine: Machine, budget: int, ram: int | None = None
+) -> float | None:
+    """The least time of all plans that fit; None where none does."""
+    found = [
+        seconds
+        for footprint in variants
+        for kept in _subsets(len(uses_of(footprint).holds))
+        for depth in DEPTHS
+        if (seconds := _seconds(footprint, machine, budget, ram, kept, depth)) is not None
+    ]
+    return min(found, default=None)
+
+
+def _subsets(count: int):
+    return itertools.chain(
+        *(map(frozenset, itertools.combinations(range(count), n)) for n in range(count + 1))
+    )
+
+
+def _seconds(footprint, machine, budget, ram, kept, depth) -> float | None:
+    uses = uses_of(footprint)
+    load = list(lifetimes(footprint).need_bytes)
+    for number in kept:
+        for begin, end in uses.holds[number].gaps:
+            for call in range(begin, end):
+                load[call] += uses.holds[number].nbytes
+    if max(load) > budget:
+        return None
+    visits = visits_of(uses, kept, alone(uses))
+    issues = issue_ahead(visits, load, budget, depth).issues
+    assert max(load) <= budget
+    host = share_host(host_order(uses), visits, machine, ram)
+    if ram is not None and host.nbytes > ram:
+        return None
+    loads = [
+        machine.load(
+            v.nbytes, from_host=v.again and (machine.device == "cpu" or v.segment in host.cached)
+        )
+        for v in visits
+    ]
+    computes = [
+        machine.compute_seconds(s.cost.flops, s.cost.memory_bytes, "float32", s.cost.kernels)
+        for s in footprint.steps
+    ]
+    return play(computes, visits, issues, loads).seconds
+
+
+def machine(like: Machine, device: str, disk: float, link: float) -> Machine:
+    """A machine on which a byte takes so many seconds from the disk and over the link."""
+    rates = {"disk_rate": 1 / disk, "cached_disk_rate": 1 / link, "upload_rate": 1 / link}
+    return attrs.evolve(like, device=device, **rates)
+
+
+def uneven_chain(
+    sizes: list[int], computes: list[float], passes: int, workspaces: list[int] | None = None
+) -> Footprint:
+    """Blocks of any size and time, one after the other, a few times."""
+    segments = {f"dit/{i}": SegmentUse(f"dit/{i}", n) for i, n in enumerate(sizes)}
+    rooms = workspaces or [50] * len(sizes)
+    steps, number = [], 0
+    for step in range(passes):
+        for name, seconds, room in zip(segments, computes, rooms, strict=True):
+            reads = (number,) if number else ()
+            number += 1
+            made = (Made(number, "dit.x", 10, is_state=False),)
+            cost = Cost(room, {"gemm": seconds * 1e9}, 0)
+            steps.append(Step("dit", "block", step, cost, name, 0, reads, made))
+    facts = (StageFacts("dit", "denoise", "dit", passes, sum(sizes), {}, ()),)
+    return Footprint(facts, tuple(steps), segments, frozenset({number}), {"dit": "float32"}, 0)

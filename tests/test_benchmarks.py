@@ -1,0 +1,112 @@
+"""Each benchmark's `--shrink` form runs and says what the page promises."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from benchmarks.prediction_errors import MARKS, PAGE, page, table
+from scripts.make_checkpoint import make_part, tensors_of
+from wanflow.graph.configs import known_config
+from wanflow.models.checkpoint import open_checkpoint
+
+ROOT = Path(__file__).resolve().parent.parent
+ROW = {"case", "budget_bytes", "predicted_peak_bytes", "peak_bytes", "peak_error", "time_error"}
+
+
+def shrunken(name: str, tmp_path: Path, *more: str) -> dict[str, object]:
+    """Run a benchmark at its smallest; its report."""
+    out = tmp_path / "report.json"
+    subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", "--shrink", "--out", str(out), *more],
+        check=True, cwd=ROOT, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    report = json.loads(out.read_text())
+    assert report["benchmark"] == name
+    assert all(row.keys() >= ROW for row in report["rows"])
+    assert {"device", "cpus", "torch", "when"} <= report["machine"].keys()
+    return report
+
+
+class TestShrunken:
+    def test_cpu_budget(self, tmp_path) -> None:
+        """A quarter of the weights: the same bits, within 3 % of the predicted peak."""
+        report = shrunken("cpu_budget", tmp_path, "--pairs", "1", "--scratch", str(tmp_path))
+
+        resident, quarter = report["rows"]
+        assert report["bit_identical"]
+        assert report["finite"]
+        assert quarter["budget_bytes"] < resident["budget_bytes"]
+        assert quarter["streamed_bytes"] > 0 == resident["streamed_bytes"]
+        assert all(abs(row["peak_error"]) < 0.03 for row in report["rows"])
+        assert {"median", "fastest", "slowest"} == report["quarter_over_resident"].keys()
+
+    def test_gpu_budget_on_a_cpu(self, tmp_path) -> None:
+        """One case at two budgets; no scratch is left."""
+        report = shrunken(
+            "gpu_budget", tmp_path, "--cases", "14b-480p", "--device", "cpu",
+            "--scratch", str(tmp_path),
+        )  # fmt: skip
+
+        assert report["verdict"]["14b-480p"]["bit_identical"]
+        assert [row["over_budget_bytes"] for row in report["rows"]] == [0, 0]
+        assert {"stall_seconds", "driver_peak_bytes", "allocated_peak_bytes"} <= set(
+            report["rows"][0]
+        )
+        assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+
+    def test_sweep_order(self, tmp_path) -> None:
+        """Every peak within 3 %."""
+        report = shrunken("sweep_order", tmp_path, "--rounds", "1", "--budgets", "3")
+
+        assert len(report["rows"]) == 3
+        assert report["largest_peak_error"] < 0.03
+        assert {"rank_correlation", "swapped"} <= report.keys()
+
+
+class TestCheckpoint:
+    @pytest.mark.parametrize("part", ["text_encoder", "transformer", "vae"])
+    def test_is_read(self, tmp_path, part) -> None:
+        """Every tensor is there with its shape; norms are ones, the rest is small noise."""
+        fields = known_config("wan-tiny", part)
+        folder = make_part(tmp_path, part, fields, "bf16")
+
+        checkpoint = open_checkpoint(folder)
+        for tensor in tensors_of(part, fields, "bf16"):
+            assert checkpoint.check(tensor.name, tensor.shape).dtype == tensor.dtype
+        (file,) = folder.glob("*.safetensors")
+        assert all(t.isfinite().all() and 0 < t.abs().max() <= 1 for t in load_file(file).values())
+        assert (part == "text_encoder") == (tmp_path / "tokenizer" / "tokenizer.json").is_file()
+
+    def test_is_kept(self, tmp_path) -> None:
+        """The same one is not written again, another seed is."""
+        fields = known_config("wan-tiny", "vae")
+        first = make_part(tmp_path, "vae", fields, "bf16")
+        made = first.stat().st_mtime_ns
+        assert make_part(tmp_path, "vae", fields, "bf16").stat().st_mtime_ns == made
+        assert make_part(tmp_path, "vae", fields, "bf16", seed=1).stat().st_mtime_ns > made
+
+
+class TestErrors:
+    def test_page_is_up_to_date(self) -> None:
+        """The table in docs/benchmarks.md is that of the committed results."""
+        text = PAGE.read_text()
+        assert all(mark.strip() in text for mark in MARKS)
+        assert text == page(text, table()), "run: python benchmarks/prediction_errors.py --write"
+
+    def test_row(self, tmp_path) -> None:
+        """A prediction of 90 for 100 is off by a tenth."""
+        row = {"case": "c", "budget": "b", "budget_bytes": 200, "predicted_peak_bytes": 90}
+        row |= {"peak_bytes": 100, "predicted_seconds": 3.0, "seconds": {"median": 2.0}}
+        report = {"benchmark": "x", "machine": {"device": "d"}, "rows": [row, {"case": "failed"}]}
+        (tmp_path / "x.json").write_text(json.dumps(report))
+
+        assert table(tmp_path).splitlines()[2:] == [
+            "| x | d | c | b 200 B | 90 B | 100 B | -10.0% | 3.00 s | 2.00 s | +50% |"
+        ]

@@ -1,0 +1,142 @@
+"""Runs on a device with every tier: the same frames, and out of memory is survived or told."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.resuming import (
+    SMALL,
+    STREAMED,
+    Link,
+    events,
+    frames_of,
+    linked,
+    profile_once,
+    resumed_frames,
+)
+from wanflow.errors import BudgetError, OutOfMemory
+from wanflow.session import planning
+from wanflow.trace.events import Move, Note, Transfer
+
+SAMPLES = 1_000 if os.environ.get("SOAK") else 12
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    """Profile once."""
+    with pytest.MonkeyPatch.context() as patch:
+        profile_once(patch)
+        yield
+
+
+@pytest.fixture(scope="module")
+def wanted(tmp_path_factory: pytest.TempPathFactory) -> torch.Tensor:
+    """The frames of the CPU device."""
+    return frames_of(SMALL, tmp_path_factory.mktemp("cpu"))
+
+
+@pytest.fixture
+def link() -> Iterator[Link]:
+    """Runs of this test go over the link; nothing of it is left."""
+    before = set(threading.enumerate())
+    with pytest.MonkeyPatch.context() as patch:
+        yield from linked(patch)
+    assert set(threading.enumerate()) <= before
+
+
+def reader_threads() -> list[threading.Thread]:
+    """Threads of ours that should have ended."""
+    return [t for t in threading.enumerate() if t.name == "wanflow-reader"]
+
+
+class TestTiers:
+    """Disk, host and device."""
+
+    def test_everything_resident(self, link: Link, wanted: torch.Tensor, tmp_path: Path) -> None:
+        """All weights go through the ring, once."""
+        assert torch.equal(frames_of(SMALL, tmp_path), wanted)
+        assert link.left_bytes() == 0
+
+    def test_cached_on_the_host(self, link: Link, wanted: torch.Tensor, tmp_path: Path) -> None:
+        """What comes again comes from the host."""
+        assert torch.equal(frames_of(STREAMED, tmp_path), wanted)
+        queues = {e.queue for e in events(tmp_path) if isinstance(e, Transfer)}
+        assert queues == {"disk", "copy"}
+        assert any(isinstance(e, Move) and e.tier == "host" for e in events(tmp_path))
+        assert link.left_bytes() == 0
+
+    def test_ram_budget_forces_the_disk(
+        self, link: Link, wanted: torch.Tensor, tmp_path: Path
+    ) -> None:
+        """With room for the ring alone, all of it comes from the disk, and the host holds less."""
+        made = planning.plan(STREAMED).plan
+        link.ram_bytes = made.host.minimum_bytes + made.footprint.staging_bytes
+        assert planning.host_bytes(made) > link.ram_bytes
+        assert torch.equal(frames_of(STREAMED, tmp_path), wanted)
+        assert {e.queue for e in events(tmp_path) if isinstance(e, Transfer)} == {"disk"}
+        assert link.ledgers[-1].peak_bytes("host") <= link.ram_bytes
+        assert link.left_bytes() == 0
+
+    def test_ram_budget_too_small(self, link: Link, tmp_path: Path) -> None:
+        """One byte less than the ring: exit 3, with the bytes that would do."""
+        made = planning.plan(SMALL).plan
+        least = made.host.minimum_bytes + made.footprint.staging_bytes
+        link.ram_bytes = least - 1
+        with pytest.raises(BudgetError, match=f"at least {least} bytes") as caught:
+            frames_of(SMALL, tmp_path / "run")
+        assert caught.value.hint == f"--ram {least}B"
+        assert not (tmp_path / "run").exists()
+
+
+def allocations(link: Link, out: Path) -> int:
+    """How many slabs a whole run makes."""
+    frames_of(STREAMED, out)
+    return link.slabs
+
+
+class TestOutOfMemory:
+    """An allocation fails in spite of the plan."""
+
+    def test_every_nth(self, link: Link, wanted: torch.Tensor, tmp_path: Path) -> None:
+        """One failure at any allocation: the run tries again and makes the same frames."""
+        count = allocations(link, tmp_path / "count")
+        for number in range(1, count + 1, max(count // SAMPLES, 1)):
+            link.slabs, link.fails = 0, lambda n, at=number: n == at
+            out = tmp_path / f"at{number}"
+            assert torch.equal(frames_of(STREAMED, out), wanted), number
+            topics = [e.topic for e in events(out) if isinstance(e, Note)]
+            assert topics == ["out of memory", "re-plan"]
+            assert link.left_bytes() == 0
+            assert reader_threads() == []
+
+    @pytest.mark.parametrize("failures", [2, 3])
+    def test_tighter(self, link: Link, wanted: torch.Tensor, tmp_path: Path, failures: int) -> None:
+        """Each further failure has a tighter plan, down to the smallest."""
+        link.fails = lambda n: 20 <= n < 20 + failures
+        assert torch.equal(frames_of(SMALL, tmp_path), wanted)
+        plans = [e.text for e in events(tmp_path) if isinstance(e, Note) and e.topic == "re-plan"]
+        assert len(plans) == failures
+        assert len(set(plans)) > 1
+        assert link.left_bytes() == 0
+
+    def test_given_up(self, link: Link, wanted: torch.Tensor, tmp_path: Path) -> None:
+        """After the tries: exit 6, nothing left, and what was saved can be gone on with."""
+        late = allocations(link, tmp_path / "count") - 4
+        link.slabs, link.fails = 0, lambda n: n >= late
+        with pytest.raises(OutOfMemory) as caught:
+            frames_of(STREAMED, tmp_path / "run")
+        assert caught.value.exit_code == 6
+        assert caught.value.detail["resume"] == f"wanflow resume {tmp_path / 'run'}"
+        assert "three more tries failed too" in caught.value.message
+        topics = [e.topic for e in events(tmp_path / "run") if isinstance(e, Note)]
+        assert topics == ["out of memory", "re-plan"] * 3
+        assert link.left_bytes() == 0
+        assert reader_threads() == []
+        link.fails = lambda _: False
+        assert torch.equal(resumed_frames(tmp_path / "run"), wanted)

@@ -1,0 +1,371 @@
+"""Runs that were cut short go on to the same frames, or are refused with the reason."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import attrs
+import pytest
+import torch
+from safetensors import SafetensorError
+
+from tests.resuming import SMALL, cut_short, frames_of, profile_once, resumed_frames
+from wanflow.errors import InputError, StageFailed, WanflowError
+from wanflow.session import Request, job, resume, run, state
+from wanflow.session.lock import locked
+from wanflow.stages import write_video
+from wanflow.trace import State, TraceReader, writer
+
+ROOT = Path(__file__).resolve().parent.parent
+SOAK = bool(os.environ.get("SOAK"))
+SAMPLES = 1_000 if SOAK else 9
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    """Profile once."""
+    with pytest.MonkeyPatch.context() as patch:
+        profile_once(patch)
+        yield
+
+
+@attrs.frozen
+class Base:
+    """A run that was cut short, with a graph file and weights of its own, and the whole one."""
+
+    run: Path
+    graph: Path
+    weights: Path
+    request: Request
+    frames: torch.Tensor
+    video: bytes
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
+    """Made once; tests work on copies of the run folder."""
+    root = tmp_path_factory.mktemp("base")
+    graph = Path(shutil.copy(ROOT / "graphs" / "t2v-tiny.yaml", root / "t2v-tiny.yaml"))
+    weights = Path(shutil.copytree(ROOT / "wanflow" / "bundled" / "wan-tiny", root / "weights"))
+    request = attrs.evolve(SMALL, graph=str(graph), weights=(str(weights),))
+    frames = frames_of(request, root / "whole")
+    video = (root / "whole" / "video.mp4").read_bytes()
+    return Base(cut_short(request, root / "run"), graph, weights, request, frames, video)
+
+
+@pytest.fixture
+def folder(base: Base, tmp_path: Path) -> Path:
+    """A copy of the run that was cut short."""
+    return Path(shutil.copytree(base.run, tmp_path / "run"))
+
+
+class TestGoesOn:
+    """From the last finished step."""
+
+    def test_the_same_frames_and_file(self, base: Base, folder: Path) -> None:
+        """Bit for bit; the trace before is kept, the state is not."""
+        assert torch.equal(resumed_frames(folder), base.frames)
+        assert (folder / "video.mp4").read_bytes() == base.video
+        assert (folder / "trace-1.msgpack").exists()
+        assert not (folder / "state").exists()
+        report = json.loads((folder / "run.json").read_text())
+        assert (report["status"], report["resumed"]) == ("done", True)
+
+    def test_after_a_second_cut(self, base: Base, folder: Path) -> None:
+        """As often as it takes."""
+
+        def fail(stage: str, _name: str, _tensor: torch.Tensor) -> None:
+            if stage == "decode":
+                raise StageFailed("again")
+
+        with pytest.raises(StageFailed) as caught:
+            resume(folder, watch=fail)
+        assert caught.value.detail["resume"] == f"wanflow resume {folder}"
+        assert torch.equal(resumed_frames(folder), base.frames)
+        assert (folder / "trace-2.msgpack").exists()
+
+    def test_from_another_folder(
+        self, base: Base, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Paths in a request were made absolute."""
+        monkeypatch.chdir(base.graph.parent)
+        request = attrs.evolve(base.request, graph=base.graph.name, weights=("weights",))
+        found = cut_short(request, tmp_path / "other")
+        monkeypatch.chdir("/")
+        assert torch.equal(resumed_frames(found), base.frames)
+
+    def test_with_another_plan(self, base: Base, folder: Path) -> None:
+        """The state is the same in either order of the passes; its files are named anew."""
+        path = folder / "request.json"
+        said = json.loads(path.read_text())
+        said["request"]["pins"] = ["denoise.cfg=paired", "denoise.weights=stream"]
+        path.write_text(json.dumps(said))
+        assert torch.equal(resumed_frames(folder), base.frames)
+
+    def test_finished(self, folder: Path) -> None:
+        """A run that is done is left alone: its report."""
+        resumed_frames(folder)
+        report = json.loads((folder / "run.json").read_text())
+        before = sorted(folder.iterdir())
+        assert resume(folder) == report
+        assert sorted(folder.iterdir()) == before
+
+    def test_a_new_run_forgets_the_old_one(self, base: Base, folder: Path) -> None:
+        """A forced run that is cut short does not pass for the finished one that was there."""
+        resumed_frames(folder)
+        with pytest.raises(StageFailed):
+            run(base.request, out=folder, force=True, watch=_failing)
+        assert torch.equal(resumed_frames(folder), base.frames)
+
+
+def _failing(_stage: str, _name: str, _tensor: torch.Tensor) -> None:
+    raise StageFailed("at once")
+
+
+class TestRefused:
+    """What is not as it was: exit 2, saying what."""
+
+    def refused(self, folder: Path, match: str) -> None:
+        with pytest.raises(InputError, match=match) as caught:
+            resume(folder)
+        assert "resume" not in caught.value.detail
+
+    def test_changed_graph(self, base: Base, folder: Path) -> None:
+        """Another seed in the file."""
+        text = base.graph.read_text()
+        base.graph.write_text(text.replace("default: 3.0", "default: 4.0"))
+        try:
+            self.refused(folder, "can't go on: graph was .*; input shift was 3.0, is 4.0")
+        finally:
+            base.graph.write_text(text)
+
+    def test_changed_weights(self, base: Base, folder: Path) -> None:
+        """A file that was written again, though as long as before."""
+        path = next((base.weights / "transformer").glob("*.safetensors"))
+        before = path.stat()
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+        try:
+            self.refused(folder, "can't go on: weights of dit was")
+        finally:
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    def test_changed_versions(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Named, the version of then and of now."""
+        now = {**job.versions(), "torch": "9.9"}
+        monkeypatch.setattr(job, "versions", lambda: now)
+        self.refused(folder, 'can\'t go on: version of torch was "2.*", is "9.9"')
+
+    def test_another_process(self, folder: Path) -> None:
+        """Its number is told; when it is gone the run goes on."""
+        script = (
+            "import fcntl, os, sys\nhandle = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)\n"
+            "fcntl.flock(handle, fcntl.LOCK_EX)\n"
+            "os.pwrite(handle, f'{os.getpid():<20}\\n'.encode(), 0)\nprint(flush=True)\ninput()\n"
+        )
+        words = [sys.executable, "-c", script, folder / "lock"]
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        with subprocess.Popen(words, **pipes) as other:
+            assert other.stdout is not None
+            assert other.stdin is not None
+            other.stdout.readline()
+            self.refused(folder, f"process {other.pid} is running there")
+            other.stdin.write("\n")
+            other.stdin.close()
+        with locked(folder):
+            pass
+
+    def test_the_lock_has_its_holder(self, folder: Path) -> None:
+        """Whoever holds it is named to the second one."""
+        with locked(folder):
+            self.refused(folder, f"process {os.getpid()} is running there")
+
+    @pytest.mark.parametrize(
+        "text", ["", "[]", "{}", '{"request": 1}', '{"request": {"graph": 5}, "fingerprint": {}}',
+                 '{"request": {"graph": "t2v-tiny", "x": 1}, "fingerprint": {}}', "\xff", "null"]
+    )  # fmt: skip
+    def test_damaged_request(self, tmp_path: Path, text: str) -> None:
+        """Whatever it holds."""
+        (tmp_path / "request.json").write_bytes(text.encode("latin1"))
+        self.refused(tmp_path, "request.json: damaged")
+
+    def test_no_run_folder(self, tmp_path: Path) -> None:
+        """Empty, not there, or a file."""
+        (tmp_path / "file").write_text("")
+        for path in (tmp_path, tmp_path / "absent", tmp_path / "file"):
+            self.refused(path, "is no run folder")
+
+    @pytest.mark.parametrize(
+        "index",
+        ["", "[]", "{}", '{"version": 2}', '{"version": 1, "stage": "denoise", "step": 0}',
+         '{"version": 1, "generation": 0, "stage": "denoise", "step": 0, "values": []}',
+         '{"version": 1, "generation": 0, "stage": "denoise", "step": 0, "values": {"a": 1}}'],
+    )  # fmt: skip
+    def test_damaged_index(self, folder: Path, index: str) -> None:
+        """Refused before anything in the folder changes."""
+        (folder / "state" / "index.json").write_text(index)
+        self.refused(folder, "damaged state: ")
+        assert not (folder / "trace-1.msgpack").exists()
+
+    @pytest.mark.parametrize("damage", ["cut", "flip", "missing"])
+    def test_damaged_value(self, folder: Path, damage: str) -> None:
+        """A value that is not what was saved."""
+        path = next((folder / "state").glob("denoise.latents.*"))
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        if damage == "missing":
+            path.unlink()
+        else:
+            path.write_bytes(data if damage == "flip" else data[:-1])
+        self.refused(folder, "damaged state: .*denoise.latents")
+
+    @pytest.mark.parametrize("change", [{"step": 99}, {"stage": "other"}, {"values": {}}])
+    def test_state_of_another_graph(self, folder: Path, change: dict[str, object]) -> None:
+        """A boundary or values that the plan does not have."""
+        path = folder / "state" / "index.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+        self.refused(folder, "no step|is missing")
+
+
+class Disk:
+    """Every write of a run but the trace's; the *full_at*-th fails as on a full disk."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.writes, self.full_at = 0, 0
+        self._wrap(patch, os, "fsync")
+        self._wrap(patch, json, "dump")
+        self._wrap(patch, Path, "replace")
+        self._wrap(patch, state, "save_file", SafetensorError("I/O error: No space left on device"))
+        self._wrap(patch, write_video._Encoder, "write")
+        self._wrap(patch, write_video._Encoder, "finish")
+
+    def _wrap(
+        self, patch: pytest.MonkeyPatch, owner: Any, name: str, error: Exception | None = None
+    ) -> None:
+        real: Callable[..., Any] = getattr(owner, name)
+
+        def write(*given: Any, **named: Any) -> Any:
+            self.writes += 1
+            if self.writes == self.full_at:
+                raise error or OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return real(*given, **named)
+
+        patch.setattr(owner, name, write)
+
+
+def fails_clearly(request: Request, out: Path) -> bool:
+    """Run; a failure is exit 1 with the reason, and the way to go on if anything was saved."""
+    try:
+        frames_of(request, out)
+    except WanflowError as error:
+        problem = error
+    else:
+        return False
+    assert problem.exit_code == 1
+    assert "No space left" in problem.message
+    assert ("resume" in problem.detail) == (out / "state" / "index.json").exists()
+    return True
+
+
+class TestFullDisk:
+    """A write fails: clear, nothing lost, and the run goes on once there is room."""
+
+    def test_every_nth_write(
+        self, base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """State, reports, video: exit 1 with the reason, then the same frames and file."""
+        disk = Disk(monkeypatch)
+        frames_of(base.request, tmp_path / "count")
+        count = disk.writes
+        failed = 0
+        for number in range(1, count + 1, max(count // SAMPLES, 1)):
+            out = tmp_path / f"at{number}"
+            disk.writes, disk.full_at = 0, number
+            failed += fails_clearly(base.request, out)
+            disk.full_at = 0
+            if not (out / "request.json").exists():
+                assert torch.equal(frames_of(base.request, out), base.frames)
+            elif not job.finished_report(out):
+                assert torch.equal(resumed_frames(out), base.frames), number
+            assert (out / "video.mp4").read_bytes() == base.video
+            assert not list(out.rglob("*.part"))
+        assert failed > SAMPLES // 2
+
+    @pytest.mark.parametrize("short", [True, False])
+    def test_trace(
+        self, base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, short: bool
+    ) -> None:
+        """The run goes on without it; what was written can be read, and the report says so."""
+        left = [60]
+
+        def write(handle: int, data: bytes) -> int:
+            left[0] -= 1
+            if left[0] > 0:
+                return os.write(handle, data)
+            if left[0] == 0 and short:
+                return os.write(handle, data[:-3])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        names = {name: getattr(os, name) for name in dir(os)}
+        monkeypatch.setattr(writer, "os", SimpleNamespace(**{**names, "write": write}))
+        assert torch.equal(frames_of(base.request, tmp_path / "run"), base.frames)
+        report = json.loads((tmp_path / "run" / "run.json").read_text())
+        assert "stops after 58 events" in report["trace_problem"]
+        with TraceReader(tmp_path / "run" / "trace.msgpack") as reader:
+            assert len(list(reader)) == 58
+            assert reader.info().state is State.CUT
+
+    def test_pictures(self, base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A PNG that can't be written: the folder of frames is whole or not there."""
+        from PIL import Image
+
+        text = base.graph.read_text().replace("write_video", "write_frames")
+        graph = tmp_path / "frames.yaml"
+        text = text.replace("params: {fps: $fps}", "params: {}").replace(
+            "write.file", "write.folder"
+        )
+        graph.write_text(text.replace("video:", "frames:"))
+        real = Image.Image.save
+
+        def save(image: Image.Image, path: Path, **options: Any) -> None:
+            if Path(path).name == "00003.png":
+                raise OSError(errno.ENOSPC, "No space left on device", str(path))
+            real(image, path, **options)
+
+        monkeypatch.setattr(Image.Image, "save", save)
+        out = tmp_path / "run"
+        with pytest.raises(StageFailed, match="No space left on device") as caught:
+            frames_of(attrs.evolve(base.request, graph=str(graph)), out)
+        assert caught.value.detail["resume"] == f"wanflow resume {out}"
+        pictures = [path for path in out.iterdir() if path.is_dir() and path.name != "state"]
+        assert pictures == []
+        monkeypatch.setattr(Image.Image, "save", real)
+        assert torch.equal(resumed_frames(out), base.frames)
+        assert len(list(out.glob("*/*.png"))) == 5
+
+    def test_small_file_system(self, base: Base, tmp_path: Path) -> None:
+        """A real one, where mounting is allowed: too small at first, then made larger."""
+        mounted = tmp_path / "small"
+        mounted.mkdir()
+        words = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(mounted)]
+        if subprocess.run(words, check=False, capture_output=True).returncode:
+            pytest.skip("mounting is not allowed")
+        try:
+            with pytest.raises(StageFailed, match=r"No space left|full") as caught:
+                frames_of(base.request, mounted / "run")
+            assert caught.value.exit_code == 1
+            subprocess.run(
+                ["mount", "-o", "remount,size=16m", str(mounted)], check=True, capture_output=True
+            )
+            assert torch.equal(resumed_frames(mounted / "run"), base.frames)
+            assert (mounted / "run" / "video.mp4").read_bytes() == base.video
+        finally:
+            subprocess.run(["umount", str(mounted)], check=True)

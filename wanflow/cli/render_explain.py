@@ -1,0 +1,121 @@
+"""Why a stage is planned as it is, on one page."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from wanflow.cli.output import clean
+from wanflow.units import format_bytes, format_seconds
+
+Report = Mapping[str, Any]
+
+
+def render(report: Report, console: Console) -> None:
+    """Print what was chosen, what it beat, what fills the peak, what would change it."""
+    for line in _head(report):
+        console.print(Text(clean(line)))
+    console.print(_considered(report))
+    console.print(_peak(report["at_peak"]))
+    if loads := _loads(report["loading"]):
+        console.print(Text(loads))
+    console.print(_changes(report))
+
+
+def _head(report: Report) -> Iterator[str]:
+    stage = report["stage"]
+    machine, device = report["machine"], report["device"]
+    where = device if machine == device else f"{device} ({machine})"
+    budget = format_bytes(report["budget_bytes"])
+    yield f"{stage['stage']} ({stage['op']}) on {where}, budget {budget}"
+    yield f"chosen: {report['why']}; {stage['why']}"
+    took = f"{format_seconds(stage['seconds'])}, of it {format_seconds(stage['waiting_seconds'])}"
+    rates = " (rates estimated)" if report.get("estimates") else ""
+    yield f"takes {took} waiting for weights{rates}"
+
+
+def _table(*names: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in names:
+        table.add_column(name, no_wrap=True, justify="right")
+    return table
+
+
+def _considered(report: Report) -> Table:
+    """One row a candidate; the figures are the whole graph's, since stages share the budget."""
+    rows = report["considered"]
+    table = Table(
+        box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold",
+        title="considered, for the whole graph", title_justify="left", title_style="",
+    )  # fmt: skip
+    table.add_column("knobs", no_wrap=True, overflow="ellipsis", max_width=26)
+    for name in ("ahead", "stays", "peak", "time"):
+        table.add_column(name, no_wrap=True, justify="right")
+    table.add_column("fits", no_wrap=True)
+    best = min((row["seconds"] for row in rows if row["chosen"]), default=None)
+    for row in rows:
+        cells = (
+            _knobs(row["knobs"]),
+            str(row["depth"]),
+            format_bytes(row["resident_bytes"]),
+            format_bytes(row["peak_bytes"]),
+            format_seconds(row["seconds"]),
+            _verdict(row, best),
+        )
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def _verdict(row: Report, best: float | None) -> str:
+    if row["chosen"]:
+        return "chosen" if row["fits"] else "no, smallest"
+    if not row["fits"]:
+        return "no"
+    slower = row["seconds"] - best if best is not None else 0.0
+    return f"+{format_seconds(slower)}" if slower >= 0.01 else "as fast"
+
+
+def _knobs(knobs: Mapping[str, Mapping[str, str]]) -> str:
+    said = [f"{s}.{name}={value}" for s, of in knobs.items() for name, value in of.items()]
+    return clean(", ".join(said)) or "-"
+
+
+def _peak(peak: Report) -> Table:
+    table = _table("at its peak")
+    table.columns[0].justify = "left"
+    table.add_column(format_bytes(peak["nbytes"]), no_wrap=True, justify="right")
+    table.add_column(clean(f"in {peak['kind']}, step {peak['step']}"), overflow="fold")
+    for name, nbytes in sorted(peak["parts"].items(), key=lambda part: -part[1]):
+        share = f"{nbytes / peak['nbytes']:.0%}"
+        table.add_row(*map(Text, (f"  {name}", format_bytes(nbytes), share)))
+    return table
+
+
+def _loads(loading: Report) -> str:
+    if not loading["loads"]:
+        return ""
+    moved, waited = format_bytes(loading["nbytes"]), format_seconds(loading["waiting_seconds"])
+    hidden = f"{loading['hidden_percent']:.0f}% hidden behind compute, {waited} waited for"
+    return f"{loading['loads']} loads, {moved}: {hidden}"
+
+
+def _changes(report: Report) -> Table:
+    """The budgets at which another plan would be made."""
+    change, budget = report["would_change"], report["budget_bytes"]
+    table = _table("would change")
+    table.add_column("with --vram", no_wrap=True)
+    table.add_column("", overflow="fold")
+    table.columns[0].justify = "left"
+    rows = [
+        (change["minimum_bytes"], "below", f"nothing fits, for {change['minimum_cause']}"),
+        (change["next_segment_bytes"], "from", "more of this stage stays"),
+        (change["everything_stays_bytes"], "from", "everything stays"),
+    ]
+    for nbytes, word, what in rows:
+        if nbytes is None or (word == "from" and nbytes <= budget):
+            continue
+        row = (f"  {word} {format_bytes(nbytes)}", f"{nbytes}B", clean(what))
+        table.add_row(*map(Text, row))
+    return table
