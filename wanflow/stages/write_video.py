@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 import numpy as np
+import torch
 
 from wanflow.scheduler.program import Call, Knob, ShapeOf, Tensors
 from wanflow.stages.base import StageSetup
@@ -18,6 +19,10 @@ from wanflow.stages.frames import bytes_call
 # x264's output depends on its thread count: one count everywhere, so that files repeat.
 _THREADS = 2
 _OPTIONS = {"crf": "18", "preset": "medium"}
+# With AVX-512 its macroblock tree reads memory that nobody wrote: the file differs from run to run.
+# Only there, since a CPU without AVX2 would be told to use it.
+if torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
+    _OPTIONS["x264-params"] = "asm=avx2"
 
 
 class _Encoder:
