@@ -113,6 +113,27 @@ class TestConvolution:
         assert measured <= conv.predicted() <= measured * 1.02 + 4096
 
 
+# Rows, inner, columns.
+PRODUCTS = [
+    (16, 64, 64), (1, 64, 128), (16, 48, 32), (300, 200, 64), (700, 64, 64), (64, 2048, 512),
+]  # fmt: skip
+
+
+class TestGemm:
+    """Matrix products on a processor: bf16 needs room where it has instructions for it."""
+
+    @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+    @pytest.mark.parametrize("case", PRODUCTS, ids=str)
+    def test_never_too_little(self, case, dtype) -> None:
+        """A packed block and its sums, of the largest size that a block may have."""
+        rows, inner, columns = case
+        left, right = noise((rows, inner), dtype), noise((inner, columns), dtype)
+        measured = peak_bytes(lambda: torch.mm(left, right))
+        wanted = predicted(ATEN.mm.default, (left, right), torch.mm(left, right))
+
+        assert measured <= wanted <= measured + 66_000 * torch.get_num_threads()
+
+
 # Batch, heads, queries, keys, width.
 ATTENTIONS = [
     (1, 2, 16, 16, 16),
