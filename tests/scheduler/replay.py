@@ -29,18 +29,28 @@ class Replay:
         self.values: dict[int, int] = {}
         self.made: set[int] = set()
         self.freed: set[int] = set()
+        self.away: dict[int, int] = {}
+        self.coming: dict[int, int] = {}
         self.read_bytes = 0
 
     @property
     def now_bytes(self) -> int:
         staging = self.plan.footprint.staging_bytes
-        return staging + sum(self.weights.values()) + sum(self.values.values())
+        there = (self.weights, self.values, self.coming)
+        return staging + sum(sum(each.values()) for each in there)
+
+    @property
+    def host_bytes(self) -> int:
+        """Spilled values; one that is on its way back is still there."""
+        return sum(self.away.values())
 
     def run(self) -> Replayed:
         """Replay every turn; AssertionError says what a plan must never do."""
         footprint = self.plan.footprint
         assert len(self.plan.turns) == len(footprint.steps)
         peaks = [self.turn(*pair) for pair in zip(footprint.steps, self.plan.turns, strict=True)]
+        assert not self.away
+        assert not self.coming
         assert not self.weights, f"left on the device: {sorted(self.weights)}"
         kept = self.made - self.freed
         assert kept == self.made & footprint.keeps, f"kept {kept}, not {footprint.keeps}"
@@ -51,6 +61,9 @@ class Replay:
         peak = max([self.now_bytes, *(self.bring(step, move) for move in turn.brings)])
         assert step.segment is None or step.segment in self.weights, f"{step.segment} is missing"
         for number in step.reads:
+            if number in self.coming:
+                self.values[number] = self.coming.pop(number)
+                del self.away[number]
             assert number in self.values, f"value {number} is read while it is not there"
         running = step.gathered_bytes + step.cost.workspace_bytes
         peak = max(peak, self.now_bytes + running)
@@ -66,10 +79,21 @@ class Replay:
             assert number in self.values, f"value {number} is freed while it is not there"
             self.freed.add(number)
             del self.values[number]
+        for move in turn.spills:
+            assert move.verb is Verb.OFFLOAD
+            (number,) = move.values
+            self.away[number] = self.values.pop(number)
+            assert self.away[number] == move.nbytes
+        assert self.host_bytes <= sum(n * count for n, count in self.plan.host.spills.items())
         return peak
 
     def bring(self, step, move) -> int:
         """Bring a segment, for this call or ahead of a later one; return the bytes there then."""
+        if move.values:
+            assert move.verb is Verb.PLACE
+            self.coming |= {number: self.away[number] for number in move.values}
+            assert move.nbytes == sum(self.coming[number] for number in move.values)
+            return self.now_bytes
         segment = self.plan.footprint.segments[move.segment]
         assert move.verb in (Verb.PLACE, Verb.STREAM)
         assert move.segment not in self.weights, f"{move.segment} is brought twice"

@@ -54,7 +54,8 @@ class TestRandom:
         waited = sum(e.waited_ns for e in events if isinstance(e, Transfer)) / 1e9
         assert waited == pytest.approx(sum(found.timeline.waits), abs=1e-6)
         arrived = [e for e in events if isinstance(e, Transfer)]
-        assert len(arrived) == sum(len(turn.brings) for turn in found.turns)
+        brings = [move for turn in found.turns for move in turn.brings]
+        assert len(arrived) == sum(len(move.values) or 1 for move in brings)
 
     @settings(max_examples=100, deadline=None)
     @given(FOOTPRINTS, MACHINES)

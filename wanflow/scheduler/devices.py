@@ -49,8 +49,15 @@ class Device(Protocol):
     def upload(self, host: torch.Tensor, slab: torch.Tensor) -> Ticket:
         """Start copying *host* into *slab*; may be called from the reader's thread."""
 
+    def download(self, slab: torch.Tensor, host: torch.Tensor) -> Ticket:
+        """Start copying *slab*, as the kernels launched so far leave it, into *host*.
+
+        The ticket's `wait` is for kernels that overwrite the slab, `host_is_free` for who reads
+        the host's copy.
+        """
+
     def settle(self) -> None:
-        """Return once no upload is on its way."""
+        """Return once no copy is on its way."""
 
 
 @attrs.frozen
@@ -86,6 +93,11 @@ class CpuDevice:
         slab.copy_(host)
         return DONE
 
+    def download(self, slab: torch.Tensor, host: torch.Tensor) -> Ticket:
+        """Copy at once."""
+        host.copy_(slab)
+        return DONE
+
     def settle(self) -> None:
         """Nothing is ever on its way."""
 
@@ -110,6 +122,7 @@ class CudaDevice:
     def __init__(self, device: torch.device) -> None:
         self.torch_device = device
         self._uploads = torch.cuda.Stream(device)
+        self._downloads = torch.cuda.Stream(device)
 
     def slab(self, nbytes: int) -> torch.Tensor:
         """Memory of the computing stream; uploads into it wait for what that stream did before."""
@@ -130,9 +143,19 @@ class CudaDevice:
             copied.record(self._uploads)
         return _CudaTicket(copied, self.torch_device)
 
+    def download(self, slab: torch.Tensor, host: torch.Tensor) -> Ticket:
+        """One asynchronous copy on the download stream, after what computes now."""
+        self._downloads.wait_stream(torch.cuda.current_stream(self.torch_device))
+        with torch.cuda.stream(self._downloads):
+            host.copy_(slab, non_blocking=True)
+            copied = torch.cuda.Event()
+            copied.record(self._downloads)
+        return _CudaTicket(copied, self.torch_device)
+
     def settle(self) -> None:
-        """Wait for uploads whose buffers are about to go."""
+        """Wait for copies whose buffers are about to go."""
         self._uploads.synchronize()
+        self._downloads.synchronize()
 
 
 @attrs.frozen
@@ -174,11 +197,18 @@ class LinkedDevice:
 
     def upload(self, host: torch.Tensor, slab: torch.Tensor) -> Ticket:
         """Queue a copy on the link."""
+        return self._copy(host, slab)
+
+    def download(self, slab: torch.Tensor, host: torch.Tensor) -> Ticket:
+        """Queue a copy the other way."""
+        return self._copy(slab, host)
+
+    def _copy(self, source: torch.Tensor, target: torch.Tensor) -> Ticket:
         copied = threading.Event()
 
         def copy() -> None:
-            time.sleep(host.numel() / self._rate)
-            slab.numpy()[:] = host.numpy()
+            time.sleep(source.numel() / self._rate)
+            target.numpy()[:] = source.numpy()
             copied.set()
 
         self._jobs.put(copy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping, Sequence
 
 import attrs
@@ -12,18 +13,25 @@ from wanflow.scheduler.lifetimes import Lifetimes, lifetimes
 from wanflow.scheduler.machine import Machine
 from wanflow.scheduler.plan import HostPlan
 from wanflow.scheduler.residency import Uses, load_with, uses_of
+from wanflow.scheduler.spilling import Gaps
 from wanflow.scheduler.timeline import Load, Timeline, play
-from wanflow.scheduler.visits import Visit, alone, issue_ahead, visits_of
+from wanflow.scheduler.visits import Visit, alone, issue_ahead, returns_of, visits_of
 
 
 @attrs.frozen
 class Work:
-    """A footprint on a machine with what follows from the two alone, worked out once."""
+    """A footprint on a machine with what follows from the two alone, worked out once.
+
+    `gaps` are where values are spilled, `returns` their ways back.
+    """
 
     footprint: Footprint
     machine: Machine
     pinned: Mapping[str, str]
     ram_bytes: int | None
+    gaps: Gaps
+    returns: Sequence[Visit]
+    leaving: Mapping[int, float]  # by call: the seconds its values need to the host
     life: Lifetimes
     uses: Uses
     single: Sequence[Visit]
@@ -42,10 +50,14 @@ class Work:
 
 
 def work_of(
-    footprint: Footprint, machine: Machine, pinned: Mapping[str, str], ram_bytes: int | None
+    footprint: Footprint,
+    machine: Machine,
+    pinned: Mapping[str, str],
+    ram_bytes: int | None,
+    gaps: Gaps = (),
 ) -> Work:
-    """Work out what every draft of a footprint shares."""
-    uses = uses_of(footprint)
+    """Work out what every draft of a footprint shares that spills the values of *gaps*."""
+    uses, returns = uses_of(footprint), returns_of(gaps)
     seconds = tuple(
         machine.compute_seconds(
             step.cost.flops,
@@ -57,11 +69,14 @@ def work_of(
     )
     loads = {
         nbytes: (machine.load(nbytes, from_host=False), machine.load(nbytes, from_host=True))
-        for nbytes in {run.nbytes for run in uses.runs}
+        for nbytes in {run.nbytes for run in uses.runs} | {visit.nbytes for visit in returns}
     }
+    leaving: dict[int, float] = {}
+    for gap in gaps:
+        leaving[gap.leaves] = leaving.get(gap.leaves, 0.0) + gap.nbytes / machine.download_rate
     return Work(
-        footprint, machine, pinned, ram_bytes, lifetimes(footprint), uses, alone(uses),
-        host_order(uses), seconds, loads,
+        footprint, machine, pinned, ram_bytes, gaps, returns, leaving, lifetimes(footprint, gaps),
+        uses, alone(uses), host_order(uses), seconds, loads,
     )  # fmt: skip
 
 
@@ -90,7 +105,7 @@ class Draft:
     @property
     def read_bytes(self) -> int:
         """What is read of weights in all."""
-        return sum(visit.nbytes for visit in self.visits)
+        return sum(visit.nbytes for visit in self.visits if not visit.values)
 
     @property
     def seconds(self) -> float:
@@ -104,20 +119,27 @@ class Draft:
 
     def fits(self, budget_bytes: int | None) -> bool:
         """Whether device and host hold it."""
-        on_device = budget_bytes is None or self.peak_bytes <= budget_bytes
-        return on_device and (
-            self.work.ram_bytes is None or self.host.nbytes <= self.work.ram_bytes
-        )
+        return self.host_fits and (budget_bytes is None or self.peak_bytes <= budget_bytes)
+
+    @property
+    def host_fits(self) -> bool:
+        """Whether the host holds its part."""
+        return self.work.ram_bytes is None or self.host.nbytes <= self.work.ram_bytes
 
 
 def draft(work: Work, kept: frozenset[int], budget_bytes: int | None, depth: int) -> Draft:
     """Play what keeping *kept* takes, loads issued as far ahead as budget and depth allow."""
     load = load_with(work.life.need_bytes, [work.uses.holds[n] for n in sorted(kept)])
     visits = visits_of(work.uses, kept, work.single)
+    if work.returns:
+        visits = list(heapq.merge(work.returns, visits, key=lambda visit: visit.first))
     ahead = issue_ahead(visits, load, budget_bytes, depth)
-    host = share_host(work.host_order, visits, work.machine, work.ram_bytes)
+    host = share_host(work.host_order, visits, work.machine, work.ram_bytes, work.gaps)
     on_cpu = work.machine.device == "cpu"  # there, what was read before is in the page cache
     cached, times = host.cached, work.loads
-    loads = [times[v.nbytes][v.again and (on_cpu or v.segment in cached)] for v in visits]
-    timeline = play(work.compute_seconds, visits, ahead.issues, loads)
+    loads = [
+        times[v.nbytes][v.again and (on_cpu or bool(v.values) or v.segment in cached)]
+        for v in visits
+    ]
+    timeline = play(work.compute_seconds, visits, ahead.issues, loads, work.leaving)
     return Draft(work, depth, kept, visits, ahead.issues, ahead.free, host, load, timeline)

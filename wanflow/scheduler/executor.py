@@ -13,11 +13,11 @@ from wanflow.scheduler.footprint import Made, Step
 from wanflow.scheduler.host import RING
 from wanflow.scheduler.ledger import Cause, Item, Ledger
 from wanflow.scheduler.meter import RunMeter, meter_for
-from wanflow.scheduler.plan import Plan, Turn, WeightMove
+from wanflow.scheduler.plan import Plan, TierMove, Turn
 from wanflow.scheduler.program import GATHERED, Placed, Program, Tensors, interleave, split_outputs
 from wanflow.scheduler.resumption import resumable, resume_point
 from wanflow.scheduler.spans import Spans
-from wanflow.scheduler.streamer import Streamer
+from wanflow.scheduler.streamer import Arrival, Streamer
 from wanflow.trace.events import Kind, Transfer, Verb
 from wanflow.trace.writer import TraceSink
 
@@ -67,6 +67,8 @@ class Executor:
     _meter: RunMeter = attrs.field(init=False)
     _values: dict[int, torch.Tensor] = attrs.field(factory=dict, init=False)
     _numbers: dict[str, int] = attrs.field(factory=dict, init=False)
+    _made: dict[int, Made] = attrs.field(factory=dict, init=False)
+    _coming: set[int] = attrs.field(factory=set, init=False)
     _shapes: dict[str, tuple[int, ...]] = attrs.field(factory=dict, init=False)
     _cause: Cause = attrs.field(default=Cause("", 0, ""), init=False)
 
@@ -157,9 +159,14 @@ class Executor:
         cause = Cause(resume.stage, resume.step, "resumed")
         for name, made in point.values.items():
             self._numbers[name] = made.value
-            if made.value in self._values:  # one value under two names
+            if made.value in self._made:  # one value under two names
                 continue
             saved = _as_planned(resume, name, made)
+            self._made[made.value] = made
+            if made.value in point.away:
+                with self.ledger.bring(Verb.PLACE, _item(made), "host", "disk", cause):
+                    self.streamer.values.put(made.value, saved)
+                continue
             with self.ledger.bring(Verb.PLACE, _item(made), self.tier, "disk", cause):
                 self._values[made.value] = saved.to(self.device)
         for move in point.weights:
@@ -167,9 +174,14 @@ class Executor:
         return point.call
 
     def _save(self, step: Step) -> None:
-        values = {name: (n, self._values[n]) for name, n in self._numbers.items()}
         if self.save is not None:
+            values = {name: (n, self._value(n)) for name, n in self._numbers.items()}
             self.save(step.stage, step.step, values)
+
+    def _value(self, number: int) -> torch.Tensor:
+        """A value wherever it is: one that is away, or on its way back, as the host has it."""
+        away = self.streamer.values.kept(number)
+        return self._values[number] if away is None else away
 
     def _turn(self, placed: Placed, step: Step, turn: Turn) -> None:
         self._agree(placed, step)
@@ -178,39 +190,77 @@ class Executor:
             self._start(move)
         if step.segment is not None:
             self._await(step.segment, cause)
+        for number in step.reads:
+            if number in self._coming:
+                self._await_value(number, cause)
         self._call(placed, step, cause)
         for move in turn.drops:
             self.streamer.drop(move.segment)
             self.ledger.free(move.segment, self.tier, attrs.evolve(cause, why=move.cause))
         for number in turn.frees:
             self._free(number, cause)
+        for move in turn.spills:
+            self._spill(move, cause)
 
-    def _start(self, move: WeightMove) -> None:
-        """Make room for a segment and start its load."""
-        cause = Cause(move.stage, move.step, move.cause)
-        item = Item(move.segment, move.segment, Kind.WEIGHTS, move.nbytes)
-        if move.segment in self.plan.host.cached and not self.ledger.holds("host", move.segment):
-            with self.ledger.bring(Verb.PLACE, item, "host", "disk", cause):
-                pass
-        source = self.streamer.source(move.segment)
+    def _start(self, move: TierMove) -> None:
+        """Make room for a segment or for values that come back, and start their load."""
         try:
-            with self.ledger.bring(move.verb, item, self.tier, source, cause):
-                self.streamer.start(move.segment)
+            if move.values:
+                self._start_values(move)
+            else:
+                self._start_segment(move)
         except (torch.OutOfMemoryError, MemoryError) as error:
             problem = OutOfMemory(f"no room for {move.segment}: {first_line(error)}", code="oom")
         else:
             return
         raise problem
 
+    def _start_values(self, move: TierMove) -> None:
+        cause = Cause(move.stage, move.step, move.cause)
+        for number in move.values:
+            item = _item(self._made[number])
+            with self.ledger.bring(move.verb, item, self.tier, "host", cause):
+                self.streamer.start_value(number)
+            self._coming.add(number)
+
+    def _await_value(self, number: int, cause: Cause) -> None:
+        self._values[number], arrival = self.streamer.value(number)
+        self._coming.discard(number)
+        made = self._made[number]
+        self._arrived(made.name, made.nbytes, arrival, cause)
+        self.ledger.free(_item(made).key, "host", attrs.evolve(cause, why="back on the device"))
+
+    def _spill(self, move: TierMove, cause: Cause) -> None:
+        """Copy a value to the host and let its memory on the device go."""
+        (number,) = move.values
+        item = _item(self._made[number])
+        why = attrs.evolve(cause, why=move.cause)
+        with self.ledger.bring(move.verb, item, "host", self.tier, why):
+            self.streamer.values.spill(number, self._values[number])
+        del self._values[number]
+        self.ledger.free(item.key, self.tier, why)
+
+    def _start_segment(self, move: TierMove) -> None:
+        cause = Cause(move.stage, move.step, move.cause)
+        item = Item(move.segment, move.segment, Kind.WEIGHTS, move.nbytes)
+        if move.segment in self.plan.host.cached and not self.ledger.holds("host", move.segment):
+            with self.ledger.bring(Verb.PLACE, item, "host", "disk", cause):
+                pass
+        source = self.streamer.source(move.segment)
+        with self.ledger.bring(move.verb, item, self.tier, source, cause):
+            self.streamer.start(move.segment)
+
     def _await(self, segment: str, cause: Cause) -> None:
         arrival = self.streamer.ready(segment)
         if arrival is None:
             return
-        nbytes = self.plan.footprint.segments[segment].nbytes
+        self._arrived(segment, self.plan.footprint.segments[segment].nbytes, arrival, cause)
+
+    def _arrived(self, name: str, nbytes: int, arrival: Arrival, cause: Cause) -> None:
         began, ended = (self.ledger.since_ns(t) for t in (arrival.began_ns, arrival.ended_ns))
         self.sink.emit(
             Transfer(
-                segment, cause.stage, cause.step, arrival.queue, self.tier, nbytes, began, ended,
+                name, cause.stage, cause.step, arrival.queue, self.tier, nbytes, began, ended,
                 arrival.waited_ns,
             )
         )  # fmt: skip
@@ -275,6 +325,7 @@ class Executor:
                 raise AssertionError(msg)
             with self.ledger.bring(Verb.PLACE, _item(planned), self.tier, "", cause):
                 self._values[planned.value] = tensor
+                self._made[planned.value] = planned
                 self._numbers[name] = planned.value
             if self.watch is not None:
                 self.watch(step.stage, name, tensor)
@@ -290,6 +341,7 @@ class Executor:
 
     def _let_go(self) -> None:
         self._values.clear()
+        self._coming.clear()
         self.streamer.close()
 
 

@@ -8,6 +8,7 @@ from wanflow.scheduler.machine import Machine
 from wanflow.scheduler.orders import spread
 from wanflow.scheduler.plan import HostPlan
 from wanflow.scheduler.residency import Uses
+from wanflow.scheduler.spilling import Gap
 from wanflow.scheduler.visits import Visit
 
 RING = 2  # buffers: one is read into while the other one is copied from
@@ -32,17 +33,20 @@ def share_host(
     visits: Sequence[Visit],
     machine: Machine,
     ram_bytes: int | None,
+    gaps: Sequence[Gap] = (),
 ) -> HostPlan:
-    """Cache those of the segments that come again that *ram_bytes* holds beside the ring.
+    """Cache those of the segments that come again that *ram_bytes* holds beside ring and spills.
 
     The first in *order* that doesn't fit ends it, so that more RAM, or fewer visits, never drops
     one. Cached segments are charged for the whole run, which is how long they are there.
     """
     if machine.device == "cpu" or not visits:
         return NOTHING
-    ring = max(visit.nbytes for visit in visits)
+    ring = max((visit.nbytes for visit in visits if not visit.values), default=0)
     again = {visit.segment for visit in visits if visit.again}
-    cached, used = [], RING * ring
+    spills = spill_buffers(gaps)
+    least = RING * ring + sum(nbytes * count for nbytes, count in spills.items())
+    cached, used = [], least
     for segment, nbytes in order:
         if segment not in again:
             continue
@@ -50,4 +54,19 @@ def share_host(
             break
         cached.append(segment)
         used += nbytes
-    return HostPlan(frozenset(cached), ring, used, RING * ring)
+    return HostPlan(frozenset(cached), ring, used, least, spills)
+
+
+def spill_buffers(gaps: Sequence[Gap]) -> dict[int, int]:
+    """Count the buffers that spilled values need at once, by their bytes.
+
+    A buffer is taken again by a value of the same size, so that what is there never fragments.
+    """
+    events = [(gap.leaves, 1, gap.nbytes) for gap in gaps]
+    events += [(gap.comes, -1, gap.nbytes) for gap in gaps]
+    now: dict[int, int] = {}
+    most: dict[int, int] = {}
+    for _, change, nbytes in sorted(events):  # what comes back at a call is gone before others go
+        now[nbytes] = now.get(nbytes, 0) + change
+        most[nbytes] = max(most.get(nbytes, 0), now[nbytes])
+    return most

@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import attrs
 
 from wanflow.scheduler.footprint import Footprint
+
+
+class Away(Protocol):
+    """A value that is not there: after call `leaves`, back for call `comes`."""
+
+    @property
+    def nbytes(self) -> int:
+        """Its bytes."""
+
+    @property
+    def leaves(self) -> int:
+        """The last call that it is there for."""
+
+    @property
+    def comes(self) -> int:
+        """The next call that reads it."""
 
 
 @attrs.frozen
@@ -21,8 +40,15 @@ class Lifetimes:
     frees: tuple[tuple[int, ...], ...]
 
 
-def lifetimes(footprint: Footprint) -> Lifetimes:
-    """Work out the lifetimes of a footprint's values from first write and last read."""
+def lifetimes(footprint: Footprint, away: Sequence[Away] = ()) -> Lifetimes:
+    """Work out the lifetimes of a footprint's values from first write and last read.
+
+    *away* are gaps between two uses in which a value is not on the device.
+    """
+    absent = [0] * (len(footprint.steps) + 1)
+    for gap in away:
+        absent[gap.leaves + 1] -= gap.nbytes
+        absent[gap.comes] += gap.nbytes
     sizes: dict[int, int] = {}
     last: dict[int, int] = {}
     for index, step in enumerate(footprint.steps):
@@ -36,7 +62,8 @@ def lifetimes(footprint: Footprint) -> Lifetimes:
         if value not in footprint.keeps:
             frees[index].append(value)
     live, needs, now = [], [], footprint.staging_bytes
-    for step, freed in zip(footprint.steps, frees, strict=True):
+    for index, (step, freed) in enumerate(zip(footprint.steps, frees, strict=True)):
+        now += absent[index]
         live.append(now)
         weights = footprint.segments[step.segment].nbytes if step.segment is not None else 0
         needs.append(now + weights + step.gathered_bytes + step.cost.workspace_bytes)

@@ -14,10 +14,12 @@ from wanflow.trace.events import Verb
 
 
 @attrs.frozen
-class WeightMove:
+class TierMove:
     """A segment comes to the device (place: it stays; stream: for this use) or leaves it (free).
 
     `stage` and `step` are those it is for, which may come after the call at which the move begins.
+    Spilled values come back (place) and leave (offload) by the same record: `values` has their
+    numbers, and `segment` is a name for what moves at once.
     """
 
     verb: Verb
@@ -26,19 +28,22 @@ class WeightMove:
     stage: str
     step: int
     cause: str
+    values: tuple[int, ...] = ()
 
 
 @attrs.frozen
 class Turn:
     """What happens around one call. `frees` are values and states by number.
 
-    Order: `brings` are started, for this call or for later ones; the call's own segment is waited
-    for; the gathered rows, the workspace, the call, its values, `drops`, `frees`.
+    Order: `brings` are started, for this call or for later ones; the call's own segment and values
+    that come back for it are waited for; the gathered rows, the workspace, the call, its values,
+    `drops`, `frees`, `spills`.
     """
 
-    brings: tuple[WeightMove, ...]
-    drops: tuple[WeightMove, ...]
+    brings: tuple[TierMove, ...]
+    drops: tuple[TierMove, ...]
     frees: tuple[int, ...]
+    spills: tuple[TierMove, ...] = ()
 
 
 @attrs.frozen
@@ -55,6 +60,7 @@ class StagePlan:
     weights_bytes: int
     resident_weights_bytes: int
     streamed_bytes: int
+    spilled_bytes: int
     workspace_bytes: int
     segments: int
     resident_segments: int
@@ -69,6 +75,7 @@ class Alternative:
     knobs: Mapping[str, Mapping[str, str]]
     depth: int
     resident_bytes: int
+    spilled_bytes: int
     peak_bytes: int
     seconds: float
     fits: bool
@@ -78,14 +85,15 @@ class Alternative:
 class HostPlan:
     """The host's memory: `cached` segments stay there, the others pass through a ring of buffers.
 
-    `ring_bytes` is the size of one buffer; `nbytes` is all of it, `minimum_bytes` what it can't do
-    without.
+    `ring_bytes` is the size of one buffer; `spills` how many buffers spilled values need, by their
+    bytes; `nbytes` is all of it, `minimum_bytes` what it can't do without.
     """
 
     cached: frozenset[str]
     ring_bytes: int
     nbytes: int
     minimum_bytes: int
+    spills: Mapping[int, int] = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -138,6 +146,8 @@ class Plan:
                 row["brings"] = [[m.verb, m.segment, m.nbytes] for m in turn.brings]
             if turn.drops:
                 row["drops"] = [[m.verb, m.segment, m.nbytes] for m in turn.drops]
+            if turn.spills:
+                row["spills"] = [[m.verb, m.nbytes, list(m.values)] for m in turn.spills]
             if turn.frees:
                 row["frees"] = [names[v].name for v in turn.frees]
             rows.append(row)

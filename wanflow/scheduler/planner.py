@@ -14,6 +14,7 @@ from wanflow.scheduler.footprint import Footprint
 from wanflow.scheduler.machine import Machine
 from wanflow.scheduler.plan import Alternative, Plan
 from wanflow.scheduler.search import largest, search, smallest
+from wanflow.scheduler.spilling import Gaps, spill_levels
 from wanflow.scheduler.stage_plan import stage_plans, turns_of
 from wanflow.units import format_bytes
 
@@ -26,21 +27,30 @@ def plan(
     budget_bytes: int | None,
     pinned: Mapping[str, str] | None = None,
     ram_bytes: int | None = None,
+    spilled: Mapping[str, str] | None = None,
 ) -> Plan:
     """Return the fastest plan that fits *budget_bytes* on the device and *ram_bytes* on the host.
 
     None stands for as much as it takes. *variants* are footprints of the same graph at different
-    knobs, the plain one first. *pinned* maps a stage to `resident` or `stream`. Always returns a
-    plan; look at `feasible`: an infeasible one is the smallest.
+    knobs, the plain one first. *pinned* maps a stage to `resident` or `stream`, *spilled* one to
+    `none` or `all`. Always returns a plan; look at `feasible`: an infeasible one is the smallest.
     """
-    works = [work_of(footprint, machine, pinned or {}, ram_bytes) for footprint in variants]
-    least = min((smallest(work) for work in works), key=lambda d: d.peak_bytes)
+    works = [
+        work_of(footprint, machine, pinned or {}, ram_bytes, gaps)
+        for footprint in variants
+        for gaps in _levels(footprint, machine, spilled or {})
+    ]
+    least = min(
+        (smallest(work) for work in works),
+        key=lambda d: (0 if d.host_fits else d.host.minimum_bytes, d.peak_bytes, d.order),
+    )
     ends = [largest(work) for work in works]
     most = min(ends, key=lambda d: d.order)
-    drafts = list(ends)
+    drafts = [*ends, least]
     if budget_bytes is not None:
-        for work, end in zip(works, ends, strict=True):
-            drafts += search(work, budget_bytes, end.seconds)
+        for work, end in sorted(zip(works, ends, strict=True), key=lambda pair: pair[1].order):
+            if all(end.order < d.order for d in drafts if d.fits(budget_bytes)):
+                drafts += search(work, budget_bytes, end.seconds)
     fitting = [d for d in drafts if d.fits(budget_bytes)]
     best = min(fitting, key=lambda d: d.order) if fitting else least
     considered = sorted(drafts, key=lambda d: (not d.fits(budget_bytes), d.order))
@@ -65,12 +75,18 @@ def plan(
     )
 
 
+def _levels(footprint: Footprint, machine: Machine, spilled: Mapping[str, str]) -> list[Gaps]:
+    """What may be spilled: nothing where there is no tier below the device."""
+    return [()] if machine.device == "cpu" else spill_levels(footprint, spilled)
+
+
 def _alternative(draft: Draft, budget_bytes: int | None) -> Alternative:
     footprint = draft.work.footprint
     return Alternative(
         knobs={facts.stage: facts.knobs for facts in footprint.stages if facts.knobs},
         depth=draft.depth,
         resident_bytes=sum(draft.work.uses.holds[n].nbytes for n in draft.kept),
+        spilled_bytes=sum(gap.nbytes for gap in draft.work.gaps),
         peak_bytes=draft.peak_bytes,
         seconds=draft.timeline.seconds,
         fits=draft.fits(budget_bytes),

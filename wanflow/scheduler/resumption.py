@@ -8,18 +8,23 @@ import attrs
 
 from wanflow.errors import InputError
 from wanflow.scheduler.footprint import Made
-from wanflow.scheduler.plan import Plan, WeightMove
+from wanflow.scheduler.plan import Plan, TierMove
 
 _STREAMED = ("decode_frames", "write_video", "write_frames")  # chunks in flight: begun anew
 
 
 @attrs.frozen
 class ResumePoint:
-    """The first call to run, the values alive before it by name, the weights on the device."""
+    """The first call to run, the values alive before it by name, the weights on the device.
+
+    `away` are the numbers of the values that are spilled then; one that is on its way back is too,
+    and is in `weights`.
+    """
 
     call: int
     values: Mapping[str, Made]
-    weights: tuple[WeightMove, ...]
+    weights: tuple[TierMove, ...]
+    away: frozenset[int]
 
 
 def resumable(plan: Plan) -> frozenset[int]:
@@ -42,7 +47,7 @@ def resume_point(plan: Plan, stage: str, step: int) -> ResumePoint:
     if not found:
         raise InputError(f"the graph has no step {step} of stage {stage!r}", code="bad-state")
     call = found[-1] + 1
-    return ResumePoint(call, _values(plan, call), _weights(plan, call))
+    return ResumePoint(call, _values(plan, call), _weights(plan, call), _away(plan, call))
 
 
 def _values(plan: Plan, call: int) -> dict[str, Made]:
@@ -58,10 +63,21 @@ def _values(plan: Plan, call: int) -> dict[str, Made]:
     return {name: made[number] for name, number in names.items() if number in made}
 
 
-def _weights(plan: Plan, call: int) -> tuple[WeightMove, ...]:
-    there: dict[str, WeightMove] = {}
-    for turn in plan.turns[:call]:
+def _weights(plan: Plan, call: int) -> tuple[TierMove, ...]:
+    there: dict[str, TierMove] = {}
+    for step, turn in zip(plan.footprint.steps[:call], plan.turns[:call], strict=True):
         there.update({move.segment: move for move in turn.brings})
+        there = {
+            name: move for name, move in there.items() if not set(move.values) & set(step.reads)
+        }
         for move in turn.drops:
             del there[move.segment]
     return tuple(there.values())
+
+
+def _away(plan: Plan, call: int) -> frozenset[int]:
+    away: set[int] = set()
+    for step, turn in zip(plan.footprint.steps[:call], plan.turns[:call], strict=True):
+        away -= set(step.reads)
+        away |= {number for move in turn.spills for number in move.values}
+    return frozenset(away)

@@ -73,7 +73,8 @@ def _of_base(work: Work, base: frozenset[int], budget_bytes: int) -> Iterator[Dr
     limit = min(max(effort, _LEAST_ORDERS), _MOST_ORDERS)
     groups = regions(work.uses, free_holds(work.uses, work.pinned))
     orders = [orders_of(holds, group, limit) for group in groups]
-    ahead_bytes = DEPTH * max((run.nbytes for run in work.uses.runs), default=0)
+    sizes = {run.nbytes for run in work.uses.runs} | {visit.nbytes for visit in work.returns}
+    ahead_bytes = DEPTH * max(sizes, default=0)
     rooms = max(effort, _LEAST_ROOMS)
     seen: dict[frozenset[int], Draft] = {}
     best = float("inf")

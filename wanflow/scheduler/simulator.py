@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import attrs
 
-from wanflow.scheduler.footprint import Step
+from wanflow.scheduler.footprint import Made, Step
 from wanflow.scheduler.host import RING
 from wanflow.scheduler.ledger import Cause, Item, Ledger
-from wanflow.scheduler.plan import Plan, Turn, WeightMove
+from wanflow.scheduler.plan import Plan, TierMove, Turn
 from wanflow.scheduler.spans import Spans
 from wanflow.trace.events import Kind, Transfer, Verb
 from wanflow.trace.writer import TraceSink
@@ -72,6 +72,8 @@ class _Player:
     sink: TraceSink
     clock: _Clock
     _loads: dict[str, tuple[str, float, float, int]] = attrs.field(factory=dict, init=False)
+    _coming: dict[int, tuple[float, float]] = attrs.field(factory=dict, init=False)
+    _made: dict[int, Made] = attrs.field(factory=dict, init=False)
     _next: int = attrs.field(default=0, init=False)
 
     def open(self) -> None:
@@ -102,20 +104,57 @@ class _Player:
         cause = Cause(step.stage, step.step, step.kind)
         for move in turn.brings:
             self._bring(move, Cause(move.stage, move.step, move.cause))
-        self._wait(step, timeline.waits[index], cause)
+        waited = self._wait(step, timeline.waits[index], cause)
+        for number in step.reads:
+            if number in self._coming:
+                self._back(number, waited, cause)
+                waited = 0.0
         self._run(step, timeline.compute[index], cause)
         for made in step.makes:
-            kind = Kind.STATE if made.is_state else Kind.VALUE
-            value = Item(f"value.{made.value}", made.name, kind, made.nbytes)
-            with self.ledger.bring(Verb.PLACE, value, self.tier, "", cause):
+            self._made[made.value] = made
+            with self.ledger.bring(Verb.PLACE, self._item(made.value), self.tier, "", cause):
                 pass
         for move in turn.drops:
             self.ledger.free(move.segment, self.tier, attrs.evolve(cause, why=move.cause))
         for number in turn.frees:
             self.ledger.free(f"value.{number}", self.tier, attrs.evolve(cause, why="last use"))
+        nbytes = sum(move.nbytes for move in turn.spills)
+        for move in turn.spills:
+            self._spill(move, timeline.leaving[index] * move.nbytes / max(nbytes, 1), cause)
 
-    def _bring(self, move: WeightMove, cause: Cause) -> None:
+    def _spill(self, move: TierMove, seconds: float, cause: Cause) -> None:
+        (number,) = move.values
+        item, why = self._item(number), attrs.evolve(cause, why=move.cause)
+        with self.ledger.bring(move.verb, item, "host", self.tier, why):
+            self.clock.seconds += seconds
+        self.ledger.free(item.key, self.tier, why)
+
+    def _back(self, number: int, waited: float, cause: Cause) -> None:
+        """A spilled value is on the device again."""
+        item = self._item(number)
+        began, ended = self._coming.pop(number)
+        self.sink.emit(
+            Transfer(
+                item.name, cause.stage, cause.step, "copy", self.tier, item.nbytes,
+                round(began * _NS), round(ended * _NS), round(waited * _NS),
+            )
+        )  # fmt: skip
+        why = attrs.evolve(cause, why="back on the device")
+        self.ledger.free(item.key, "host", why)
+
+    def _item(self, number: int) -> Item:
+        made = self._made[number]
+        kind = Kind.STATE if made.is_state else Kind.VALUE
+        return Item(f"value.{number}", made.name, kind, made.nbytes)
+
+    def _bring(self, move: TierMove, cause: Cause) -> None:
         """Start a load; a segment that the host caches passes there once."""
+        if move.values:
+            for number in move.values:
+                with self.ledger.bring(move.verb, self._item(number), self.tier, "host", cause):
+                    self._coming[number] = self.plan.timeline.loads[self._next]
+            self._next += 1
+            return
         item = Item(move.segment, move.segment, Kind.WEIGHTS, move.nbytes)
         source = "host" if self.ledger.holds("host", move.segment) else "disk"
         if move.segment in self.plan.host.cached and source == "disk":
@@ -127,17 +166,20 @@ class _Player:
             self._loads[move.segment] = (queue, began, ended, move.nbytes)
             self._next += 1
 
-    def _wait(self, step: Step, seconds: float, cause: Cause) -> None:
+    def _wait(self, step: Step, seconds: float, cause: Cause) -> float:
+        """Wait for what the call needs; return the part of it that no segment was waited for."""
         load = self._loads.pop(step.segment, None) if step.segment is not None else None
         self.clock.seconds += seconds
-        if load is not None and step.segment is not None:
-            queue, began, ended, nbytes = load
-            self.sink.emit(
-                Transfer(
-                    step.segment, cause.stage, cause.step, queue, self.tier, nbytes,
-                    round(began * _NS), round(ended * _NS), round(seconds * _NS),
-                )
-            )  # fmt: skip
+        if load is None or step.segment is None:
+            return seconds
+        queue, began, ended, nbytes = load
+        self.sink.emit(
+            Transfer(
+                step.segment, cause.stage, cause.step, queue, self.tier, nbytes,
+                round(began * _NS), round(ended * _NS), round(seconds * _NS),
+            )
+        )  # fmt: skip
+        return 0.0
 
     def _run(self, step: Step, seconds: float, cause: Cause) -> None:
         gathered = None

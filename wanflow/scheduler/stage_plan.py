@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from wanflow.scheduler.draft import Draft
 from wanflow.scheduler.footprint import StageFacts
-from wanflow.scheduler.plan import StagePlan, Turn, WeightMove
+from wanflow.scheduler.plan import StagePlan, TierMove, Turn
 from wanflow.trace.events import Verb
 from wanflow.units import format_bytes, format_seconds
 
@@ -16,18 +16,32 @@ _HIDDEN = 0.005  # seconds of waiting that are not worth a word
 def turns_of(draft: Draft) -> tuple[Turn, ...]:
     """What is brought before each call and dropped after it."""
     steps = draft.work.footprint.steps
-    brings: list[list[WeightMove]] = [[] for _ in steps]
-    drops: list[list[WeightMove]] = [[] for _ in steps]
+    brings: list[list[TierMove]] = [[] for _ in steps]
+    drops: list[list[TierMove]] = [[] for _ in steps]
     for visit, issue in zip(draft.visits, draft.issues, strict=True):
         verb = Verb.PLACE if visit.stays else Verb.STREAM
         ahead = f", {visit.first - issue} calls ahead" if issue < visit.first else ""
+        if visit.values:
+            cause = "comes back" + ahead
+            move = (visit.segment, visit.nbytes, visit.stage, steps[visit.first].step, cause)
+            brings[issue].append(TierMove(Verb.PLACE, *move, visit.values))
+            continue
         cause = ("stays" if visit.stays else "for this use") + ahead
         place = (visit.segment, visit.nbytes, visit.stage)
         first, last = steps[visit.first].step, steps[visit.last].step
-        brings[issue].append(WeightMove(verb, *place, first, cause))
-        drops[visit.last].append(WeightMove(Verb.FREE, *place, last, "last use"))
+        brings[issue].append(TierMove(verb, *place, first, cause))
+        drops[visit.last].append(TierMove(Verb.FREE, *place, last, "last use"))
+    spills: list[list[TierMove]] = [[] for _ in steps]
+    for gap in draft.work.gaps:
+        cause = f"not used for {gap.comes - gap.leaves - 1} calls"
+        step = steps[gap.leaves]
+        move = (gap.name, gap.nbytes, step.stage, step.step, cause)
+        spills[gap.leaves].append(TierMove(Verb.OFFLOAD, *move, (gap.value,)))
     frees = draft.work.life.frees
-    return tuple(Turn(tuple(b), tuple(d), f) for b, d, f in zip(brings, drops, frees, strict=True))
+    return tuple(
+        Turn(tuple(b), tuple(d), f, tuple(s))
+        for b, d, f, s in zip(brings, drops, frees, spills, strict=True)
+    )
 
 
 def stage_plans(draft: Draft) -> tuple[StagePlan, ...]:
@@ -46,8 +60,10 @@ def _stage_plan(draft: Draft, facts: StageFacts, calls: Sequence[int]) -> StageP
     sizes = {run.segment: run.nbytes for run in uses.runs if run.stage == facts.stage}
     inside = [n for n, h in enumerate(uses.holds) if not h.bridges and h.stage == facts.stage]
     staying = [uses.holds[n] for n in inside if n in draft.kept]
-    again = sum(v.nbytes for v in draft.visits if v.stage == facts.stage and v.again)
-    waits = sum(timeline.waits[i] for i in calls)
+    mine = [v for v in draft.visits if v.stage == facts.stage and v.again]
+    again = sum(v.nbytes for v in mine if not v.values)
+    spilled = sum(v.nbytes for v in mine if v.values)
+    waits = sum(timeline.waits[i] + timeline.leaving[i] for i in calls)
     return StagePlan(
         stage=facts.stage,
         op=facts.op,
@@ -59,12 +75,17 @@ def _stage_plan(draft: Draft, facts: StageFacts, calls: Sequence[int]) -> StageP
         weights_bytes=sum(sizes.values()),
         resident_weights_bytes=sum(hold.nbytes for hold in staying),
         streamed_bytes=again,
+        spilled_bytes=spilled,
         workspace_bytes=max((footprint.steps[i].cost.workspace_bytes for i in calls), default=0),
         segments=len(sizes),
         resident_segments=len(staying),
         knobs=facts.knobs,
-        why=_why(len(sizes), len(inside), len(staying), again, waits),
+        why=_why(len(sizes), len(inside), len(staying), again, waits) + _spills(spilled),
     )
+
+
+def _spills(nbytes: int) -> str:
+    return f"; {format_bytes(nbytes)} of values wait on the host" if nbytes else ""
 
 
 def _why(segments: int, repeated: int, staying: int, again_bytes: int, waits: float) -> str:

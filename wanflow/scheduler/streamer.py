@@ -20,6 +20,7 @@ import torch
 
 from wanflow.scheduler.devices import DONE, Device, Ticket
 from wanflow.scheduler.host import NOTHING, RING
+from wanflow.scheduler.host_values import HostValues
 from wanflow.scheduler.plan import HostPlan
 from wanflow.scheduler.program import Model, Segment, TensorSpec
 
@@ -83,6 +84,8 @@ class Streamer:
         self._staging: torch.Tensor | None = None
         self._ring: list[_Buffer] = []
         self._reader: _Reader | None = None
+        self.values = HostValues(device)
+        self._coming: dict[int, tuple[torch.Tensor, Future[_Loaded]]] = {}
 
     @property
     def has_host_tier(self) -> bool:
@@ -125,6 +128,26 @@ class Streamer:
         self._models[name].bind(segment.name, views)
         return Arrival(loaded.queue, loaded.began_ns, loaded.ended_ns, waited)
 
+    def start_value(self, number: int) -> None:
+        """Start bringing a spilled value back, in turn with the loads of weights."""
+        slab = self.values.slab(number)
+
+        def job() -> _Loaded:
+            began = time.perf_counter_ns()
+            return _Loaded(self.values.upload(number, slab), "copy", began, time.perf_counter_ns())
+
+        self._coming[number] = (slab, self._do(job))
+
+    def value(self, number: int) -> tuple[torch.Tensor, Arrival]:
+        """Wait for a value that was started and give it."""
+        slab, pending = self._coming.pop(number)
+        asked = time.perf_counter_ns()
+        loaded = pending.result()
+        loaded.ticket.wait()
+        tensor = self.values.back(number, slab, loaded.ticket)
+        waited = time.perf_counter_ns() - asked
+        return tensor, Arrival(loaded.queue, loaded.began_ns, loaded.ended_ns, waited)
+
     def drop(self, key: str) -> None:
         """Let a segment's slab go."""
         name, segment = self._segment(key)
@@ -147,6 +170,8 @@ class Streamer:
             self._reader = None
         self._device.settle()
         self._pending.clear()
+        self._coming.clear()
+        self.values.clear()
         for key in tuple(self._slabs):
             self.drop(key)
         self._host.clear()

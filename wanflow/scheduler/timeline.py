@@ -7,7 +7,7 @@ prediction.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 
@@ -24,11 +24,15 @@ class Load:
 
 @attrs.frozen
 class Timeline:
-    """How long each call runs and waits, and when each visit's load begins and ends; seconds."""
+    """How long each call runs and waits, and when each visit's load begins and ends; seconds.
+
+    `leaving` is what each call's spilled values take on their way to the host, which it waits for.
+    """
 
     seconds: float
     compute: tuple[float, ...]
     waits: tuple[float, ...]
+    leaving: tuple[float, ...]
     loads: tuple[tuple[float, float], ...]
     disk_seconds: float
     copy_seconds: float
@@ -37,7 +41,8 @@ class Timeline:
     @property
     def bound_seconds(self) -> float:
         """No schedule of these loads and calls can be faster than its busiest queue."""
-        return max(self.disk_seconds, self.copy_seconds, self.compute_seconds)
+        working = self.compute_seconds + sum(self.leaving)
+        return max(self.disk_seconds, self.copy_seconds, working)
 
 
 def play(
@@ -45,13 +50,17 @@ def play(
     visits: Sequence[Visit],
     issues: Sequence[int],
     loads: Sequence[Load],
+    leaving: Mapping[int, float] | None = None,
 ) -> Timeline:
     """Play *visits*, issued in their order at the calls *issues*, among calls that take time.
+
+    *leaving* has the seconds that a call's values need to leave the device after it.
 
     All of it is sums and maxima: a load that is issued earlier, takes less or is not there at all
     never makes another one or a call end later.
     """
     now = disk_free = copy_free = 0.0
+    spills = leaving or {}
     waits, spans = [], []
     ready: dict[int, float] = {}  # by the first call that uses the visit
     following, count = 0, len(visits)
@@ -63,16 +72,18 @@ def play(
             arrived = max(disk_free, copy_free) + load.copy_seconds
             if load.copy_seconds:
                 copy_free = arrived
-            ready[visits[following].first] = arrived
+            first = visits[following].first
+            ready[first] = max(ready.get(first, 0.0), arrived)
             spans.append((began, arrived))
             following += 1
         wait = max(ready.pop(call, 0.0) - now, 0.0)
         waits.append(wait)
-        now += wait + seconds
+        now += wait + seconds + spills.get(call, 0.0)
     return Timeline(
         now,
         tuple(compute_seconds),
         tuple(waits),
+        tuple(spills.get(call, 0.0) for call in range(len(compute_seconds))),
         tuple(spans),
         sum(load.disk_seconds for load in loads),
         sum(load.copy_seconds for load in loads),

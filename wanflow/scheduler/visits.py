@@ -15,11 +15,16 @@ from collections.abc import Collection, Sequence
 import attrs
 
 from wanflow.scheduler.residency import Run, Uses
+from wanflow.scheduler.spilling import Gap
 
 
 @attrs.frozen
 class Visit:
-    """One stay of a segment. `again`: it was there before. `stays`: through more than one run."""
+    """One stay of a segment. `again`: it was there before. `stays`: through more than one run.
+
+    Of spilled values that come back together for the call `first`, `values` has the numbers; their
+    load can't be issued before the call `earliest`.
+    """
 
     segment: str
     stage: str
@@ -28,6 +33,8 @@ class Visit:
     nbytes: int
     again: bool
     stays: bool
+    values: tuple[int, ...] = ()
+    earliest: int = 0
 
 
 @attrs.frozen
@@ -44,6 +51,27 @@ def alone(uses: Uses) -> list[Visit]:
     for run in uses.runs:
         counts[run.segment] = counts.get(run.segment, 0) + 1
     return [_visit(run, run.last, stays=counts[run.segment] == 1) for run in uses.runs]
+
+
+def returns_of(gaps: Sequence[Gap]) -> list[Visit]:
+    """Make the visits of spilled values: those that are read by one call come back together."""
+    by_call: dict[int, list[Gap]] = {}
+    for gap in gaps:
+        by_call.setdefault(gap.comes, []).append(gap)
+    return [
+        Visit(
+            segment=f"values.{call}",
+            stage=group[0].stage,
+            first=call,
+            last=call,
+            nbytes=sum(gap.nbytes for gap in group),
+            again=True,
+            stays=False,
+            values=tuple(gap.value for gap in group),
+            earliest=max(gap.leaves for gap in group) + 1,
+        )
+        for call, group in sorted(by_call.items())
+    ]
 
 
 def _visit(run: Run, last: int, *, stays: bool) -> Visit:
@@ -82,7 +110,7 @@ def issue_ahead(
     free, before = True, 0
     for number, visit in enumerate(visits):
         earliest = visits[number - depth].first if number >= depth else 0
-        earliest = max(earliest, before, left_at.get(visit.segment, 0))
+        earliest = max(earliest, before, left_at.get(visit.segment, 0), visit.earliest)
         issue, nbytes = visit.first, visit.nbytes
         room = None if budget_bytes is None else budget_bytes - nbytes
         while issue > earliest and (room is None or load[issue - 1] <= room):

@@ -83,7 +83,7 @@ def _blocked(tensor: torch.Tensor, channels: tuple[int, ...]) -> int:
 
 
 def cpu_gemm(args: tuple[Any, ...], _kwargs: Mapping[str, Any], _out: object) -> int:
-    """oneDNN's packed block of the right side and its sums in fp32, a thread each; bf16 only.
+    """OneDNN's packed block of the right side and its sums in fp32, a thread each; bf16 only.
 
     Measured with oneDNN 3.11 on AVX-512 with bf16; a block has at most 1,024 by 64 and 256 by 64.
     """

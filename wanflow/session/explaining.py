@@ -125,13 +125,16 @@ class _Held:
         return sum(self.parts.values())
 
 
-def _replay(made: Plan) -> Iterator[_Held]:
+def _replay(plan_made: Plan) -> Iterator[_Held]:
     weights: dict[str, int] = {}
     used: set[str] = set()
     values: dict[int, tuple[str, int]] = {}
-    for step, turn in zip(made.footprint.steps, made.turns, strict=True):
-        weights.update({move.segment: move.nbytes for move in turn.brings})
-        used -= {move.segment for move in turn.brings}
+    made: dict[int, tuple[str, int]] = {}
+    for step, turn in zip(plan_made.footprint.steps, plan_made.turns, strict=True):
+        segments = [move for move in turn.brings if not move.values]
+        weights.update({move.segment: move.nbytes for move in segments})
+        used -= {move.segment for move in segments}
+        values.update({n: made[n] for move in turn.brings for n in move.values})
         used |= {step.segment} if step.segment is not None else set()
         parts = {
             "workspace": step.cost.workspace_bytes,
@@ -142,14 +145,15 @@ def _replay(made: Plan) -> Iterator[_Held]:
             "weights loaded ahead": sum(n for name, n in weights.items() if name not in used),
             "values": sum(n for kind, n in values.values() if kind == "value"),
             "states": sum(n for kind, n in values.values() if kind == "state"),
-            "read staging": made.footprint.staging_bytes,
+            "read staging": plan_made.footprint.staging_bytes,
         }
         yield _Held(step.stage, step.kind, step.step, parts)
         for each in step.makes:
-            values[each.value] = ("state" if each.is_state else "value", each.nbytes)
+            made[each.value] = ("state" if each.is_state else "value", each.nbytes)
+            values[each.value] = made[each.value]
         for move in turn.drops:
             del weights[move.segment]
-        for number in turn.frees:
+        for number in (*turn.frees, *(n for move in turn.spills for n in move.values)):
             del values[number]
 
 

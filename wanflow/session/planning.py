@@ -99,7 +99,8 @@ def _plan(prepared: Prepared, footprints: tuple[Footprint, ...], budget_bytes: i
     ram = place.ram_bytes
     if ram is not None:  # the staging buffer is on the host too, and the planner knows of none
         ram = max(ram - max(f.staging_bytes for f in footprints), 0)
-    return plan_footprints(footprints, place.machine, budget_bytes, pins, ram)
+    spills = prepared.spill_pins()
+    return plan_footprints(footprints, place.machine, budget_bytes, pins, ram, spills)
 
 
 def host_bytes(made: Plan) -> int:

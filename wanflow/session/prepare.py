@@ -23,7 +23,9 @@ from wanflow.session.places import Place
 from wanflow.session.request import Request, pairs, precisions
 from wanflow.stages import LatentSpace, StageSetup, Surroundings, make_program
 
-_WEIGHTS = ("resident", "stream")  # values of the pin STAGE.weights
+# Pins that every stage has, beside the knobs of its op, where the device has what they need.
+_WEIGHTS = {"weights": ("resident", "stream")}
+_SPILL = {"spill": ("none", "all")}
 
 
 @attrs.frozen
@@ -62,11 +64,16 @@ class Prepared:
 
     def knob_pins(self) -> dict[tuple[str, str], str]:
         """The pins of knobs, checked against what each stage has."""
-        return {key: value for key, value in self._pins().items() if key[1] != "weights"}
+        placing = (*_WEIGHTS, *_SPILL)
+        return {key: value for key, value in self._pins().items() if key[1] not in placing}
 
     def weight_pins(self) -> dict[str, str]:
         """The pins `STAGE.weights=resident|stream`."""
         return {stage: value for (stage, knob), value in self._pins().items() if knob == "weights"}
+
+    def spill_pins(self) -> dict[str, str]:
+        """The pins `STAGE.spill=none|all`."""
+        return {stage: value for (stage, knob), value in self._pins().items() if knob == "spill"}
 
     def _pins(self) -> dict[tuple[str, str], str]:
         found = {}
@@ -79,7 +86,8 @@ class Prepared:
                     hint=f"its stages are {', '.join(programs)}",
                     code="unknown-stage",
                 )
-            found[stage, knob] = _checked_pin(programs[stage], key, value)
+            spills = self.place.machine.device != "cpu"
+            found[stage, knob] = _checked_pin(programs[stage], key, value, spills=spills)
             if self.request.exact:
                 _check_exact(programs[stage], key, value)
         return found
@@ -139,11 +147,13 @@ class Prepared:
         return any(float(str(s.params.get("guidance", 0))) > 1 for s in readers)
 
 
-def _checked_pin(program: Program, key: str, value: str) -> str:
+def _checked_pin(program: Program, key: str, value: str, *, spills: bool) -> str:
     knob_name = key.partition(".")[2]
     allowed = {k.name: tuple(k.choices) for k in program.knobs}
     if program.model is not None:
-        allowed["weights"] = _WEIGHTS
+        allowed |= _WEIGHTS
+    if spills:
+        allowed |= _SPILL
     if knob_name not in allowed:
         names = ", ".join(allowed) or "none"
         raise InputError(
