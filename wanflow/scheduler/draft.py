@@ -10,11 +10,11 @@ import attrs
 from wanflow.scheduler.footprint import Footprint
 from wanflow.scheduler.host import host_order, share_host
 from wanflow.scheduler.lifetimes import Lifetimes, lifetimes
-from wanflow.scheduler.machine import Machine
+from wanflow.scheduler.machine import Load, Machine
 from wanflow.scheduler.plan import HostPlan
 from wanflow.scheduler.residency import Uses, load_with, uses_of
 from wanflow.scheduler.spilling import Gaps
-from wanflow.scheduler.timeline import Load, Timeline, play
+from wanflow.scheduler.timeline import Timeline, play
 from wanflow.scheduler.visits import Visit, alone, issue_ahead, returns_of, visits_of
 
 

@@ -7,8 +7,6 @@ from typing import Any, Literal
 
 import attrs
 
-from wanflow.scheduler.timeline import Load
-
 Source = Literal["measured", "learned", "estimate"]
 
 CLASSES = ("gemm", "attention", "conv")
@@ -19,6 +17,14 @@ RATES = ("memory_rate", *LINKS, "disk_rate", "cached_disk_rate")
 OVERHEADS = ("kernel_seconds", "call_seconds")
 FIGURES = (*FLOPS, *RATES, *OVERHEADS, "context_bytes")
 _OF_A_CARD = (*LINKS, "context_bytes")
+
+
+@attrs.frozen
+class Load:
+    """Seconds a load takes on each queue."""
+
+    disk_seconds: float
+    copy_seconds: float
 
 
 @attrs.frozen

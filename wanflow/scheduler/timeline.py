@@ -11,15 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
+from wanflow.scheduler.machine import Load
 from wanflow.scheduler.visits import Visit
-
-
-@attrs.frozen
-class Load:
-    """Seconds a visit's load takes on each queue."""
-
-    disk_seconds: float
-    copy_seconds: float
 
 
 @attrs.frozen
