@@ -31,13 +31,16 @@ class Replay:
         self.freed: set[int] = set()
         self.away: dict[int, int] = {}
         self.coming: dict[int, int] = {}
+        self.arenas: dict[str, int] = {}
+        self.inside: dict[str, tuple[str, int, int]] = {}
         self.read_bytes = 0
 
     @property
     def now_bytes(self) -> int:
         staging = self.plan.footprint.staging_bytes
-        there = (self.weights, self.values, self.coming)
-        return staging + sum(sum(each.values()) for each in there)
+        there = (self.weights, self.values, self.coming, self.arenas)
+        taken = sum(end - begin for _, begin, end in self.inside.values())
+        return staging + sum(sum(each.values()) for each in there) - taken
 
     @property
     def host_bytes(self) -> int:
@@ -50,6 +53,7 @@ class Replay:
         assert len(self.plan.turns) == len(footprint.steps)
         peaks = [self.turn(*pair) for pair in zip(footprint.steps, self.plan.turns, strict=True)]
         assert not self.away
+        assert not self.arenas
         assert not self.coming
         assert not self.weights, f"left on the device: {sorted(self.weights)}"
         kept = self.made - self.freed
@@ -58,6 +62,9 @@ class Replay:
 
     def turn(self, step, turn) -> int:
         """Replay one turn; return the most bytes that were there."""
+        for arena in turn.opens:
+            assert arena.model not in self.arenas
+            self.arenas[arena.model] = arena.nbytes
         peak = max([self.now_bytes, *(self.bring(step, move) for move in turn.brings)])
         assert step.segment is None or step.segment in self.weights, f"{step.segment} is missing"
         for number in step.reads:
@@ -75,6 +82,7 @@ class Replay:
         for move in turn.drops:
             assert move.verb is Verb.FREE
             assert self.weights.pop(move.segment) == move.nbytes
+            self.inside.pop(move.segment, None)
         for number in turn.frees:
             assert number in self.values, f"value {number} is freed while it is not there"
             self.freed.add(number)
@@ -85,6 +93,9 @@ class Replay:
             self.away[number] = self.values.pop(number)
             assert self.away[number] == move.nbytes
         assert self.host_bytes <= sum(n * count for n, count in self.plan.host.spills.items())
+        for arena in turn.closes:
+            assert arena.model not in {model for model, _, _ in self.inside.values()}
+            del self.arenas[arena.model]
         return peak
 
     def bring(self, step, move) -> int:
@@ -99,8 +110,20 @@ class Replay:
         assert move.segment not in self.weights, f"{move.segment} is brought twice"
         assert move.nbytes == segment.nbytes
         self.weights[move.segment] = move.nbytes
+        if move.offset_bytes is not None:
+            self.lie(move)
         self.read_bytes += move.nbytes
         return self.now_bytes
+
+    def lie(self, move) -> None:
+        """Put a segment into its arena: inside it, and over no other one."""
+        model = move.segment.partition("/")[0]
+        begin, end = move.offset_bytes, move.offset_bytes + move.nbytes
+        assert 0 <= begin <= end <= self.arenas[model]
+        for name, (other, first, last) in self.inside.items():
+            over = model == other and begin < last and first < end
+            assert not over, f"{move.segment} lies over {name}"
+        self.inside[move.segment] = (model, begin, end)
 
 
 def replay(plan: Plan) -> Replayed:

@@ -235,7 +235,7 @@ class TestPlan:
 
         assert rows[1] == {
             "call": 1, "stage": "dit", "kind": "block", "step": 0, "workspace_bytes": 50,
-            "brings": [["place", "dit/1", 100]], "drops": [["free", "dit/1", 100]],
+            "brings": [["place", "dit/1", 100, None]], "drops": [["free", "dit/1", 100]],
             "frees": ["dit.x"],
         }  # fmt: skip
 

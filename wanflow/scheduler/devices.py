@@ -43,6 +43,9 @@ class Device(Protocol):
     def slab(self, nbytes: int) -> torch.Tensor:
         """Make an uninitialised uint8 tensor on the device."""
 
+    def reuse(self, part: torch.Tensor) -> torch.Tensor:
+        """Give *part* of a slab, which was used before, ready to be uploaded into."""
+
     def host_buffer(self, nbytes: int) -> torch.Tensor:
         """Make a uint8 tensor on the host from which uploads are fast."""
 
@@ -83,6 +86,10 @@ class CpuDevice:
     def slab(self, nbytes: int) -> torch.Tensor:
         """Plain memory."""
         return torch.empty(nbytes, dtype=torch.uint8)
+
+    def reuse(self, part: torch.Tensor) -> torch.Tensor:
+        """Who used it has ended."""
+        return part
 
     def host_buffer(self, nbytes: int) -> torch.Tensor:
         """Plain memory too; nothing on a CPU asks for it."""
@@ -127,9 +134,13 @@ class CudaDevice:
     def slab(self, nbytes: int) -> torch.Tensor:
         """Memory of the computing stream; uploads into it wait for what that stream did before."""
         slab = torch.empty(nbytes, dtype=torch.uint8, device=self.torch_device)
-        self._uploads.wait_stream(torch.cuda.current_stream(self.torch_device))
         slab.record_stream(self._uploads)
-        return slab
+        return self.reuse(slab)
+
+    def reuse(self, part: torch.Tensor) -> torch.Tensor:
+        """Have uploads wait for the kernels launched so far, which may read what was there."""
+        self._uploads.wait_stream(torch.cuda.current_stream(self.torch_device))
+        return part
 
     def host_buffer(self, nbytes: int) -> torch.Tensor:
         """Pinned memory."""
@@ -190,6 +201,10 @@ class LinkedDevice:
         if self._fails is not None:
             self._fails(nbytes)
         return torch.full((nbytes,), 0xFF, dtype=torch.uint8)  # 0xFF...: NaN in every float dtype
+
+    def reuse(self, part: torch.Tensor) -> torch.Tensor:
+        """Fill it with NaN patterns again: what is read too early or too late shows."""
+        return part.fill_(0xFF)
 
     def host_buffer(self, nbytes: int) -> torch.Tensor:
         """Plain memory."""

@@ -9,11 +9,12 @@ import attrs
 import torch
 
 from wanflow.errors import InputError, OutOfMemory, StageFailed, WanflowError
+from wanflow.scheduler.arena import Arena
 from wanflow.scheduler.footprint import Made, Step
 from wanflow.scheduler.host import RING
 from wanflow.scheduler.ledger import Cause, Item, Ledger
 from wanflow.scheduler.meter import RunMeter, meter_for
-from wanflow.scheduler.plan import Plan, TierMove, Turn
+from wanflow.scheduler.plan import Plan, TierMove, Turn, arena_key, room_of
 from wanflow.scheduler.program import GATHERED, Placed, Program, Tensors, interleave, split_outputs
 from wanflow.scheduler.resumption import resumable, resume_point
 from wanflow.scheduler.spans import Spans
@@ -169,6 +170,8 @@ class Executor:
                 continue
             with self.ledger.bring(Verb.PLACE, _item(made), self.tier, "disk", cause):
                 self._values[made.value] = saved.to(self.device)
+        for arena in point.arenas:
+            self._open_arena(arena, cause)
         for move in point.weights:
             self._start(move)
         return point.call
@@ -186,6 +189,8 @@ class Executor:
     def _turn(self, placed: Placed, step: Step, turn: Turn) -> None:
         self._agree(placed, step)
         cause = self._cause = Cause(step.stage, step.step, step.kind)
+        for arena in turn.opens:
+            self._open_arena(arena, cause)
         for move in turn.brings:
             self._start(move)
         if step.segment is not None:
@@ -196,11 +201,29 @@ class Executor:
         self._call(placed, step, cause)
         for move in turn.drops:
             self.streamer.drop(move.segment)
-            self.ledger.free(move.segment, self.tier, attrs.evolve(cause, why=move.cause))
+            why = attrs.evolve(cause, why=move.cause)
+            self.ledger.free(move.segment, self.tier, why, room_of(move))
         for number in turn.frees:
             self._free(number, cause)
         for move in turn.spills:
             self._spill(move, cause)
+        for arena in turn.closes:
+            self.streamer.close_arena(arena.model)
+            why = attrs.evolve(cause, why="the model's last use")
+            self.ledger.free(arena_key(arena.model), self.tier, why)
+
+    def _open_arena(self, arena: Arena, cause: Cause) -> None:
+        name = f"room for {arena.model}"
+        item = Item(arena_key(arena.model), name, Kind.WORKSPACE, arena.nbytes)
+        why = attrs.evolve(cause, why="one block for the model's weights")
+        try:
+            with self.ledger.bring(Verb.PLACE, item, self.tier, "", why):
+                self.streamer.open_arena(arena.model, arena.nbytes)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            problem = OutOfMemory(f"no room for {arena.model}: {first_line(error)}", code="oom")
+        else:
+            return
+        raise problem
 
     def _start(self, move: TierMove) -> None:
         """Make room for a segment or for values that come back, and start their load."""
@@ -247,8 +270,8 @@ class Executor:
             with self.ledger.bring(Verb.PLACE, item, "host", "disk", cause):
                 pass
         source = self.streamer.source(move.segment)
-        with self.ledger.bring(move.verb, item, self.tier, source, cause):
-            self.streamer.start(move.segment)
+        with self.ledger.bring(move.verb, item, self.tier, source, cause, room_of(move)):
+            self.streamer.start(move.segment, move.offset_bytes)
 
     def _await(self, segment: str, cause: Cause) -> None:
         arrival = self.streamer.ready(segment)

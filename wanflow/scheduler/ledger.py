@@ -97,16 +97,21 @@ class Ledger:
         return tier in self._tiers and key in self._tiers[tier].items
 
     @contextmanager
-    def bring(self, verb: Verb, item: Item, tier: str, source: str, cause: Cause) -> Iterator[None]:
+    def bring(
+        self, verb: Verb, item: Item, tier: str, source: str, cause: Cause, room: str = ""
+    ) -> Iterator[None]:
         """Account for an item before its bytes arrive; the body of the `with` brings them.
 
         If the body fails the item is taken out again. A body that only starts a load leaves it to a
-        Transfer event to say when the bytes were there.
+        Transfer event to say when the bytes were there. *room* is the key of an item (an arena)
+        that the bytes are taken out of, instead of what is free.
         """
         account = self._tiers[tier]
         if item.key in account.items:
             msg = f"{item.key} is on {tier} already"
             raise AssertionError(msg)
+        if room:
+            self._resize(room, -item.nbytes, tier, cause)
         self._take(tier, item.nbytes, item.name, cause)
         account.items[item.key] = item
         began = self.now_ns()
@@ -115,17 +120,35 @@ class Ledger:
         except BaseException:
             del account.items[item.key]
             account.free_bytes += item.nbytes
+            if room:
+                self._resize(room, item.nbytes, tier, cause)
             raise
         ended = self.now_ns()
         self._emit(verb, item, tier, source, cause, began, ended)
 
-    def free(self, key: str, tier: str, cause: Cause) -> None:
-        """Take an item off a tier; its memory must be let go of right after."""
+    def free(self, key: str, tier: str, cause: Cause, room: str = "") -> None:
+        """Take an item off a tier; its memory must be let go of, or goes back to *room*."""
         account = self._tiers[tier]
         item = account.items.pop(key)
         account.free_bytes += item.nbytes
         at = self.now_ns()
         self._emit(Verb.FREE, item, tier, "", cause, at, at)
+        if room:
+            self._resize(room, item.nbytes, tier, cause)
+
+    def _resize(self, key: str, change_bytes: int, tier: str, cause: Cause) -> None:
+        """Give an item more or less room; the trace has the difference as a move of its own."""
+        account, at = self._tiers[tier], self.now_ns()
+        item = account.items[key]
+        if item.nbytes + change_bytes < 0:
+            raise OutOfMemory(
+                f"{item.name} has {item.nbytes} bytes left, {-change_bytes} are wanted",
+                code="over-budget",
+            )
+        account.items[key] = attrs.evolve(item, nbytes=item.nbytes + change_bytes)
+        account.free_bytes -= change_bytes
+        verb = Verb.PLACE if change_bytes > 0 else Verb.FREE
+        self._emit(verb, attrs.evolve(item, nbytes=abs(change_bytes)), tier, "", cause, at, at)
 
     def free_all(self, tier: str, cause: Cause) -> None:
         """Take every item off a tier: its memory is let go of already."""

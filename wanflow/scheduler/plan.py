@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import attrs
 
+from wanflow.scheduler.arena import Arena
 from wanflow.scheduler.footprint import Footprint
 from wanflow.scheduler.timeline import Timeline
 from wanflow.trace.events import Verb
@@ -19,7 +20,8 @@ class TierMove:
 
     `stage` and `step` are those it is for, which may come after the call at which the move begins.
     Spilled values come back (place) and leave (offload) by the same record: `values` has their
-    numbers, and `segment` is a name for what moves at once.
+    numbers, and `segment` is a name for what moves at once. `offset_bytes` is a segment's place in
+    its model's arena; None where it has a slab of its own.
     """
 
     verb: Verb
@@ -29,21 +31,34 @@ class TierMove:
     step: int
     cause: str
     values: tuple[int, ...] = ()
+    offset_bytes: int | None = None
+
+
+def arena_key(model: str) -> str:
+    """The ledger's key of a model's arena: of the room in it that no segment has."""
+    return f"arena.{model}"
+
+
+def room_of(move: TierMove) -> str:
+    """The ledger's key of what a segment's bytes are taken out of; "" for what is free."""
+    return "" if move.offset_bytes is None else arena_key(move.segment.partition("/")[0])
 
 
 @attrs.frozen
 class Turn:
     """What happens around one call. `frees` are values and states by number.
 
-    Order: `brings` are started, for this call or for later ones; the call's own segment and values
-    that come back for it are waited for; the gathered rows, the workspace, the call, its values,
-    `drops`, `frees`, `spills`.
+    Order: the arenas `opens` are made; `brings` are started, for this call or for later ones; the
+    call's own segment and values that come back for it are waited for; the gathered rows, the
+    workspace, the call, its values, `drops`, `frees`, `spills`; the arenas `closes` are let go of.
     """
 
     brings: tuple[TierMove, ...]
     drops: tuple[TierMove, ...]
     frees: tuple[int, ...]
     spills: tuple[TierMove, ...] = ()
+    opens: tuple[Arena, ...] = ()
+    closes: tuple[Arena, ...] = ()
 
 
 @attrs.frozen
@@ -116,6 +131,7 @@ class Plan:
     resident_bytes: int
     depth: int
     host: HostPlan
+    arenas: tuple[Arena, ...]
     stages: tuple[StagePlan, ...]
     turns: tuple[Turn, ...]
     timeline: Timeline
@@ -142,12 +158,16 @@ class Plan:
             row: dict[str, object] = {"call": index, "stage": step.stage, "kind": step.kind}
             row["step"] = step.step
             row["workspace_bytes"] = step.cost.workspace_bytes
+            if turn.opens:
+                row["opens"] = [[arena.model, arena.nbytes] for arena in turn.opens]
             if turn.brings:
-                row["brings"] = [[m.verb, m.segment, m.nbytes] for m in turn.brings]
+                row["brings"] = [[m.verb, m.segment, m.nbytes, m.offset_bytes] for m in turn.brings]
             if turn.drops:
                 row["drops"] = [[m.verb, m.segment, m.nbytes] for m in turn.drops]
             if turn.spills:
                 row["spills"] = [[m.verb, m.nbytes, list(m.values)] for m in turn.spills]
+            if turn.closes:
+                row["closes"] = [arena.model for arena in turn.closes]
             if turn.frees:
                 row["frees"] = [names[v].name for v in turn.frees]
             rows.append(row)

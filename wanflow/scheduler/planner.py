@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from wanflow.scheduler.draft import Draft, work_of
+from wanflow.scheduler.arena import Packed, pack
+from wanflow.scheduler.draft import Draft, draft, work_of
 from wanflow.scheduler.footprint import Footprint
 from wanflow.scheduler.machine import Machine
 from wanflow.scheduler.plan import Alternative, Plan
@@ -54,10 +55,12 @@ def plan(
     fitting = [d for d in drafts if d.fits(budget_bytes)]
     best = min(fitting, key=lambda d: d.order) if fitting else least
     considered = sorted(drafts, key=lambda d: (not d.fits(budget_bytes), d.order))
+    room = budget_bytes if fitting and budget_bytes is not None else best.peak_bytes
+    best, packed = _in_arenas(best, room)
     return Plan(
         feasible=bool(fitting),
         budget_bytes=budget_bytes if budget_bytes is not None else best.peak_bytes,
-        predicted_peak_bytes=best.peak_bytes,
+        predicted_peak_bytes=max(packed.load, default=0),
         predicted_seconds=best.timeline.seconds,
         bound_seconds=best.timeline.bound_seconds,
         minimum_bytes=least.peak_bytes,
@@ -65,14 +68,34 @@ def plan(
         resident_bytes=most.peak_bytes,
         depth=best.depth,
         host=best.host,
-        stages=stage_plans(best),
-        turns=turns_of(best),
+        arenas=packed.arenas,
+        stages=stage_plans(best, packed),
+        turns=turns_of(best, packed),
         timeline=best.timeline,
         alternatives=tuple(
             _alternative(d, budget_bytes) for d in (*considered[:_ALTERNATIVES], most, least)
         ),
         footprint=best.work.footprint,
     )
+
+
+def _in_arenas(best: Draft, room_bytes: int) -> tuple[Draft, Packed]:
+    """Put the weights into arenas; where they lack room, loads may be issued later at no cost."""
+    found = _packed(best, room_bytes)
+    short = found.wanted_bytes - room_bytes
+    if short > 0:
+        later = draft(best.work, best.kept, room_bytes - short, best.depth)
+        other = _packed(later, room_bytes)
+        if later.order[0] <= best.order[0] and len(other.arenas) > len(found.arenas):
+            return later, other
+    return best, found
+
+
+def _packed(of: Draft, room_bytes: int) -> Packed:
+    """Arenas where a device's allocator would have to find room for segments of all sizes."""
+    if of.work.machine.device == "cpu":
+        return Packed((), (None,) * len(of.visits), tuple(of.load), 0)
+    return pack(of.visits, of.issues, of.load, room_bytes)
 
 
 def _levels(footprint: Footprint, machine: Machine, spilled: Mapping[str, str]) -> list[Gaps]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import attrs
 
 from wanflow.errors import InputError
+from wanflow.scheduler.arena import Arena
 from wanflow.scheduler.footprint import Made
 from wanflow.scheduler.plan import Plan, TierMove
 
@@ -18,13 +19,14 @@ class ResumePoint:
     """The first call to run, the values alive before it by name, the weights on the device.
 
     `away` are the numbers of the values that are spilled then; one that is on its way back is too,
-    and is in `weights`.
+    and is in `weights`. `arenas` are open.
     """
 
     call: int
     values: Mapping[str, Made]
     weights: tuple[TierMove, ...]
     away: frozenset[int]
+    arenas: tuple[Arena, ...]
 
 
 def resumable(plan: Plan) -> frozenset[int]:
@@ -47,7 +49,8 @@ def resume_point(plan: Plan, stage: str, step: int) -> ResumePoint:
     if not found:
         raise InputError(f"the graph has no step {step} of stage {stage!r}", code="bad-state")
     call = found[-1] + 1
-    return ResumePoint(call, _values(plan, call), _weights(plan, call), _away(plan, call))
+    arenas = tuple(arena for arena in plan.arenas if arena.first < call <= arena.last)
+    return ResumePoint(call, _values(plan, call), _weights(plan, call), _away(plan, call), arenas)
 
 
 def _values(plan: Plan, call: int) -> dict[str, Made]:

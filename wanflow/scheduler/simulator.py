@@ -10,7 +10,7 @@ import attrs
 from wanflow.scheduler.footprint import Made, Step
 from wanflow.scheduler.host import RING
 from wanflow.scheduler.ledger import Cause, Item, Ledger
-from wanflow.scheduler.plan import Plan, TierMove, Turn
+from wanflow.scheduler.plan import Plan, TierMove, Turn, arena_key, room_of
 from wanflow.scheduler.spans import Spans
 from wanflow.trace.events import Kind, Transfer, Verb
 from wanflow.trace.writer import TraceSink
@@ -102,6 +102,12 @@ class _Player:
         """Play one call: issue, wait, run, keep, free."""
         timeline = self.plan.timeline
         cause = Cause(step.stage, step.step, step.kind)
+        for arena in turn.opens:
+            item = Item(
+                arena_key(arena.model), f"room for {arena.model}", Kind.WORKSPACE, arena.nbytes
+            )
+            with self.ledger.bring(Verb.PLACE, item, self.tier, "", cause):
+                pass
         for move in turn.brings:
             self._bring(move, Cause(move.stage, move.step, move.cause))
         waited = self._wait(step, timeline.waits[index], cause)
@@ -115,12 +121,15 @@ class _Player:
             with self.ledger.bring(Verb.PLACE, self._item(made.value), self.tier, "", cause):
                 pass
         for move in turn.drops:
-            self.ledger.free(move.segment, self.tier, attrs.evolve(cause, why=move.cause))
+            why = attrs.evolve(cause, why=move.cause)
+            self.ledger.free(move.segment, self.tier, why, room_of(move))
         for number in turn.frees:
             self.ledger.free(f"value.{number}", self.tier, attrs.evolve(cause, why="last use"))
         nbytes = sum(move.nbytes for move in turn.spills)
         for move in turn.spills:
             self._spill(move, timeline.leaving[index] * move.nbytes / max(nbytes, 1), cause)
+        for arena in turn.closes:
+            self.ledger.free(arena_key(arena.model), self.tier, cause)
 
     def _spill(self, move: TierMove, seconds: float, cause: Cause) -> None:
         (number,) = move.values
@@ -160,7 +169,7 @@ class _Player:
         if move.segment in self.plan.host.cached and source == "disk":
             with self.ledger.bring(Verb.PLACE, item, "host", "disk", cause):
                 pass
-        with self.ledger.bring(move.verb, item, self.tier, source, cause):
+        with self.ledger.bring(move.verb, item, self.tier, source, cause, room_of(move)):
             began, ended = self.plan.timeline.loads[self._next]
             queue = "copy" if source == "host" else "disk"
             self._loads[move.segment] = (queue, began, ended, move.nbytes)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import attrs
+
+from wanflow.scheduler.arena import Packed
 from wanflow.scheduler.draft import Draft
 from wanflow.scheduler.footprint import StageFacts
 from wanflow.scheduler.plan import StagePlan, TierMove, Turn
@@ -13,12 +16,12 @@ from wanflow.units import format_bytes, format_seconds
 _HIDDEN = 0.005  # seconds of waiting that are not worth a word
 
 
-def turns_of(draft: Draft) -> tuple[Turn, ...]:
+def turns_of(draft: Draft, packed: Packed) -> tuple[Turn, ...]:
     """What is brought before each call and dropped after it."""
     steps = draft.work.footprint.steps
     brings: list[list[TierMove]] = [[] for _ in steps]
     drops: list[list[TierMove]] = [[] for _ in steps]
-    for visit, issue in zip(draft.visits, draft.issues, strict=True):
+    for visit, issue, offset in zip(draft.visits, draft.issues, packed.offsets, strict=True):
         verb = Verb.PLACE if visit.stays else Verb.STREAM
         ahead = f", {visit.first - issue} calls ahead" if issue < visit.first else ""
         if visit.values:
@@ -29,8 +32,8 @@ def turns_of(draft: Draft) -> tuple[Turn, ...]:
         cause = ("stays" if visit.stays else "for this use") + ahead
         place = (visit.segment, visit.nbytes, visit.stage)
         first, last = steps[visit.first].step, steps[visit.last].step
-        brings[issue].append(TierMove(verb, *place, first, cause))
-        drops[visit.last].append(TierMove(Verb.FREE, *place, last, "last use"))
+        brings[issue].append(TierMove(verb, *place, first, cause, (), offset))
+        drops[visit.last].append(TierMove(Verb.FREE, *place, last, "last use", (), offset))
     spills: list[list[TierMove]] = [[] for _ in steps]
     for gap in draft.work.gaps:
         cause = f"not used for {gap.comes - gap.leaves - 1} calls"
@@ -38,24 +41,32 @@ def turns_of(draft: Draft) -> tuple[Turn, ...]:
         move = (gap.name, gap.nbytes, step.stage, step.step, cause)
         spills[gap.leaves].append(TierMove(Verb.OFFLOAD, *move, (gap.value,)))
     frees = draft.work.life.frees
-    return tuple(
+    turns = [
         Turn(tuple(b), tuple(d), f, tuple(s))
         for b, d, f, s in zip(brings, drops, frees, spills, strict=True)
-    )
+    ]
+    for arena in packed.arenas:
+        before, after = turns[arena.first], turns[arena.last]
+        turns[arena.first] = attrs.evolve(before, opens=(*before.opens, arena))
+        after = turns[arena.last]
+        turns[arena.last] = attrs.evolve(after, closes=(*after.closes, arena))
+    return tuple(turns)
 
 
-def stage_plans(draft: Draft) -> tuple[StagePlan, ...]:
+def stage_plans(draft: Draft, packed: Packed) -> tuple[StagePlan, ...]:
     """The figures of every stage."""
     calls: dict[str, list[int]] = {}
     for index, step in enumerate(draft.work.footprint.steps):
         calls.setdefault(step.stage, []).append(index)
     return tuple(
-        _stage_plan(draft, facts, calls.get(facts.stage, []))
+        _stage_plan(draft, packed.load, facts, calls.get(facts.stage, []))
         for facts in draft.work.footprint.stages
     )
 
 
-def _stage_plan(draft: Draft, facts: StageFacts, calls: Sequence[int]) -> StagePlan:
+def _stage_plan(
+    draft: Draft, load: Sequence[int], facts: StageFacts, calls: Sequence[int]
+) -> StagePlan:
     footprint, timeline, uses = draft.work.footprint, draft.timeline, draft.work.uses
     sizes = {run.segment: run.nbytes for run in uses.runs if run.stage == facts.stage}
     inside = [n for n, h in enumerate(uses.holds) if not h.bridges and h.stage == facts.stage]
@@ -69,7 +80,7 @@ def _stage_plan(draft: Draft, facts: StageFacts, calls: Sequence[int]) -> StageP
         op=facts.op,
         model=facts.model,
         steps=facts.steps,
-        peak_bytes=max((draft.load[i] for i in calls), default=0),
+        peak_bytes=max((load[i] for i in calls), default=0),
         seconds=sum(timeline.compute[i] for i in calls) + waits,
         waiting_seconds=waits,
         weights_bytes=sum(sizes.values()),

@@ -84,6 +84,7 @@ class Streamer:
         self._staging: torch.Tensor | None = None
         self._ring: list[_Buffer] = []
         self._reader: _Reader | None = None
+        self._arenas: dict[str, torch.Tensor] = {}
         self.values = HostValues(device)
         self._coming: dict[int, tuple[torch.Tensor, Future[_Loaded]]] = {}
 
@@ -105,10 +106,23 @@ class Streamer:
         """The tier a load of the segment starts from."""
         return "host" if key in self._filled else "disk"
 
-    def start(self, key: str) -> None:
-        """Make a slab for a segment and start its load."""
-        _, segment = self._segment(key)
-        self._slabs[key] = slab = self._device.slab(segment.nbytes)
+    def open_arena(self, model: str, nbytes: int) -> None:
+        """Make the block of memory that a model's segments lie in from now on."""
+        self._arenas[model] = self._device.slab(nbytes)
+
+    def close_arena(self, model: str) -> None:
+        """Let it go; no segment may be in it."""
+        del self._arenas[model]
+
+    def start(self, key: str, offset_bytes: int | None = None) -> None:
+        """Start the load of a segment, into its model's arena or into a slab of its own."""
+        name, segment = self._segment(key)
+        if offset_bytes is None:
+            slab = self._device.slab(segment.nbytes)
+        else:
+            part = self._arenas[name][offset_bytes : offset_bytes + segment.nbytes]
+            slab = self._device.reuse(part)
+        self._slabs[key] = slab
         if key in self._plan.cached and key not in self._host:
             self._host[key] = self._device.host_buffer(segment.nbytes)
         self._pending[key] = self._do(lambda: self._load(key, slab))
@@ -174,6 +188,7 @@ class Streamer:
         self.values.clear()
         for key in tuple(self._slabs):
             self.drop(key)
+        self._arenas.clear()
         self._host.clear()
         self._filled.clear()
         self._ring.clear()

@@ -128,9 +128,11 @@ class _Held:
 def _replay(plan_made: Plan) -> Iterator[_Held]:
     weights: dict[str, int] = {}
     used: set[str] = set()
+    arenas: dict[str, int] = {}
     values: dict[int, tuple[str, int]] = {}
     made: dict[int, tuple[str, int]] = {}
     for step, turn in zip(plan_made.footprint.steps, plan_made.turns, strict=True):
+        arenas.update({arena.model: arena.nbytes for arena in turn.opens})
         segments = [move for move in turn.brings if not move.values]
         weights.update({move.segment: move.nbytes for move in segments})
         used -= {move.segment for move in segments}
@@ -143,6 +145,8 @@ def _replay(plan_made: Plan) -> Iterator[_Held]:
                 n for name, n in weights.items() if name in used and name != step.segment
             ),
             "weights loaded ahead": sum(n for name, n in weights.items() if name not in used),
+            "free in arenas": sum(arenas.values())
+            - sum(n for name, n in weights.items() if name.partition("/")[0] in arenas),
             "values": sum(n for kind, n in values.values() if kind == "value"),
             "states": sum(n for kind, n in values.values() if kind == "state"),
             "read staging": plan_made.footprint.staging_bytes,
@@ -153,6 +157,8 @@ def _replay(plan_made: Plan) -> Iterator[_Held]:
             values[each.value] = made[each.value]
         for move in turn.drops:
             del weights[move.segment]
+        for arena in turn.closes:
+            del arenas[arena.model]
         for number in (*turn.frees, *(n for move in turn.spills for n in move.values)):
             del values[number]
 
