@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 import numpy as np
+import torch
 
 from wanflow.scheduler.program import Call, Knob, ShapeOf, Tensors
 from wanflow.stages.base import StageSetup
@@ -18,6 +19,9 @@ from wanflow.stages.frames import bytes_call
 # x264's output depends on its thread count: one count everywhere, so that files repeat.
 _THREADS = 2
 _OPTIONS = {"crf": "18", "preset": "medium"}
+# With AVX-512 its macroblock tree reads memory that nothing was written to (core 165): the same
+# frames then make another video each time. Every CPU with AVX-512 has AVX2.
+_NO_AVX512 = {"x264-params": "asm=avx2"}
 
 
 class _Encoder:
@@ -47,7 +51,7 @@ class _Encoder:
         options = {"movflags": "use_metadata_tags"}
         self._container = av.open(str(self.path), "w", format="mp4", options=options)
         self._container.metadata["comment"] = json.dumps(self._recipe, ensure_ascii=False)
-        self._stream = self._container.add_stream("libx264", rate=self._fps, options=_OPTIONS)
+        self._stream = self._container.add_stream("libx264", rate=self._fps, options=_options())
         self._stream.width, self._stream.height = width, height
         self._stream.pix_fmt = "yuv420p"
         self._stream.codec_context.thread_count = _THREADS
@@ -69,6 +73,11 @@ class _Encoder:
         if self._began:
             self._shut()
             self.path.unlink(missing_ok=True)
+
+
+def _options() -> dict[str, str]:
+    has_avx512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return _OPTIONS | (_NO_AVX512 if has_avx512 else {})
 
 
 @attrs.frozen
