@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,10 @@ class _Encoder:
     def put_away(self) -> None:
         """After a failure: close the container and remove the part file, if there is one."""
         if self._began:
-            self._shut()
-            self.path.unlink(missing_ok=True)
+            with suppress(OSError):  # on a full disk closing fails too: the first failure is told
+                self._shut()
+            with suppress(OSError):
+                self.path.unlink(missing_ok=True)
 
 
 def _options() -> dict[str, str]:
