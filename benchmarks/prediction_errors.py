@@ -1,4 +1,4 @@
-"""How far off were the predictions? Every row of every file in benchmarks/results/, in one table.
+"""How far off were the predictions? Every row of every file below benchmarks/results/, in a table.
 
     python benchmarks/prediction_errors.py [--write]
 
@@ -50,11 +50,11 @@ def cells(report: Row, row: Row) -> list[str]:
 
 
 def rows_of(results: Path) -> Iterator[list[str]]:
-    """The rows of every file that predicts a peak and measured it, in the order of their names."""
-    for path in sorted(results.glob("*.json")):
+    """Every row with a predicted and a measured peak, of every file in the order of names."""
+    for path in sorted(results.rglob("*.json")):
         report = json.loads(path.read_text(encoding="utf-8"))
         for row in report.get("rows", []):
-            if {"predicted_peak_bytes", "peak_bytes", "budget_bytes", "case"} <= row.keys():
+            if {"predicted_peak_bytes", "peak_bytes"} <= row.keys():
                 yield cells(report, row)
 
 

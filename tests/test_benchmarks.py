@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +12,17 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from benchmarks.lib.report import RESULTS
 from benchmarks.prediction_errors import MARKS, PAGE, page, table
 from scripts.make_checkpoint import make_part, tensors_of
 from wanflow.graph.configs import known_config
 from wanflow.models.checkpoint import open_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
+MEASURED = {
+    "case": "c", "budget": "b", "budget_bytes": 200, "predicted_peak_bytes": 90, "peak_bytes": 100,
+    "predicted_seconds": 3.0, "seconds": {"median": 2.0},
+}  # fmt: skip
 ROW = {"case", "budget_bytes", "predicted_peak_bytes", "peak_bytes", "peak_error", "time_error"}
 
 
@@ -100,11 +106,38 @@ class TestErrors:
         assert all(mark.strip() in text for mark in MARKS)
         assert text == page(text, table()), "run: python benchmarks/prediction_errors.py --write"
 
+    def test_every_file_is_read(self, tmp_path) -> None:
+        """Each row that measured a peak is in the table, in whatever folder its file lies."""
+        names = ("b-cpu.json", "a-gpu.json", "h200/a-gpu.json", "h200/more/c.json")
+        for number, name in enumerate(names):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            rows = [MEASURED | {"case": f"case{number}.{n}"} for n in range(number + 1)]
+            report = {"benchmark": "x", "machine": {"device": "d"}, "rows": rows}
+            (tmp_path / name).write_text(json.dumps(report))
+        (tmp_path / "planner.json").write_text('{"benchmark": "planner", "rows": [{"calls": 9}]}')
+
+        cases = [line.split(" | ")[2] for line in table(tmp_path).splitlines()[2:]]
+        wanted = {f"case{number}.{n}" for number in range(len(names)) for n in range(number + 1)}
+        assert (set(cases), len(cases)) == (wanted, len(wanted))
+
+    def test_what_the_benchmarks_keep(self) -> None:
+        """As many rows in the table as errors of peaks in the committed files."""
+        text = "".join(path.read_text() for path in RESULTS.rglob("*.json"))
+        count = len(re.findall(r'"peak_error": ', text))
+        assert len(table().splitlines()) == (count + 2 if count else 1)
+
+    def test_row_without_a_name_is_no_row_less(self, tmp_path) -> None:
+        """A file that lacks what the table needs is told, not passed over."""
+        row = {name: value for name, value in MEASURED.items() if name != "case"}
+        report = {"benchmark": "x", "machine": {"device": "d"}, "rows": [row]}
+        (tmp_path / "x.json").write_text(json.dumps(report))
+        with pytest.raises(KeyError, match="case"):
+            table(tmp_path)
+
     def test_row(self, tmp_path) -> None:
         """A prediction of 90 for 100 is off by a tenth."""
-        row = {"case": "c", "budget": "b", "budget_bytes": 200, "predicted_peak_bytes": 90}
-        row |= {"peak_bytes": 100, "predicted_seconds": 3.0, "seconds": {"median": 2.0}}
-        report = {"benchmark": "x", "machine": {"device": "d"}, "rows": [row, {"case": "failed"}]}
+        rows = [MEASURED, {"case": "failed"}]
+        report = {"benchmark": "x", "machine": {"device": "d"}, "rows": rows}
         (tmp_path / "x.json").write_text(json.dumps(report))
 
         assert table(tmp_path).splitlines()[2:] == [

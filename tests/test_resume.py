@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import attrs
 import pytest
 import torch
-from safetensors import SafetensorError
 
 from tests.resuming import SMALL, cut_short, frames_of, profile_once, resumed_frames
-from wanflow.errors import InputError, StageFailed, WanflowError
-from wanflow.session import Request, job, resume, run, state
+from wanflow.errors import InputError, StageFailed
+from wanflow.session import Request, job, resume, run
 from wanflow.session.lock import locked
-from wanflow.stages import write_video
-from wanflow.trace import State, TraceReader, writer
 
 ROOT = Path(__file__).resolve().parent.parent
-SOAK = bool(os.environ.get("SOAK"))
-SAMPLES = 1_000 if SOAK else 9
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -233,139 +226,3 @@ class TestRefused:
         path = folder / "state" / "index.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
         self.refused(folder, "no step|is missing")
-
-
-class Disk:
-    """Every write of a run but the trace's; the *full_at*-th fails as on a full disk."""
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.writes, self.full_at = 0, 0
-        self._wrap(patch, os, "fsync")
-        self._wrap(patch, json, "dump")
-        self._wrap(patch, Path, "replace")
-        self._wrap(patch, state, "save_file", SafetensorError("I/O error: No space left on device"))
-        self._wrap(patch, write_video._Encoder, "write")
-        self._wrap(patch, write_video._Encoder, "finish")
-
-    def _wrap(
-        self, patch: pytest.MonkeyPatch, owner: Any, name: str, error: Exception | None = None
-    ) -> None:
-        real: Callable[..., Any] = getattr(owner, name)
-
-        def write(*given: Any, **named: Any) -> Any:
-            self.writes += 1
-            if self.writes == self.full_at:
-                raise error or OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            return real(*given, **named)
-
-        patch.setattr(owner, name, write)
-
-
-def fails_clearly(request: Request, out: Path) -> bool:
-    """Run; a failure is exit 1 with the reason, and the way to go on if anything was saved."""
-    try:
-        frames_of(request, out)
-    except WanflowError as error:
-        problem = error
-    else:
-        return False
-    assert problem.exit_code == 1
-    assert "No space left" in problem.message
-    assert ("resume" in problem.detail) == (out / "state" / "index.json").exists()
-    return True
-
-
-class TestFullDisk:
-    """A write fails: clear, nothing lost, and the run goes on once there is room."""
-
-    def test_every_nth_write(
-        self, base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """State, reports, video: exit 1 with the reason, then the same frames and file."""
-        disk = Disk(monkeypatch)
-        frames_of(base.request, tmp_path / "count")
-        count = disk.writes
-        failed = 0
-        for number in range(1, count + 1, max(count // SAMPLES, 1)):
-            out = tmp_path / f"at{number}"
-            disk.writes, disk.full_at = 0, number
-            failed += fails_clearly(base.request, out)
-            disk.full_at = 0
-            if not (out / "request.json").exists():
-                assert torch.equal(frames_of(base.request, out), base.frames)
-            elif not job.finished_report(out):
-                assert torch.equal(resumed_frames(out), base.frames), number
-            assert (out / "video.mp4").read_bytes() == base.video
-            assert not list(out.rglob("*.part"))
-        assert failed > SAMPLES // 2
-
-    @pytest.mark.parametrize("short", [True, False])
-    def test_trace(
-        self, base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, short: bool
-    ) -> None:
-        """The run goes on without it; what was written can be read, and the report says so."""
-        left = [60]
-
-        def write(handle: int, data: bytes) -> int:
-            left[0] -= 1
-            if left[0] > 0:
-                return os.write(handle, data)
-            if left[0] == 0 and short:
-                return os.write(handle, data[:-3])
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-        names = {name: getattr(os, name) for name in dir(os)}
-        monkeypatch.setattr(writer, "os", SimpleNamespace(**{**names, "write": write}))
-        assert torch.equal(frames_of(base.request, tmp_path / "run"), base.frames)
-        report = json.loads((tmp_path / "run" / "run.json").read_text())
-        assert "stops after 58 events" in report["trace_problem"]
-        with TraceReader(tmp_path / "run" / "trace.msgpack") as reader:
-            assert len(list(reader)) == 58
-            assert reader.info().state is State.CUT
-
-    def test_pictures(self, base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A PNG that can't be written: the folder of frames is whole or not there."""
-        from PIL import Image
-
-        text = base.graph.read_text().replace("write_video", "write_frames")
-        graph = tmp_path / "frames.yaml"
-        text = text.replace("params: {fps: $fps}", "params: {}").replace(
-            "write.file", "write.folder"
-        )
-        graph.write_text(text.replace("video:", "frames:"))
-        real = Image.Image.save
-
-        def save(image: Image.Image, path: Path, **options: Any) -> None:
-            if Path(path).name == "00003.png":
-                raise OSError(errno.ENOSPC, "No space left on device", str(path))
-            real(image, path, **options)
-
-        monkeypatch.setattr(Image.Image, "save", save)
-        out = tmp_path / "run"
-        with pytest.raises(StageFailed, match="No space left on device") as caught:
-            frames_of(attrs.evolve(base.request, graph=str(graph)), out)
-        assert caught.value.detail["resume"] == f"wanflow resume {out}"
-        pictures = [path for path in out.iterdir() if path.is_dir() and path.name != "state"]
-        assert pictures == []
-        monkeypatch.setattr(Image.Image, "save", real)
-        assert torch.equal(resumed_frames(out), base.frames)
-        assert len(list(out.glob("*/*.png"))) == 5
-
-    def test_small_file_system(self, base: Base, tmp_path: Path) -> None:
-        """A real one, where mounting is allowed: too small at first, then made larger."""
-        mounted = tmp_path / "small"
-        mounted.mkdir()
-        words = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(mounted)]
-        if subprocess.run(words, check=False, capture_output=True).returncode:
-            pytest.skip("mounting is not allowed")
-        try:
-            with pytest.raises(StageFailed, match=r"No space left|full") as caught:
-                frames_of(base.request, mounted / "run")
-            assert caught.value.exit_code == 1
-            subprocess.run(
-                ["mount", "-o", "remount,size=16m", str(mounted)], check=True, capture_output=True
-            )
-            assert torch.equal(resumed_frames(mounted / "run"), base.frames)
-            assert (mounted / "run" / "video.mp4").read_bytes() == base.video
-        finally:
-            subprocess.run(["umount", str(mounted)], check=True)

@@ -1,16 +1,20 @@
 """The video: whole under its final name or not there, the same bytes for the same frames."""
 
+import ctypes
 import json
 from fractions import Fraction
 
 import av
+import numpy as np
 import pytest
 import torch
 
 from wanflow.graph import PortRef
+from wanflow.stages import write_video
 
 RECIPE = {"graph": "t2v-tiny", "inputs": {"prompt": '红色 "kite" 🪁 \\ ;=#\n<b>'}, "seed": 7}
 FRAMES = {"frames": PortRef("decode", "frames")}
+M_PERTURB = -6  # of glibc's mallopt: fill every allocation with a byte
 
 
 @pytest.fixture
@@ -61,6 +65,27 @@ class TestFile:
         """The same frames make the same bytes."""
         first, second = (write(name) / "video.mp4" for name in ("first", "second"))
         assert first.read_bytes() == second.read_bytes()
+
+    @pytest.mark.parametrize("side", [32, 64])
+    def test_repeats_in_used_memory(self, tmp_path, side):
+        """Whatever the encoder's memory held before."""
+        perturb = getattr(ctypes.CDLL(None), "mallopt", None)
+        if perturb is None:
+            pytest.skip("this C library can't fill what it hands out")
+        ramp = np.linspace(0, 230, side)[:, None] + np.linspace(0, 25, side)
+        moved = [np.roll(ramp, 3 * n, 1) + np.roll(ramp, -n, 0) for n in range(9)]
+        frames = np.stack(moved)[..., None].repeat(3, 3).astype(np.uint8)
+        made = set()
+        for fill in (0, 1, 85, 170):
+            perturb(M_PERTURB, fill)
+            try:
+                encoder = write_video._Encoder(tmp_path / "part", Fraction(8), RECIPE)
+                encoder.write(frames)
+                encoder.finish(tmp_path / "video.mp4")
+            finally:
+                perturb(M_PERTURB, 0)
+            made.add((tmp_path / "video.mp4").read_bytes())
+        assert len(made) == 1
 
     def test_name(self, write):
         """The file has the name that the stage was given."""

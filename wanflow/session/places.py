@@ -72,7 +72,7 @@ def find_place(request: Request) -> Place:
 
 def _ram_bytes(request: Request, machine: Machine) -> int:
     """Read `--ram`; `auto`, and the default: the system ends who pins more than there is."""
-    ram = parse_budget(request.ram or "auto", "--ram")
+    ram = parse_budget("auto" if request.ram is None else request.ram, "--ram")
     if ram.share is not None:
         return int(machine.ram_bytes * ram.share)
     if ram.nbytes is None:

@@ -61,7 +61,7 @@ def resume(
     graph, the weights or the versions are not what they were, or when another process runs there.
     """
     job = Job.read(folder)
-    with locked(folder):
+    with _saying_how_to_resume(folder), locked(folder):
         finished = finished_report(folder)
         if finished is not None:
             StateStore(folder / "state").clear()  # the run may have been killed before it did so

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,9 @@ from wanflow.stages.frames import bytes_call
 # x264's output depends on its thread count: one count everywhere, so that files repeat.
 _THREADS = 2
 _OPTIONS = {"crf": "18", "preset": "medium"}
-# With AVX-512 its macroblock tree reads memory that nobody wrote: the file differs from run to run.
-# Only there, since a CPU without AVX2 would be told to use it.
-if torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
-    _OPTIONS["x264-params"] = "asm=avx2"
+# With AVX-512 its macroblock tree reads memory that nothing was written to (core 165): the same
+# frames then make another video each time. Every CPU with AVX-512 has AVX2.
+_NO_AVX512 = {"x264-params": "asm=avx2"}
 
 
 class _Encoder:
@@ -52,7 +52,7 @@ class _Encoder:
         options = {"movflags": "use_metadata_tags"}
         self._container = av.open(str(self.path), "w", format="mp4", options=options)
         self._container.metadata["comment"] = json.dumps(self._recipe, ensure_ascii=False)
-        self._stream = self._container.add_stream("libx264", rate=self._fps, options=_OPTIONS)
+        self._stream = self._container.add_stream("libx264", rate=self._fps, options=_options())
         self._stream.width, self._stream.height = width, height
         self._stream.pix_fmt = "yuv420p"
         self._stream.codec_context.thread_count = _THREADS
@@ -72,8 +72,15 @@ class _Encoder:
     def put_away(self) -> None:
         """After a failure: close the container and remove the part file, if there is one."""
         if self._began:
-            self._shut()
-            self.path.unlink(missing_ok=True)
+            with suppress(OSError):  # on a full disk closing fails too: the first failure is told
+                self._shut()
+            with suppress(OSError):
+                self.path.unlink(missing_ok=True)
+
+
+def _options() -> dict[str, str]:
+    has_avx512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return _OPTIONS | (_NO_AVX512 if has_avx512 else {})
 
 
 @attrs.frozen

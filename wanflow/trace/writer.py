@@ -189,5 +189,7 @@ def _create(path: Path, *, overwrite: bool) -> int:
         reason = getattr(error, "strerror", None) or str(error)
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
         raise (StageFailed if full else InputError)(
-            f"can't write trace {path}: {reason}", code="trace-unwritable"
+            f"can't write trace {path}: {reason}",
+            hint="free some space" if full else "",
+            code="trace-unwritable",
         ) from error

@@ -1,0 +1,269 @@
+"""What can be asked of a plan, with the real session: budgets in every form, every knob."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import attrs
+import pytest
+import torch
+
+from tests.resuming import Frames, Link, events, linked, profile_once
+from wanflow.cli import main
+from wanflow.graph.load import shipped_graphs
+from wanflow.session import Request, planning, run, running
+from wanflow.session.places import Place, find_place
+from wanflow.session.prepare import prepare
+from wanflow.trace.events import Kind, Move, Transfer, Verb
+from wanflow.units import GIB, MIB
+
+INPUTS: dict[str, str | int | float] = {"steps": 2, "frames": 5, "size": "32*32"}
+TINY = Request("t2v-tiny", INPUTS, device="cpu", vram="64MiB")
+CARD = 8 * GIB  # an rtx4060
+FORMS = {
+    "2GiB": 2 * GIB, "2GB": 2 * 10**9, "1234567890B": 1_234_567_890, "1.5GiB": 3 * GIB // 2,
+    "2000MiB": 2000 * MIB, "2 gib": 2 * GIB, "50%": CARD // 2, "12.5%": CARD // 8, "100%": CARD,
+    "auto": int(CARD * 0.9),
+}  # fmt: skip
+NO_SIZES = {
+    "8": "write 8GiB or 8MiB", "1.5": "write 1.5GiB or 1.5MiB", "": "8GiB", "GiB": "8GiB",
+    "lots": "8GiB", "-8GiB": "8GiB", "8XB": "8GiB", "1.5B": "8GiB", "8GiB more": "8GiB",
+    "0B": "1B to 1024TiB", "9999999TiB": "1B to 1024TiB", "0%": "above 0% and at most 100%",
+    "101%": "above 0% and at most 100%", "900GiB": "auto",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    """Profile once."""
+    with pytest.MonkeyPatch.context() as patch:
+        profile_once(patch)
+        yield
+
+
+Said = tuple[int, str, str]
+
+
+@pytest.fixture
+def wanflow(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """Run the command in this process: exit code, stdout, stderr."""
+
+    def command(*words: str) -> Said:
+        code = main.run([*words])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return command
+
+
+class TestSizes:
+    """`--vram` and `--ram` on the command line."""
+
+    def plan(self, wanflow: Callable[..., Said], *words: str) -> Said:
+        given = [f"-i{name}={value}" for name, value in INPUTS.items()]
+        return wanflow("plan", "t2v-tiny", *given, "--machine", "rtx4060", "--json", *words)
+
+    @pytest.mark.parametrize("text", FORMS)
+    def test_every_form(self, wanflow: Callable[..., Said], text: str) -> None:
+        """In bytes, as the plan says them, and the plan is within."""
+        code, out, err = self.plan(wanflow, f"--vram={text}")
+        report = json.loads(out)
+        assert (code, err) == (0, "")
+        assert report["budget_bytes"] == FORMS[text] >= report["predicted_peak_bytes"]
+
+    @pytest.mark.parametrize(
+        ("text", "nbytes"), [("1GiB", GIB), ("50%", 16 * GIB), ("auto", int(32 * GIB * 0.9))]
+    )
+    def test_ram(self, wanflow: Callable[..., Said], text: str, nbytes: int) -> None:
+        """The same forms; a share is of the machine's RAM."""
+        code, out, _ = self.plan(wanflow, "--vram=2GiB", f"--ram={text}")
+        report = json.loads(out)
+        assert (code, report["ram_bytes"]) == (0, nbytes)
+        assert 0 < report["host_bytes"] <= nbytes
+
+    @pytest.mark.parametrize("option", ["--vram", "--ram"])
+    @pytest.mark.parametrize("text", NO_SIZES)
+    def test_no_size(self, wanflow: Callable[..., Said], option: str, text: str) -> None:
+        """Exit 2, naming the option, and what is allowed."""
+        code, out, err = self.plan(wanflow, f"{option}={text}")
+        error = json.loads(err)["error"]
+        assert (code, out, error["exit_code"]) == (2, "", 2)
+        assert error["message"].startswith(f"{option} ")
+        assert NO_SIZES[text] in f"{error['message']} {error.get('hint', '')}"
+
+
+@attrs.frozen
+class Value:
+    """A value of a knob of a stage, and whether it leaves every bit alone."""
+
+    stage: str
+    op: str
+    knob: str
+    value: str
+    mark: str
+
+    @property
+    def pin(self) -> str:
+        """The word after `--pin`."""
+        return f"{self.stage}.{self.knob}={self.value}"
+
+
+def values_of(graph: str) -> list[Value]:
+    """Every value of every knob that the stages of a graph have."""
+    request = Request(graph, device="cpu", vram="64MiB")
+    programs = prepare(request, find_place(request), to_run=False).programs(None)
+    found = [
+        Value(program.stage, program.op, knob.name, value, mark)
+        for program in programs
+        for knob in program.knobs
+        for value, mark in knob.choices.items()
+    ]
+    models = [program for program in programs if program.model is not None]
+    weights = [Value(p.stage, p.op, "weights", "", "bitwise") for p in models]
+    return found + [attrs.evolve(w, value=v) for w in weights for v in ("resident", "stream")]
+
+
+@pytest.fixture(scope="module")
+def values() -> list[Value]:
+    """The tiny graph's: found, not listed, so that one which is added later is among them."""
+    return values_of("t2v-tiny")
+
+
+class TestEveryKnob:
+    """`--pin STAGE.KNOB=VALUE`."""
+
+    def test_is_run(self, values: list[Value], tmp_path: Path) -> None:
+        """With each value the run has it, and the frames are the same (a bit each, or nearly)."""
+        wanted = self._frames(TINY, tmp_path / "free")
+        assert {value.stage for value in values} >= {"encode", "denoise", "decode"}
+        for value in values:
+            request = attrs.evolve(TINY, pins=(value.pin,), exact=value.mark == "bitwise")
+            found = self._frames(request, tmp_path / value.pin)
+            self._was_taken(value, tmp_path / value.pin)
+            if value.mark == "bitwise":
+                assert torch.equal(found, wanted), value.pin
+            else:
+                assert torch.allclose(found, wanted, rtol=0, atol=1e-3), value.pin
+
+    def _frames(self, request: Request, out: Path) -> torch.Tensor:
+        watch = Frames()
+        run(request, out=out, watch=watch)
+        assert watch.frames.shape == (5, 3, 32, 32)
+        return watch.frames
+
+    def _was_taken(self, value: Value, out: Path) -> None:
+        stages = json.loads((out / "plan.json").read_text())["stages"]
+        stage = next(stage for stage in stages if stage["stage"] == value.stage)
+        if value.knob != "weights":
+            assert stage["knobs"][value.knob] == value.value
+        elif value.value == "stream":
+            assert stage["resident_segments"] == 0
+        else:
+            assert stage["streamed_bytes"] == 0
+
+    def test_of_every_graph(self, values: list[Value]) -> None:
+        """What another shipped graph's ops can be told is run here."""
+        run_here = {(v.op, v.knob, v.value) for v in values}
+        for graph in shipped_graphs():
+            assert {(v.op, v.knob, v.value) for v in values_of(graph)} <= run_here
+
+    def test_wrong_values(self, values: list[Value], wanflow: Callable[..., Said]) -> None:
+        """Exit 2, and all that the knob takes."""
+        allowed: dict[tuple[str, str], list[str]] = {}
+        for each in values:
+            allowed.setdefault((each.stage, each.knob), []).append(each.value)
+        for (stage, knob), right in allowed.items():
+            for wrong in ("", "none", f"{right[0]}x", right[0][:-1] + "?", f" {right[0]}"):
+                error = self._refused(wanflow, f"{stage}.{knob}={wrong}")
+                assert error["message"].startswith(f"--pin {stage}.{knob}={wrong}: not a value")
+                assert error["hint"] == f"allowed: {', '.join(right)}"
+
+    def test_wrong_knobs(self, values: list[Value], wanflow: Callable[..., Said]) -> None:
+        """Exit 2, and all that the stage has; for no stage, all that the graph has."""
+        stages: dict[str, list[str]] = {"noise": ["none"], "write": ["none"]}
+        for each in values:
+            stages.setdefault(each.stage, []).append(each.knob)
+        for stage, knobs in stages.items():
+            error = self._refused(wanflow, f"{stage}.knob=1")
+            assert error["hint"] == f"its knobs: {', '.join(dict.fromkeys(knobs))}"
+        error = self._refused(wanflow, "knob.denoise=1")
+        assert error["hint"] == "its stages are encode, noise, denoise, decode, write"
+
+    def _refused(self, wanflow: Callable[..., Said], pin: str) -> dict[str, str]:
+        words = ["plan", "t2v-tiny", "--device", "cpu", "--vram", "64MiB"]
+        code, out, err = wanflow(*words, f"--pin={pin}", "--json")
+        assert (code, out) == (2, ""), pin
+        error: dict[str, str] = json.loads(err)["error"]
+        return error
+
+
+class TestRamBudget:
+    """A plan for a card with little RAM beside it, run where every tier is real."""
+
+    VRAM = 2 * GIB  # the context, a reserve and some more
+    STREAMED = attrs.evolve(TINY, pins=("denoise.weights=stream", "denoise.cfg=serial"))
+
+    @pytest.fixture
+    def card(self) -> Iterator[Link]:
+        """Runs go over the link, planned for an rtx4060 as `--vram` and `--ram` have it."""
+
+        def place(request: Request) -> Place:
+            found = find_place(attrs.evolve(request, machine="rtx4060"))
+            return attrs.evolve(found, device=torch.device("cpu"))
+
+        with pytest.MonkeyPatch.context() as patch:
+            for link in linked(patch):
+                for module in (planning, running):
+                    patch.setattr(module, "find_place", place)
+                yield link
+
+    def _ran(self, card: Link, ram: int | None, out: Path) -> torch.Tensor:
+        watch = Frames()
+        request = attrs.evolve(self.STREAMED, vram=f"{self.VRAM}B", ram=ram and f"{ram}B")
+        run(request, out=out, watch=watch)
+        assert card.left_bytes() == 0
+        return watch.frames
+
+    def _from_disk(self, out: Path) -> dict[str, int]:
+        """How often each of the transformer's segments was read from the disk."""
+        found: dict[str, int] = {}
+        for event in events(out):
+            if isinstance(event, Transfer) and event.name.startswith("dit/"):
+                found.setdefault(event.name, 0)
+                found[event.name] += event.queue == "disk"
+        return found
+
+    def _host_peak(self, out: Path) -> int:
+        moves = [e for e in events(out) if isinstance(e, Move) and e.tier == "host"]
+        return max(move.resident_bytes for move in moves)
+
+    def test_forces_the_disk(self, card: Link, tmp_path: Path) -> None:
+        """The less RAM, the more comes from the disk, each time; the frames stay the same bits."""
+        resident = Frames()
+        run(attrs.evolve(TINY, vram=f"{self.VRAM}B"), out=tmp_path / "resident", watch=resident)
+        wide = planning.plan(attrs.evolve(self.STREAMED, vram=f"{self.VRAM}B")).plan
+        least = wide.host.minimum_bytes + wide.footprint.staging_bytes
+        most = planning.host_bytes(wide)
+        reads = []
+        for ram in (None, (least + most) // 2, least):
+            out = tmp_path / f"ram-{ram}"
+            assert torch.equal(self._ran(card, ram, out), resident.frames)
+            assert card.ledgers[-1].peak_bytes("host") <= (ram or most)
+            assert self._host_peak(out) <= (ram or most)
+            reads.append(self._from_disk(out))
+        uses = 2 * INPUTS["steps"]  # two passes of guidance a step
+        assert set(reads[0].values()) == {1}
+        assert set(reads[2].values()) == {uses}
+        assert all(sum(more.values()) > sum(less.values()) for less, more in pairwise(reads))
+
+    def test_nothing_is_kept_on_the_host(self, card: Link, tmp_path: Path) -> None:
+        """With room for the ring alone, no weight has an account there."""
+        wide = planning.plan(attrs.evolve(self.STREAMED, vram=f"{self.VRAM}B")).plan
+        self._ran(card, wide.host.minimum_bytes + wide.footprint.staging_bytes, tmp_path)
+        kept = [e.kind for e in events(tmp_path) if isinstance(e, Move) and e.tier == "host"]
+        assert set(kept) == {Kind.WORKSPACE}
+        freed = [e for e in events(tmp_path) if isinstance(e, Move) and e.verb is Verb.FREE]
+        assert freed[-1].resident_bytes == 0
