@@ -8,7 +8,10 @@ import attrs
 
 from wanflow.errors import BudgetError
 from wanflow.graph import BoundGraph
+from wanflow.scheduler import kind_cache
+from wanflow.scheduler.conditions import conditions
 from wanflow.scheduler.footprint import Footprint
+from wanflow.scheduler.kind_cache import KindCache
 from wanflow.scheduler.plan import Plan, StagePlan
 from wanflow.scheduler.planner import plan as plan_footprints
 from wanflow.scheduler.profiler import Profiler
@@ -82,10 +85,23 @@ def sweep(request: Request) -> Planned:
 
 def _footprints(prepared: Prepared) -> tuple[Footprint, ...]:
     place, elsewhere = prepared.place, prepared.request.machine is not None
-    profiler = Profiler(place.machine.device if elsewhere else place.device.type)
+    device = place.machine.device if elsewhere else place.device.type
+    kinds = _open_kinds(prepared, device)
+    profiler = Profiler(device, kinds)
     programs = prepared.programs(None)
     keeps = keeps_for(prepared.graph)
-    return tuple(profiler.profile(programs, knobs, keeps) for knobs in prepared.knobs())
+    found = tuple(profiler.profile(programs, knobs, keeps) for knobs in prepared.knobs())
+    if kinds is not None:
+        kinds.keep()
+    return found
+
+
+def _open_kinds(prepared: Prepared, device: str) -> KindCache | None:
+    try:
+        folder = kind_cache.folder()
+    except RuntimeError:  # no home directory
+        return None
+    return KindCache(folder, prepared.identities(), conditions(device))
 
 
 def keeps_for(graph: BoundGraph) -> Callable[[str], bool]:
