@@ -51,6 +51,9 @@ class _Recorder(TorchDispatchMode):
         self._known = {_storage_key(t) for t in known}
         self._workspace = workspace
         self._refs: dict[int, weakref.ref[Any]] = {}
+        self._numbers: dict[int, int] = {}
+        self._taken = 0
+        self.requests: list[int] = []  # see `Cost`
         self.live_bytes = 0
         self.peak_bytes = 0
         self.memory_bytes = 0
@@ -65,6 +68,8 @@ class _Recorder(TorchDispatchMode):
         for tensor in made:
             self._adopt(tensor)
         extra = self._workspace(func)(args, kwargs, out)
+        if extra:
+            self.requests.append(-self._take(extra))
         self.peak_bytes = max(self.peak_bytes, self.live_bytes + extra)
         self._count(func, args, kwargs, out, made)
         return out
@@ -76,13 +81,26 @@ class _Recorder(TorchDispatchMode):
     def _adopt(self, tensor: torch.Tensor) -> None:
         storage = tensor.untyped_storage()
         key, nbytes = _storage_key(tensor), storage.nbytes()
+        number = self._numbers[key] = self._take(nbytes) if nbytes else 0
 
         def gone(_ref: object) -> None:
             self._refs.pop(key, None)
             self.live_bytes -= nbytes
+            if number:
+                self.requests.append(-number)
 
         self._refs[key] = weakref.ref(storage, gone)
         self.live_bytes += nbytes
+
+    def _take(self, nbytes: int) -> int:
+        self._taken += 1
+        self.requests.append(nbytes)
+        return self._taken
+
+    def origin(self, tensor: torch.Tensor) -> int:
+        """Give the number of the request for a tensor's storage, 0 for one made elsewhere."""
+        key = _storage_key(tensor)
+        return self._numbers[key] if key in self._refs else 0
 
     def _count(self, func: Any, args: Any, kwargs: Any, out: Any, made: list[torch.Tensor]) -> None:
         packet = func._overloadpacket  # noqa: SLF001
@@ -209,7 +227,10 @@ class Profiler:
         # A tensor made outside torch (from a NumPy array) passes the recorder by.
         least_bytes = sum(t.untyped_storage().nbytes() for t in split.makes.values())
         peak_bytes = max(recorder.peak_bytes, least_bytes)
-        cost = Cost(peak_bytes, recorder.flops, recorder.memory_bytes, recorder.kernels)
+        cost = Cost(
+            peak_bytes, recorder.flops, recorder.memory_bytes, recorder.kernels,
+            tuple(recorder.requests), tuple(recorder.origin(t) for t in split.makes.values()),
+        )  # fmt: skip
         return Measured(cost, recorder.by_dtype, made, split.renames)
 
     def _as_fake(self, tensor: torch.Tensor) -> torch.Tensor:

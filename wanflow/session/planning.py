@@ -15,7 +15,8 @@ from wanflow.scheduler.kind_cache import KindCache
 from wanflow.scheduler.plan import Plan, StagePlan
 from wanflow.scheduler.planner import plan as plan_footprints
 from wanflow.scheduler.profiler import Profiler
-from wanflow.session.places import Place, find_place
+from wanflow.scheduler.reserve import Reserve
+from wanflow.session.places import Place, expandable_segments, find_place
 from wanflow.session.prepare import Prepared, prepare
 from wanflow.session.request import Request
 from wanflow.units import format_bytes
@@ -93,6 +94,10 @@ def _footprints(prepared: Prepared) -> tuple[Footprint, ...]:
     found = tuple(profiler.profile(programs, knobs, keeps) for knobs in prepared.knobs())
     if kinds is not None:
         kinds.keep()
+    if device == "cuda":
+        reserve = Reserve(expandable=expandable_segments())
+        granularity = place.machine.granularity_bytes
+        found = tuple(reserve.charged(footprint, granularity) for footprint in found)
     return found
 
 
@@ -168,6 +173,7 @@ def _report(prepared: Prepared, made: Plan) -> dict[str, object]:
         "budget_bytes": place.budget_bytes,
         "overhead_bytes": overhead,
         "predicted_peak_bytes": made.predicted_peak_bytes + overhead,
+        "allocator_slack_bytes": made.slack_bytes,
         "predicted_seconds": made.predicted_seconds,
         "bound_seconds": made.bound_seconds,
         "gap_percent": gap_percent(made),
