@@ -19,9 +19,10 @@ _NUMBERS = itertools.count()
 @pytest.fixture(autouse=True)
 def plain_terminal(monkeypatch, tmp_path_factory):
     """Fix what a rendering depends on; `COLUMNS` may be set again by a test."""
-    # No machine that was measured on this computer, and none that a test leaves to the next.
+    # No machine and no footprint from this computer, and none that a test leaves to the next.
     nowhere = tmp_path_factory.getbasetemp() / f"no-configuration-{next(_NUMBERS)}"
     monkeypatch.setenv("XDG_CONFIG_HOME", str(nowhere))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(nowhere / "cache"))
     for name in [n for n in os.environ if n.startswith("WANFLOW_")] + ["FORCE_COLOR", "LINES"]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "80")

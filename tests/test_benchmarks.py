@@ -143,3 +143,15 @@ class TestErrors:
         assert table(tmp_path).splitlines()[2:] == [
             "| x | d | c | b 200 B | 90 B | 100 B | -10.0% | 3.00 s | 2.00 s | +50% |"
         ]
+
+
+def test_planning_time(tmp_path) -> None:
+    """Cold, warm and the planner alone, of the tiny graph."""
+    out = tmp_path / "report.json"
+    command = [sys.executable, "-m", "benchmarks.planning_time", "--shrink", "--out", str(out)]
+    subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
+    report = json.loads(out.read_text())
+
+    assert report["cold"]["median"] > report["planner_alone"]["median"] > 0
+    assert report["warm"]["median"] > 0
+    assert report["calls"] > 0 < report["cache"]["files"]

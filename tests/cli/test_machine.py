@@ -145,7 +145,7 @@ class TestList:
         code, out, err = wanflow_here("machine", "list")
         assert (code, err) == (0, "")
         assert [line.split()[0] for line in out.splitlines()] == ["machine", *NAMES]
-        assert out.splitlines()[4].split() == "rtx4070s cuda 12.0 GiB 19 estimate".split()
+        assert out.splitlines()[4].split() == "rtx4070s cuda 12.0 GiB 20 estimate".split()
 
     def test_a_stored_one_takes_the_place_of_a_name(self, measured, wanflow_here, home):
         """What was measured goes first."""

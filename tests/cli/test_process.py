@@ -165,5 +165,6 @@ def test_doctor_answers_in_text_and_json(wanflow_process):
     found = json.loads(wanflow_process("doctor", "--json", env=secret).stdout)
     assert found["devices"][0]["name"] == "cpu"
     assert found["devices"][0]["total_bytes"] >= found["devices"][0]["free_bytes"] > 0
+    assert found["footprints"]["files"] == found["footprints"]["nbytes"] == 0
     assert found["environment"]["WANFLOW_VRAM"] == "8GiB"
     assert "very-secret" not in text.stdout + json.dumps(found)

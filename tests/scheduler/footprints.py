@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from wanflow.scheduler.footprint import Cost, Footprint, Made, SegmentUse, StageFacts, Step
 from wanflow.scheduler.machine import Machine
 
-KNOWN = {"name": "toy", "device": "cpu", "context_bytes": 0}
+KNOWN = {"name": "toy", "device": "cpu", "context_bytes": 0, "library_bytes": 0}
 KINDS = ("", "gemm.", "attention.", "conv.")
 
 

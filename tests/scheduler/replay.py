@@ -72,7 +72,7 @@ class Replay:
                 self.values[number] = self.coming.pop(number)
                 del self.away[number]
             assert number in self.values, f"value {number} is read while it is not there"
-        running = step.gathered_bytes + step.cost.workspace_bytes
+        running = step.gathered_bytes + step.cost.room_bytes
         peak = max(peak, self.now_bytes + running)
         for made in step.makes:
             assert made.value not in self.made, f"value {made.value} is made twice"

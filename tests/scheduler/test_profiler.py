@@ -456,3 +456,99 @@ def check(real: Real) -> None:
     predicted, measured = real.predicted(), real.measured()
 
     assert measured <= predicted <= measured * 1.03
+
+
+@attrs.define
+class Shelf:
+    """A store of kinds in a dict."""
+
+    kinds: dict = attrs.field(factory=dict)
+
+    def find(self, stage, key):
+        return self.kinds.get((stage, key))
+
+    def add(self, stage, key, kind):
+        self.kinds[stage, key] = kind
+
+
+class TestStore:
+    """Kinds that another process has measured."""
+
+    def script(self, run, x=None, kind="call", **fields):
+        """Make a program whose second call is looked up in the store."""
+        x = torch.zeros(6, 4) if x is None else x
+        seed = Call("seed", lambda _: {}, stand_in=lambda _: {"a.x": x})
+        return Script("a", lambda: iter([seed, Call(kind, run, ("a.x",), **fields)]))
+
+    def profile(self, shelf, program, knobs=None):
+        """Profile with a profiler of its own."""
+        return Profiler("cpu", shelf).profile((program,), {"a": knobs or {}}, lambda _: False)
+
+    def test_is_asked_first(self) -> None:
+        """What it knows is not run; the footprint is the same."""
+        ran = []
+
+        def run(values):
+            ran.append(1)
+            return {"a.y": (values["a.x"] @ values["a.x"].t()).t(), "a.z": values["a.x"]}
+
+        shelf = Shelf()
+        cold = self.profile(shelf, self.script(run))
+        warm = self.profile(shelf, self.script(run))
+
+        assert len(ran) == 1
+        assert cold == warm
+
+    def test_makes_again_what_was_made(self) -> None:
+        """Shape, stride, place in the storage, the storage's size and the dtype."""
+
+        def run(values):
+            return {"a.y": torch.empty(10, 8, dtype=torch.bfloat16).t()[2:5, 1:]}
+
+        shelf, found = Shelf(), []
+        for _ in range(2):
+            reader = Call("read", lambda v: found.append(v["a.y"]) or {}, ("a.y",), stand_in=None)
+            calls = [*self.script(run).script(), reader]
+            Profiler("cpu", shelf).profile((Script("a", lambda c=calls: iter(c)),), {}, bool)
+            shelf.kinds.pop(next(k for k in shelf.kinds if k[1][1] == "read"))
+        facts = [
+            (t.shape, t.stride(), t.storage_offset(), t.untyped_storage().nbytes(), t.dtype)
+            for t in found
+        ]
+
+        assert facts == [((3, 9), (1, 8), 10, 160, torch.bfloat16)] * 2
+        assert all(isinstance(t, FakeTensor) for t in found)
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"x": torch.zeros(6, 5)},
+            {"x": torch.zeros(4, 6).t()},
+            {"x": torch.zeros(6, 4, dtype=torch.bfloat16)},
+            {"kind": "other"},
+            {"knobs": {"rows": "64"}},
+        ],
+        ids=["shape", "stride", "dtype", "kind", "knobs"],
+    )
+    def test_key_has_all_that_decides(self, other) -> None:
+        """Whatever is different is measured."""
+
+        def run(values):
+            return {"a.y": values["a.x"] + 1}
+
+        shelf, knob = Shelf(), Knob("rows", {"64": "bitwise"}, "")
+        knobs = other.pop("knobs", None) if "knobs" in other else None
+        self.profile(shelf, self.script(run))
+        program = self.script(run, **other)
+        program.knobs = (knob,)
+        self.profile(shelf, program, knobs)
+
+        assert len(shelf.kinds) == 2
+
+    @pytest.mark.parametrize("fields", [{"numeric": True}, {"stand_in": lambda _: {}}])
+    def test_is_not_asked_for(self, fields) -> None:
+        """Real values can't be made again, and what is outside isn't in the key."""
+        shelf = Shelf()
+        self.profile(shelf, self.script(lambda _: {}, x=torch.zeros(2), **fields))
+
+        assert shelf.kinds == {}

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from wanflow.errors import InputError
+from wanflow.scheduler.machine_names import named_machine
 from wanflow.session import machines, places
 from wanflow.session.places import find_place
 from wanflow.units import GIB, MIB
@@ -79,9 +80,34 @@ class TestBudget:
             card(vram=f"{CARD + 1}B")
 
     def test_overhead(self, card, place, memory):
-        """On a GPU context and reserve are part of the budget, on a CPU there are none."""
+        """On a GPU context and libraries are part of the budget, on a CPU there are none."""
         assert card(vram="8GiB").usable_bytes < 8 * GIB
         assert place(vram="8GiB").usable_bytes == 8 * GIB
+
+    def test_overhead_is_the_machines(self, card):
+        """What the driver takes, and what cuBLAS keeps: more from Hopper on."""
+        found = card(vram="8GiB")
+        assert found.overhead_bytes == 512 * MIB + found.machine.library_bytes
+        older, newer = (named_machine(name).library_bytes for name in ("rtx4090", "h100"))
+        assert (older, newer) == (22 * MIB, 34 * MIB)
+
+    @pytest.mark.parametrize(
+        ("settings", "expandable"),
+        [
+            ({}, True),
+            ({"PYTORCH_ALLOC_CONF": "expandable_segments:True"}, True),
+            ({"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:64, expandable_segments: True"}, True),
+            ({"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:64"}, False),
+            ({"PYTORCH_ALLOC_CONF": "expandable_segments:False"}, False),
+        ],
+    )
+    def test_segments(self, monkeypatch, settings, expandable):
+        """They are expandable unless the user has set the allocator up otherwise."""
+        for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
+            monkeypatch.delenv(name, raising=False)
+        for name, text in settings.items():
+            monkeypatch.setenv(name, text)
+        assert places.expandable_segments() is expandable
 
     def test_less_than_overhead(self, card):
         """A budget that the context alone fills leaves nothing, not less than nothing."""

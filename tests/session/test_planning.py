@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from wanflow.errors import WeightsError
+from wanflow.session import plan
 from wanflow.session.places import find_place
 from wanflow.session.planning import plan_prepared
 from wanflow.session.prepare import prepare
@@ -19,6 +20,7 @@ REPORT = {
     "overhead_bytes": int, "graph": str, "device": str, "machine": str, "estimates": bool,
     "exact": bool, "plan_id": str, "weights": dict, "stages": list, "bound_seconds": float,
     "gap_percent": float, "depth": int, "host_bytes": int,
+    "allocator_slack_bytes": int,
 }  # fmt: skip
 STAGE = {
     "stage": str, "op": str, "model": (str, type(None)), "steps": int, "peak_bytes": int,
@@ -186,6 +188,28 @@ class TestOverhead:
         found = planned(machine="rtx4090", vram="100MB")
         assert found.problem.exit_code == 3
         assert found.report["minimum_bytes"] > found.report["overhead_bytes"] > 100_000_000
+
+
+class TestSlack:
+    """What CUDA's allocator loses is a line of the plan."""
+
+    def test_on_a_card(self, planned):
+        """Part of the peak, and a few percent of it at full size."""
+        found = planned("t2v-14b", machine="rtx4090", vram="24GiB")
+        made = found.plan
+        assert 0 < made.slack_bytes < 0.05 * made.predicted_peak_bytes
+        assert made.slack_bytes == found.report["allocator_slack_bytes"]
+
+    def test_on_a_cpu(self, planned):
+        """There is no such allocator."""
+        assert planned().report["allocator_slack_bytes"] == 0
+
+    def test_plain_segments_lose_more(self, request_for, planned, monkeypatch):
+        """Who sets the allocator up otherwise is told what it costs."""
+        options = {"machine": "rtx4090", "vram": "24GiB"}
+        monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:False")
+        found = plan(request_for("t2v-1.3b", **options)).report
+        assert found["minimum_bytes"] > planned("t2v-1.3b", **options).report["minimum_bytes"]
 
 
 class TestDevice:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from wanflow.cli.render_error import Failure
 from wanflow.health import package_versions
+from wanflow.scheduler.folders import cache_folder
 
 
 def crashed(error: BaseException) -> Failure:
@@ -27,12 +28,6 @@ def crashed(error: BaseException) -> Failure:
     )
 
 
-def cache_dir() -> Path:
-    """Give the folder for what may be lost."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "wanflow"
-
-
 def _log(error: BaseException) -> str:
     command = " ".join(sys.argv[1:2])  # the verb only: prompts and paths are private
     system = f"python {platform.python_version()} on {platform.platform()}"
@@ -44,7 +39,7 @@ def _log(error: BaseException) -> str:
 def _write(text: str) -> Path:
     name = f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
     try:
-        folder = cache_dir()
+        folder = cache_folder()
         folder.mkdir(parents=True, exist_ok=True)
         return _create(folder / name, text)
     except (OSError, RuntimeError):  # RuntimeError: no home directory

@@ -23,7 +23,8 @@ def doctor(*, json: Json = False) -> int:
 def examine() -> dict[str, Any]:
     """Collect the facts, and the problems they amount to."""
     from wanflow import health
-    from wanflow.cli.crash import cache_dir
+    from wanflow.scheduler import kind_cache
+    from wanflow.scheduler.folders import cache_folder
 
     found: dict[str, Any] = {
         "python": platform.python_version(),
@@ -32,9 +33,10 @@ def examine() -> dict[str, Any]:
         "devices": [attrs.asdict(device) for device in health.devices()],
         "encoders": health.encoders(),
         "folders": {
-            "cache": attrs.asdict(health.folder(cache_dir())),
+            "cache": attrs.asdict(health.folder(cache_folder())),
             "runs": attrs.asdict(health.folder(Path("runs"))),
         },
+        "footprints": attrs.asdict(kind_cache.held(kind_cache.folder())),
         "environment": health.environment(),
     }
     return {**found, "problems": problems(found)}
@@ -63,6 +65,9 @@ def render(found: dict[str, Any]) -> str:
     for name, folder in found["folders"].items():
         can = "writable" if folder["writable"] else "not writable"
         lines.append((name, f"{folder['path']} ({can}, {format_bytes(folder['free_bytes'])} free)"))
+    kept = found["footprints"]
+    size = format_bytes(kept["nbytes"])
+    lines.append(("footprints", f"{kept['path']} ({kept['files']} files, {size})"))
     lines += list(found["environment"].items())
     lines += [("problem", text) for text in found["problems"]] or [("problems", "none found")]
     return "\n".join(f"{name:<14}{value}" for name, value in lines)

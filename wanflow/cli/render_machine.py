@@ -24,6 +24,7 @@ _WORDS = {
     "kernel_seconds": "start of a kernel",
     "call_seconds": "start of a call",
     "context_bytes": "context",
+    "library_bytes": "library workspaces",
 }
 
 
@@ -85,7 +86,7 @@ def render_list(rows: Sequence[dict[str, Any]], console: Console) -> None:
 
 def format_figure(name: str, value: float) -> str:
     """Write a figure with its unit: `101 GFLOP/s`, `9.8 GB/s`, `15.0 us`."""
-    if name == "context_bytes":
+    if name.endswith("_bytes"):
         return format_bytes(int(value))
     if name.endswith("_seconds"):
         return f"{value * 1e6:.3g} us"

@@ -119,6 +119,8 @@ def _bounds(report: Report) -> Iterator[str]:
     if bound:
         ahead = f", {report['depth']} loads ahead" if report.get("depth") else ""
         yield f"lower bound {format_seconds(bound)}, gap {report['gap_percent']:.1f}%{ahead}"
+    if report.get("allocator_slack_bytes"):
+        yield f"allocator slack {format_bytes(report['allocator_slack_bytes'])} of the peak"
     if report.get("host_bytes"):
         ram = report.get("ram_bytes")
         of = f" of {format_bytes(ram)}" if ram else ""

@@ -306,7 +306,7 @@ class Executor:
         with ExitStack() as stack:
             if call.gather is not None:
                 inputs[GATHERED] = self._gather(placed, step, cause, stack)
-            nbytes = step.cost.workspace_bytes
+            nbytes = step.cost.room_bytes
             stack.enter_context(self.ledger.workspace(step.kind, nbytes, self.tier, cause))
             outputs = split_outputs(_guarded(placed, inputs), inputs)
         renames = {new: self._numbers[old] for new, old in outputs.renames.items()}

@@ -16,12 +16,24 @@ class Cost:
 
     The workspace includes what the call makes. FLOPs by kernel class (`gemm`, `attention`, `conv`);
     `memory_bytes` is the traffic of everything else; `kernels` is how many are started in all.
+    `requests` are those to the allocator, in order: bytes that are taken, or minus the number (from
+    1) of the one that is given back; `origins` has the number of the request for each value that
+    the call makes, 0 for one made elsewhere. `slack_bytes` is what a card's allocator reserves
+    beyond all that is asked for, here and by the values there (`reserve.py`).
     """
 
     workspace_bytes: int
     flops: Mapping[str, float]
     memory_bytes: int
     kernels: int = 0
+    requests: tuple[int, ...] = ()
+    origins: tuple[int, ...] = ()
+    slack_bytes: int = 0
+
+    @property
+    def room_bytes(self) -> int:
+        """What a call needs free on entry, besides its weights."""
+        return self.workspace_bytes + self.slack_bytes
 
 
 @attrs.frozen

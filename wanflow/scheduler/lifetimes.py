@@ -31,8 +31,8 @@ class Lifetimes:
     """Per call: values alive on entry, bytes without any resident weights, values freed after.
 
     `live_bytes[i]` are the values there when call i starts. `need_bytes[i]` is the call's peak with
-    its own segment streamed: values, segment, gathered rows, workspace, and the staging buffer that
-    is always there. `frees[i]` are the values whose last reader is call i.
+    its own segment streamed: values, segment, gathered rows, workspace, slack, and the staging
+    buffer that is always there. `frees[i]` are the values whose last reader is call i.
     """
 
     live_bytes: tuple[int, ...]
@@ -66,6 +66,6 @@ def lifetimes(footprint: Footprint, away: Sequence[Away] = ()) -> Lifetimes:
         now += absent[index]
         live.append(now)
         weights = footprint.segments[step.segment].nbytes if step.segment is not None else 0
-        needs.append(now + weights + step.gathered_bytes + step.cost.workspace_bytes)
+        needs.append(now + weights + step.gathered_bytes + step.cost.room_bytes)
         now += sum(made.nbytes for made in step.makes) - sum(sizes[value] for value in freed)
     return Lifetimes(tuple(live), tuple(needs), tuple(tuple(f) for f in frees))

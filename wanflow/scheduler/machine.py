@@ -15,8 +15,9 @@ FLOPS = tuple(f"{kind}.{dtype}" for kind in CLASSES for dtype in DTYPES)
 LINKS = ("upload_rate", "upload_pageable_rate", "download_rate", "download_pageable_rate")
 RATES = ("memory_rate", *LINKS, "disk_rate", "cached_disk_rate")
 OVERHEADS = ("kernel_seconds", "call_seconds")
-FIGURES = (*FLOPS, *RATES, *OVERHEADS, "context_bytes")
-_OF_A_CARD = (*LINKS, "context_bytes")
+TAKEN = ("context_bytes", "library_bytes")
+FIGURES = (*FLOPS, *RATES, *OVERHEADS, *TAKEN)
+_OF_A_CARD = (*LINKS, *TAKEN)
 
 
 @attrs.frozen
@@ -42,6 +43,7 @@ class Machine:
     capacity_bytes: int
     ram_bytes: int  # of the host
     context_bytes: int  # what the driver takes before the first tensor
+    library_bytes: int  # what cuBLAS keeps of the allocator's memory from its first product on
     granularity_bytes: int  # the allocator takes memory from the device in multiples of this
     flops: Mapping[str, float]  # by kernel class and dtype: `gemm.bfloat16`
     memory_rate: float  # read and written together, by kernels that are neither of the classes
@@ -86,8 +88,7 @@ class Machine:
         """Return the machine with other values for some figures, known from *source*."""
         flops = {**self.flops, **{n: v for n, v in found.items() if n in FLOPS}}
         plain: dict[str, Any] = {n: v for n, v in found.items() if n not in FLOPS}
-        if "context_bytes" in plain:
-            plain["context_bytes"] = int(plain["context_bytes"])
+        plain |= {name: int(plain[name]) for name in TAKEN if name in plain}
         was = {n: v for n, v in self.was.items() if n not in found}
         spreads = {n: v for n, v in self.spreads.items() if n not in found}
         if source == "learned":

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from typing import Any, Never, get_args
 
 from wanflow.errors import InputError
-from wanflow.scheduler.machine import FIGURES, FLOPS, OVERHEADS, RATES, Machine, Source
+from wanflow.scheduler.machine import FIGURES, FLOPS, OVERHEADS, RATES, TAKEN, Machine, Source
 
 _VERSION = 1
 _MOST_BYTES = 2**60
 _RANGES: Mapping[str, tuple[float, float]] = {
     **dict.fromkeys((*FLOPS, *RATES), (1.0, 1e21)),
     **dict.fromkeys(OVERHEADS, (0.0, 10.0)),
-    "context_bytes": (0, _MOST_BYTES),
+    **dict.fromkeys(TAKEN, (0, _MOST_BYTES)),
 }
 _SIZES = ("capacity_bytes", "ram_bytes", "granularity_bytes")
 _TEXTS = ("name", "device", "guessed_from", "about")
@@ -56,7 +56,7 @@ class _Reader:
         rows = self._object(data["figures"], "figures", set(FIGURES))
         figures = {name: self._figure(name, rows[name]) for name in FIGURES}
         fields |= {n: row["value"] for n, row in figures.items() if n not in FLOPS}
-        fields["context_bytes"] = int(fields["context_bytes"])
+        fields |= {name: int(fields[name]) for name in TAKEN}
         return Machine(
             **fields,
             flops={name: figures[name]["value"] for name in FLOPS},

@@ -14,14 +14,25 @@ from difflib import get_close_matches
 import attrs
 
 from wanflow.errors import InputError
+from wanflow.scheduler.allocator import segment_bytes
 from wanflow.scheduler.machine import Machine
-from wanflow.units import GIB, MIB
+from wanflow.units import GIB, KIB, MIB
 
 _T, _G = 1e12, 1e9
 # Of its datasheet rate a large kernel reaches about so much.
 _REACHED = {"gemm": 0.7, "attention": 0.5, "conv": 0.4}
 _MEMORY_REACHED = 0.8
 _LINK_REACHED = {"3x16": 12, "4x8": 12, "4x16": 24, "5x16": 50}  # PCIe, pinned, GB/s
+
+
+def _library_bytes(capability: tuple[int, int]) -> int:
+    """What PyTorch gives cuBLAS (2 times 4 MiB and 8 times 16 KiB; 32 MiB from Hopper on) and Lt.
+
+    `aten/src/ATen/cuda/CublasHandlePool.cpp`; each for as long as the process lives. cuDNN's
+    workspaces are a call's own.
+    """
+    blas = 32 * MIB if capability >= (9, 0) else 2 * 4 * MIB + 8 * 16 * KIB
+    return segment_bytes(blas) + segment_bytes(MIB)
 
 
 @attrs.frozen
@@ -53,6 +64,7 @@ class _Card:
             capacity_bytes=self.gib * GIB,
             ram_bytes=self.ram_gib * GIB,
             context_bytes=512 * MIB,
+            library_bytes=_library_bytes(self.capability),
             granularity_bytes=2 * MIB,
             flops=flops,
             memory_rate=self.memory * _MEMORY_REACHED * _G,
@@ -101,6 +113,7 @@ def cpu_machine(total_bytes: int) -> Machine:
         capacity_bytes=total_bytes,
         ram_bytes=total_bytes,
         context_bytes=0,
+        library_bytes=0,
         granularity_bytes=64,  # PyTorch's alignment
         flops=flops,
         memory_rate=5 * _G,

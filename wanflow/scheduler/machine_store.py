@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from wanflow.errors import InputError
+from wanflow.scheduler.folders import config_folder
 from wanflow.scheduler.machine import Machine
 from wanflow.scheduler.machine_file import as_data, parse
 from wanflow.scheduler.machine_names import NAMES, named_machine, unknown
@@ -18,8 +19,7 @@ _LARGEST_BYTES = 2**20
 
 def folder() -> Path:
     """Give the folder of the stored machines."""
-    base = os.environ.get("XDG_CONFIG_HOME")
-    return (Path(base) if base else Path.home() / ".config") / "wanflow" / "machines"
+    return config_folder() / "machines"
 
 
 def path_of(name: str) -> Path:

@@ -116,7 +116,8 @@ class Plan:
     """The schedule of a footprint inside a budget.
 
     When `feasible` is false the turns are those of the smallest plan, which needs `minimum_bytes`;
-    `minimum_cause` says what needs them. `bound_seconds` is what the busiest of disk, copy and
+    `minimum_cause` says what needs them. `slack_bytes` of the predicted peak are the allocator's
+    rounding and fragments. `bound_seconds` is what the busiest of disk, copy and
     compute needs for this plan by itself. `depth` is how many loads may be ahead of the call that
     runs.
     """
@@ -124,6 +125,7 @@ class Plan:
     feasible: bool
     budget_bytes: int
     predicted_peak_bytes: int
+    slack_bytes: int
     predicted_seconds: float
     bound_seconds: float
     minimum_bytes: int

@@ -61,6 +61,7 @@ def plan(
         feasible=bool(fitting),
         budget_bytes=budget_bytes if budget_bytes is not None else best.peak_bytes,
         predicted_peak_bytes=max(packed.load, default=0),
+        slack_bytes=_slack(best),
         predicted_seconds=best.timeline.seconds,
         bound_seconds=best.timeline.bound_seconds,
         minimum_bytes=least.peak_bytes,
@@ -116,6 +117,12 @@ def _alternative(draft: Draft, budget_bytes: int | None) -> Alternative:
     )
 
 
+def _slack(draft: Draft) -> int:
+    """The allocator's slack at the highest call."""
+    index = max(range(len(draft.load)), key=lambda i: draft.load[i], default=None)
+    return 0 if index is None else draft.work.footprint.steps[index].cost.slack_bytes
+
+
 def _cause(draft: Draft) -> str:
     """Say which call needs the most, and what it is made of."""
     if not draft.load:
@@ -130,6 +137,8 @@ def _cause(draft: Draft) -> str:
         f"values {format_bytes(life.live_bytes[index])}",
     ]
     stays = draft.load[index] - life.need_bytes[index]
+    if step.cost.slack_bytes:
+        parts.append(f"allocator slack {format_bytes(step.cost.slack_bytes)}")
     if stays:
         parts.append(f"pinned weights {format_bytes(stays)}")
     return f"{step.stage} ({step.kind}): {', '.join(parts)}"

@@ -22,6 +22,7 @@ import attrs
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+from wanflow.scheduler.folders import cache_folder
 from wanflow.scheduler.ledger import Cause, Item, Ledger
 from wanflow.scheduler.machine import CLASSES, DTYPES, Machine
 from wanflow.scheduler.machine_names import cpu_machine, guessed_machine
@@ -118,8 +119,7 @@ def _about(device: torch.device) -> str:
 @contextmanager
 def _scratch(folder: Path | None) -> Iterator[Path]:
     if folder is None:
-        base = os.environ.get("XDG_CACHE_HOME")
-        folder = (Path(base) if base else Path.home() / ".cache") / "wanflow"
+        folder = cache_folder()
         folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="probe-", dir=folder) as path:
         yield Path(path)

@@ -19,6 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, sdpa_flop
 
 from wanflow.scheduler.footprint import Cost, Footprint, Made, SegmentUse, StageFacts, Step
+from wanflow.scheduler.kinds import Kind, KindStore
+from wanflow.scheduler.layouts import fake_of, layout_of
 from wanflow.scheduler.program import (
     GATHERED,
     Call,
@@ -49,6 +51,9 @@ class _Recorder(TorchDispatchMode):
         self._known = {_storage_key(t) for t in known}
         self._workspace = workspace
         self._refs: dict[int, weakref.ref[Any]] = {}
+        self._numbers: dict[int, int] = {}
+        self._taken = 0
+        self.requests: list[int] = []  # see `Cost`
         self.live_bytes = 0
         self.peak_bytes = 0
         self.memory_bytes = 0
@@ -63,6 +68,8 @@ class _Recorder(TorchDispatchMode):
         for tensor in made:
             self._adopt(tensor)
         extra = self._workspace(func)(args, kwargs, out)
+        if extra:
+            self.requests.append(-self._take(extra))
         self.peak_bytes = max(self.peak_bytes, self.live_bytes + extra)
         self._count(func, args, kwargs, out, made)
         return out
@@ -74,13 +81,26 @@ class _Recorder(TorchDispatchMode):
     def _adopt(self, tensor: torch.Tensor) -> None:
         storage = tensor.untyped_storage()
         key, nbytes = _storage_key(tensor), storage.nbytes()
+        number = self._numbers[key] = self._take(nbytes) if nbytes else 0
 
         def gone(_ref: object) -> None:
             self._refs.pop(key, None)
             self.live_bytes -= nbytes
+            if number:
+                self.requests.append(-number)
 
         self._refs[key] = weakref.ref(storage, gone)
         self.live_bytes += nbytes
+
+    def _take(self, nbytes: int) -> int:
+        self._taken += 1
+        self.requests.append(nbytes)
+        return self._taken
+
+    def origin(self, tensor: torch.Tensor) -> int:
+        """Give the number of the request for a tensor's storage, 0 for one made elsewhere."""
+        key = _storage_key(tensor)
+        return self._numbers[key] if key in self._refs else 0
 
     def _count(self, func: Any, args: Any, kwargs: Any, out: Any, made: list[torch.Tensor]) -> None:
         packet = func._overloadpacket  # noqa: SLF001
@@ -130,10 +150,14 @@ class Measured:
 
 
 class Profiler:
-    """Profile graphs for one device type; equal kinds of calls are measured once."""
+    """Profile graphs for one device type; equal kinds of calls are measured once.
 
-    def __init__(self, device: str) -> None:
+    *kinds* has those that were measured by another process.
+    """
+
+    def __init__(self, device: str, kinds: KindStore | None = None) -> None:
         self._workspace = workspace_of(device)
+        self._kinds = kinds
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         self._seen: dict[tuple[object, ...], Measured] = {}
 
@@ -144,19 +168,43 @@ class Profiler:
         keeps: Callable[[str], bool],
     ) -> Footprint:
         """Drive *programs* at *knobs*; *keeps* says which value names live to the end."""
-        drive = _Drive(self, keeps)
+        drive = _Drive(self, knobs, keeps)
         with torch.no_grad():
             for placed in interleave(programs, knobs, drive.shape):
                 drive.run(placed)
         return drive.footprint(programs, knobs)
 
-    def measure(self, placed: Placed, inputs: dict[str, torch.Tensor]) -> Measured:
-        """Measure a call; memoised by stage, kind and input shapes."""
+    def measure(
+        self, placed: Placed, inputs: dict[str, torch.Tensor], knobs: Mapping[str, str]
+    ) -> Measured:
+        """Measure a call; memoised by stage, kind and input shapes, and on disk by *knobs* too."""
         shapes = tuple((n, tuple(t.shape), t.stride(), t.dtype) for n, t in inputs.items())
         key = (placed.program.stage, placed.call.kind, shapes)
         if key not in self._seen:
-            self._seen[key] = self._measure(placed, inputs)
+            self._seen[key] = self._look_up(placed, inputs, (*key, tuple(sorted(knobs.items()))))
         return self._seen[key]
+
+    def _look_up(
+        self, placed: Placed, inputs: dict[str, torch.Tensor], key: tuple[object, ...]
+    ) -> Measured:
+        """Find a kind in the store, else measure it and put it there.
+
+        A numeric call makes real values, and a stand-in is quick and depends on what is outside.
+        """
+        call, stage = placed.call, placed.program.stage
+        if self._kinds is None or call.numeric or call.stand_in is not None:
+            return self._measure(placed, inputs)
+        known = self._kinds.find(stage, key)
+        if known is not None:
+            return self._remake(known)
+        found = self._measure(placed, inputs)
+        makes = {name: layout_of(tensor) for name, tensor in found.makes.items()}
+        self._kinds.add(stage, key, Kind(found.cost, found.by_dtype, makes, found.renames))
+        return found
+
+    def _remake(self, kind: Kind) -> Measured:
+        makes = {name: fake_of(layout, self._mode) for name, layout in kind.makes.items()}
+        return Measured(kind.cost, kind.by_dtype, makes, kind.renames)
 
     def _measure(self, placed: Placed, inputs: dict[str, torch.Tensor]) -> Measured:
         call, model = placed.call, placed.program.model
@@ -179,7 +227,10 @@ class Profiler:
         # A tensor made outside torch (from a NumPy array) passes the recorder by.
         least_bytes = sum(t.untyped_storage().nbytes() for t in split.makes.values())
         peak_bytes = max(recorder.peak_bytes, least_bytes)
-        cost = Cost(peak_bytes, recorder.flops, recorder.memory_bytes, recorder.kernels)
+        cost = Cost(
+            peak_bytes, recorder.flops, recorder.memory_bytes, recorder.kernels,
+            tuple(recorder.requests), tuple(recorder.origin(t) for t in split.makes.values()),
+        )  # fmt: skip
         return Measured(cost, recorder.by_dtype, made, split.renames)
 
     def _as_fake(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -194,8 +245,14 @@ class Profiler:
 class _Drive:
     """One pass over a graph: the values by name, and the steps written down so far."""
 
-    def __init__(self, profiler: Profiler, keeps: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        profiler: Profiler,
+        knobs: Mapping[str, Mapping[str, str]],
+        keeps: Callable[[str], bool],
+    ) -> None:
         self._profiler = profiler
+        self._knobs = knobs
         self._keeps = keeps
         self._values: dict[str, torch.Tensor] = {}
         self._numbers: dict[str, int] = {}
@@ -211,7 +268,7 @@ class _Drive:
         inputs = {n: self._values[n] for n in call.reads if n in self._values}
         reads = tuple(self._numbers[n] for n in inputs)
         gathered = self._gather(call, program, inputs)
-        found = self._profiler.measure(placed, inputs)
+        found = self._profiler.measure(placed, inputs, self._knobs.get(program.stage, {}))
         renames = {
             new: (self._values[old], self._numbers[old]) for new, old in found.renames.items()
         }

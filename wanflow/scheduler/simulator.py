@@ -198,7 +198,7 @@ class _Player:
             )
             with self.ledger.bring(Verb.STREAM, gathered, self.tier, "disk", cause):
                 pass
-        with self.ledger.workspace(step.kind, step.cost.workspace_bytes, self.tier, cause):
+        with self.ledger.workspace(step.kind, step.cost.room_bytes, self.tier, cause):
             self.clock.seconds += seconds
         if gathered is not None:
             self.ledger.free(gathered.key, self.tier, cause)

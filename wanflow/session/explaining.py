@@ -102,7 +102,7 @@ def _at_peak(made: Plan, stage: str, overhead: int) -> dict[str, object]:
     highest = max(
         (held for held in _replay(made) if held.stage == stage), key=lambda held: held.nbytes
     )
-    parts = {**highest.parts, "context and reserve": overhead}
+    parts = {**highest.parts, "context and libraries": overhead}
     return {
         "kind": highest.kind,
         "step": highest.step,
@@ -140,6 +140,7 @@ def _replay(plan_made: Plan) -> Iterator[_Held]:
         used |= {step.segment} if step.segment is not None else set()
         parts = {
             "workspace": step.cost.workspace_bytes,
+            "allocator slack": step.cost.slack_bytes,
             "weights in use": weights.get(step.segment or "", 0) + step.gathered_bytes,
             "weights that stay": sum(
                 n for name, n in weights.items() if name in used and name != step.segment

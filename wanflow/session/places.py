@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import attrs
 import torch
 
@@ -11,10 +13,9 @@ from wanflow.scheduler.machine import Machine
 from wanflow.scheduler.machine_store import find
 from wanflow.session.machines import this_machine
 from wanflow.session.request import Request
-from wanflow.units import MIB, format_bytes, parse_budget
+from wanflow.units import format_bytes, parse_budget
 
 _MARGIN_SHARE = 0.1  # of what is free, left alone by `auto`
-_RESERVE_BYTES = 256 * MIB  # CUDA: allocator rounding and cuBLAS workspaces, not yet modelled
 
 
 @attrs.frozen
@@ -22,7 +23,7 @@ class Place:
     """A device and the room on it.
 
     `budget_bytes` is what the user allows in all; `overhead_bytes` of it are not ours to give out
-    (CUDA's context and the allocator's reserve). `tier` names the device in traces.
+    (CUDA's context and the workspaces of its libraries). `tier` names the device in traces.
     """
 
     device: torch.device
@@ -51,7 +52,7 @@ def find_place(request: Request) -> Place:
             code="ram-on-cpu",
         )
     budget = parse_budget(request.vram)
-    overhead = machine.context_bytes + _RESERVE_BYTES if kind == "cuda" else 0
+    overhead = machine.context_bytes + machine.library_bytes if kind == "cuda" else 0
     nbytes = budget.nbytes
     if budget.share is not None:
         nbytes = int(machine.capacity_bytes * budget.share)
@@ -119,8 +120,21 @@ def _free_bytes(device: torch.device) -> int:
     return available_ram_bytes()
 
 
+def expandable_segments() -> bool:
+    """Whether CUDA's allocator uses expandable segments: as the user has set it, else it does."""
+    names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+    settings = [os.environ[name] for name in names if name in os.environ]
+    return not settings or "expandable_segments:True" in settings[0].replace(" ", "")
+
+
 def enforce(place: Place) -> None:
-    """Have CUDA's allocator refuse what passes the budget, instead of hoping that nothing does."""
+    """Have CUDA's allocator refuse what passes the budget, instead of hoping that nothing does.
+
+    Its segments are made expandable where the user has not set it up otherwise: plain ones lose a
+    quarter of the memory to fragments.
+    """
+    if expandable_segments():
+        torch._C._accelerator_setAllocatorSettings("expandable_segments:True")  # noqa: SLF001
     room = place.budget_bytes - place.machine.context_bytes
     share = max(min(room / place.machine.capacity_bytes, 1.0), 0.0)
     torch.cuda.set_per_process_memory_fraction(share, place.device)

@@ -8,11 +8,15 @@ import attrs
 
 from wanflow.errors import BudgetError
 from wanflow.graph import BoundGraph
+from wanflow.scheduler import kind_cache
+from wanflow.scheduler.conditions import conditions
 from wanflow.scheduler.footprint import Footprint
+from wanflow.scheduler.kind_cache import KindCache
 from wanflow.scheduler.plan import Plan, StagePlan
 from wanflow.scheduler.planner import plan as plan_footprints
 from wanflow.scheduler.profiler import Profiler
-from wanflow.session.places import Place, find_place
+from wanflow.scheduler.reserve import Reserve
+from wanflow.session.places import Place, expandable_segments, find_place
 from wanflow.session.prepare import Prepared, prepare
 from wanflow.session.request import Request
 from wanflow.units import format_bytes
@@ -82,10 +86,27 @@ def sweep(request: Request) -> Planned:
 
 def _footprints(prepared: Prepared) -> tuple[Footprint, ...]:
     place, elsewhere = prepared.place, prepared.request.machine is not None
-    profiler = Profiler(place.machine.device if elsewhere else place.device.type)
+    device = place.machine.device if elsewhere else place.device.type
+    kinds = _open_kinds(prepared, device)
+    profiler = Profiler(device, kinds)
     programs = prepared.programs(None)
     keeps = keeps_for(prepared.graph)
-    return tuple(profiler.profile(programs, knobs, keeps) for knobs in prepared.knobs())
+    found = tuple(profiler.profile(programs, knobs, keeps) for knobs in prepared.knobs())
+    if kinds is not None:
+        kinds.keep()
+    if device == "cuda":
+        reserve = Reserve(expandable=expandable_segments())
+        granularity = place.machine.granularity_bytes
+        found = tuple(reserve.charged(footprint, granularity) for footprint in found)
+    return found
+
+
+def _open_kinds(prepared: Prepared, device: str) -> KindCache | None:
+    try:
+        folder = kind_cache.folder()
+    except RuntimeError:  # no home directory
+        return None
+    return KindCache(folder, prepared.identities(), conditions(device))
 
 
 def keeps_for(graph: BoundGraph) -> Callable[[str], bool]:
@@ -152,6 +173,7 @@ def _report(prepared: Prepared, made: Plan) -> dict[str, object]:
         "budget_bytes": place.budget_bytes,
         "overhead_bytes": overhead,
         "predicted_peak_bytes": made.predicted_peak_bytes + overhead,
+        "allocator_slack_bytes": made.slack_bytes,
         "predicted_seconds": made.predicted_seconds,
         "bound_seconds": made.bound_seconds,
         "gap_percent": gap_percent(made),

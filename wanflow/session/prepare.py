@@ -19,6 +19,7 @@ from wanflow.models.bound import LocatedModel, bind_model
 from wanflow.models.locate import locate, missing, parse_weights
 from wanflow.models.tokenizer import Tokenize, find_tokenizer, load_tokenizer
 from wanflow.scheduler.program import Program
+from wanflow.session.identity import stage_identity
 from wanflow.session.places import Place
 from wanflow.session.request import Request, pairs, precisions
 from wanflow.stages import LatentSpace, StageSetup, Surroundings, make_program
@@ -41,6 +42,15 @@ class Prepared:
     def programs(self, out: Path | None) -> tuple[Program, ...]:
         """Make the programs of all stages; with *out* None to plan them only, on fake `cpu`."""
         return tuple(make_program(self._setup(stage, out)) for stage in self.graph.stages)
+
+    def identities(self) -> dict[str, object]:
+        """What decides the costs of each stage's calls, besides knobs and inputs."""
+        return {
+            stage.name: stage_identity(
+                self._setup(stage, None), self.models[stage.model] if stage.model else None
+            )
+            for stage in self.graph.stages
+        }
 
     def knobs(self) -> list[dict[str, dict[str, str]]]:
         """Every setting of all knobs that pins and `--exact` leave, the plain one first."""

@@ -1,0 +1,125 @@
+"""Planning with a footprint cache: nothing but the time is different."""
+
+from pathlib import Path
+
+import attrs
+import pytest
+
+from wanflow.scheduler.profiler import Profiler
+from wanflow.session import Request, planning
+from wanflow.session.places import find_place
+from wanflow.session.prepare import prepare
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """Start with an empty cache; give its folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "wanflow" / "footprints"
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Write down what is measured."""
+    found = []
+    measure = Profiler._measure
+
+    def counted(self, placed, inputs):
+        found.append(placed.call)
+        return measure(self, placed, inputs)
+
+    monkeypatch.setattr(Profiler, "_measure", counted)
+    return found
+
+
+def footprints(request):
+    """Profile a request."""
+    return planning._footprints(prepare(request, find_place(request), to_run=False))
+
+
+TINY = Request("t2v-tiny", device="cpu")
+LARGE = Request("t2v-14b", machine="rtx4090", vram="24GiB", inputs={"steps": 3})
+
+
+class TestWarm:
+    @pytest.mark.parametrize("request_", [TINY, LARGE], ids=["t2v-tiny", "t2v-14b"])
+    def test_equals_cold(self, cache, measured, request_) -> None:
+        """Field for field; only what makes real values or reaches outside is done again."""
+        cold = footprints(request_)
+        was = len(measured)
+        warm = footprints(request_)
+
+        assert cold == warm
+        assert was > len(measured) - was > 0
+        assert all(call.numeric or call.stand_in is not None for call in measured[was:])
+
+    def test_another_prompt_is_the_same_work(self, cache, measured) -> None:
+        """Text decides nothing but the shape of its ids; the seed decides nothing."""
+        footprints(TINY)
+        was = len(measured)
+        footprints(attrs.evolve(TINY, inputs={"prompt": "a blue kite", "seed": 3}))
+
+        assert all(call.numeric or call.stand_in is not None for call in measured[was:])
+
+    def test_damaged_files_are_measured_again(self, cache) -> None:
+        """And mended."""
+        cold = footprints(TINY)
+        for path in cache.iterdir():
+            path.write_bytes(path.read_bytes()[:-1])
+
+        assert cold == footprints(TINY)
+        assert cold == footprints(TINY)
+
+    def test_works_without_a_cache(self, monkeypatch, tmp_path) -> None:
+        """Where no folder can be made, and where there is no home."""
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+        (tmp_path / "file").touch()
+        found = footprints(TINY)
+
+        def homeless():
+            raise RuntimeError
+
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.setattr(Path, "home", homeless)
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+        assert found == footprints(TINY)
+
+    def test_files_are_few(self, cache) -> None:
+        """One for a stage that has kinds worth keeping."""
+        footprints(TINY)
+
+        assert len(list(cache.iterdir())) == 4
+
+
+class TestIdentity:
+    """Whatever decides a cost gives a stage another file."""
+
+    def names(self, stage, **changes):
+        request = attrs.evolve(TINY, **changes)
+        prepared = prepare(request, find_place(request), to_run=False)
+        device = "cuda" if request.machine else "cpu"
+        return planning._open_kinds(prepared, device)._paths[stage]
+
+    @pytest.mark.parametrize(
+        ("stage", "changes"),
+        [
+            ("denoise", {"inputs": {"size": "80*48"}}),
+            ("denoise", {"inputs": {"frames": 5}}),
+            ("denoise", {"inputs": {"guidance": 1.0}}),
+            ("encode", {"inputs": {"guidance": 1.0}}),
+            ("denoise", {"settings": ("denoise.sampler=euler",)}),
+            ("denoise", {"precision": ("dit=bf16",)}),
+            ("encode", {"precision": ("text=bf16",)}),
+            ("denoise", {"machine": "rtx4090"}),
+            ("denoise", {"graph": "t2v-1.3b"}),
+        ],
+    )
+    def test_changes_with(self, cache, stage, changes) -> None:
+        """Shapes, params, precision, the device's table, the model's configuration."""
+        assert self.names(stage) != self.names(stage, **changes)
+
+    def test_stays_with_the_rest(self, cache) -> None:
+        """The budget and another model's precision decide nothing."""
+        other = self.names("denoise", vram="1GiB", precision=("vae=bf16",))
+
+        assert self.names("denoise") == other

@@ -1,0 +1,116 @@
+"""The store of measured kinds on disk: a file for each stage and all that decides its costs.
+
+A cache may be lost, damaged or out of reach at any moment and nobody is told: kinds are then
+measured anew. Two processes may add to a file at once: one of them measures again next time.
+No torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+
+from wanflow.scheduler import kind_file
+from wanflow.scheduler.folders import cache_folder
+from wanflow.scheduler.kinds import Kind
+
+LARGEST_BYTES = 64 * 2**20  # of the whole folder
+MOST_FILES = 1024
+
+
+def folder() -> Path:
+    """Give the folder of the footprint cache; RuntimeError without a home directory."""
+    return cache_folder() / "footprints"
+
+
+@attrs.frozen
+class Held:
+    """What lies in the cache."""
+
+    path: str
+    files: int
+    nbytes: int
+
+
+def held(path: Path) -> Held:
+    """Count what lies in the folder *path*."""
+    sizes = [size for _, size, _ in _files(path)]
+    return Held(str(path), len(sizes), sum(sizes))
+
+
+class KindCache:
+    """A `KindStore` in a folder.
+
+    *identities* has, for each stage, plain data that decides what its calls cost besides their
+    keys; *conditions* is the same for all of them (`conditions.py`).
+    """
+
+    def __init__(
+        self, path: Path, identities: Mapping[str, object], conditions: Mapping[str, object]
+    ) -> None:
+        self._folder = path
+        self._paths = {
+            stage: path / f"{_digest(json.dumps([identity, conditions], sort_keys=True)).hex()}.bin"
+            for stage, identity in identities.items()
+        }
+        self._known: dict[str, dict[bytes, bytes]] = {}
+        self._new: dict[str, dict[bytes, bytes]] = {}
+
+    def find(self, stage: str, key: tuple[object, ...]) -> Kind | None:
+        """Look a kind up; the file of its stage is read once."""
+        if stage not in self._known:
+            self._known[stage] = kind_file.read(self._paths[stage])
+        packed = self._known[stage].get(_digest(repr(key)))
+        return None if packed is None else kind_file.unpack(packed)
+
+    def add(self, stage: str, key: tuple[object, ...], kind: Kind) -> None:
+        """Remember a kind until `keep`."""
+        # FLOPs past 64 bits can't be written: the kind is measured anew each time.
+        with contextlib.suppress(OverflowError):
+            self._new.setdefault(stage, {})[_digest(repr(key))] = kind_file.pack(kind)
+
+    def keep(self) -> None:
+        """Write what was added, beside what another process has added since; then tidy up."""
+        with contextlib.suppress(OSError):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for stage, new in self._new.items():
+                path = self._paths[stage]
+                kind_file.write(path, {**kind_file.read(path), **new})
+            if self._new:
+                prune(self._folder)
+        for stage in self._known.keys() - self._new.keys():
+            with contextlib.suppress(OSError):
+                os.utime(self._paths[stage])  # what is used stays
+        self._new.clear()
+
+
+def prune(path: Path, nbytes: int = LARGEST_BYTES, files: int = MOST_FILES) -> None:
+    """Remove the files used longest ago until *nbytes* and *files* are left at most."""
+    found = sorted(_files(path), reverse=True)
+    total = 0
+    for number, (_, size, name) in enumerate(found, 1):
+        total += size
+        if number > files or total > nbytes:
+            with contextlib.suppress(OSError):
+                name.unlink()
+
+
+def _files(path: Path) -> list[tuple[float, int, Path]]:
+    """Give time, size and path of each file, the leftovers of a killed process too."""
+    found = []
+    with contextlib.suppress(OSError):
+        for each in path.iterdir():
+            with contextlib.suppress(OSError):
+                about = each.lstat()
+                found.append((about.st_mtime, about.st_size, each))
+    return found
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
