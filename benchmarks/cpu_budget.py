@@ -23,7 +23,7 @@ from benchmarks.lib.cases import Case, tiny
 from benchmarks.lib.report import error, keep, machine_line, probe, run_child, spread
 from wanflow.session import plan
 
-CASE = Case("1.3b-cpu", "wan2.1-t2v-1.3b", "480*272", 17, 1, 5.0, precision="fp32")
+CASE = Case("1.3b-cpu", "wan2.1-t2v-1.3b", "480*272", 17, 1, 5.0)
 SHARE = 0.25
 PINS = ("denoise.cfg=serial",)  # else one step reads each block once, and nothing has to stay
 Row = dict[str, Any]
