@@ -22,7 +22,7 @@ import torch
 
 from wanflow.cli import main as cli
 from wanflow.scheduler.executor import Executor
-from wanflow.session import planning, resume
+from wanflow.session import planning, resume, variants
 
 WORDS = "run t2v-tiny -i steps=8 -i frames=5 -i size=32*32 --device cpu --vram 64MiB --json".split()
 
@@ -105,14 +105,14 @@ def ended(folder: Path, delay: float, number: int) -> dict[str, object]:
 
 def main(root: Path, seed: int, numbers: list[int]) -> None:
     """Run once whole, then end the others."""
-    footprints = planning._footprints
+    footprints = variants.Variants.at
     kept: list[object] = []
 
-    def once(prepared: planning.Prepared) -> object:
-        kept[:] = kept or [footprints(prepared)]
+    def once(self: variants.Variants, budget_bytes: int) -> object:
+        kept[:] = kept or [footprints(self, budget_bytes)]
         return kept[0]
 
-    planning._footprints = once  # type: ignore[assignment]
+    variants.Variants.at = once  # type: ignore[assignment, method-assign]
     os.chdir(root)
     planning.plan(planning.Request("t2v-tiny", dict(w.split("=") for w in WORDS[3:8:2]), "64MiB"))
     os.waitpid(forked(lambda: reference(root / "whole")), 0)

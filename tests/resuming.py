@@ -14,7 +14,7 @@ from wanflow.scheduler.devices import LinkedDevice
 from wanflow.scheduler.footprint import Footprint
 from wanflow.scheduler.ledger import Ledger
 from wanflow.scheduler.machine_names import named_machine
-from wanflow.session import Request, executing, planning, resume, run, running
+from wanflow.session import Request, executing, planning, resume, run, running, variants
 from wanflow.session.places import Place
 from wanflow.trace import TraceReader
 from wanflow.trace.events import Event
@@ -74,16 +74,17 @@ def events(out: Path) -> list[Event]:
 
 def profile_once(patch: pytest.MonkeyPatch) -> None:
     """Profile equal requests once: what a footprint is does not change while a test runs."""
-    made, kept = planning._footprints, {}
+    made, kept = variants.Profiled.footprint, {}
 
-    def once(prepared: planning.Prepared) -> tuple[Footprint, ...]:
-        inputs = str(sorted(prepared.graph.inputs.items(), key=str))
-        key = (prepared.graph.source.text, inputs, prepared.request.pins)
+    def once(self: variants.Profiled, knobs: object) -> Footprint:
+        graph, device = self._prepared.graph, self._device
+        stages = str([(stage.name, stage.inputs, stage.params) for stage in graph.stages])
+        key = (graph.source.text, stages, device, self._prepared.request.precision, str(knobs))
         if key not in kept:
-            kept[key] = made(prepared)
+            kept[key] = made(self, knobs)
         return kept[key]
 
-    patch.setattr(planning, "_footprints", once)
+    patch.setattr(variants.Profiled, "footprint", once)
 
 
 @attrs.define

@@ -6,9 +6,10 @@ import attrs
 import pytest
 
 from wanflow.scheduler.profiler import Profiler
-from wanflow.session import Request, planning
+from wanflow.session import Request, variants
 from wanflow.session.places import find_place
 from wanflow.session.prepare import prepare
+from wanflow.session.variants import Variants
 
 
 @pytest.fixture
@@ -34,7 +35,8 @@ def measured(monkeypatch):
 
 def footprints(request):
     """Profile a request."""
-    return planning._footprints(prepare(request, find_place(request), to_run=False))
+    prepared = prepare(request, find_place(request), to_run=False)
+    return Variants(prepared).at(prepared.place.usable_bytes)
 
 
 TINY = Request("t2v-tiny", device="cpu")
@@ -98,7 +100,7 @@ class TestIdentity:
         request = attrs.evolve(TINY, **changes)
         prepared = prepare(request, find_place(request), to_run=False)
         device = "cuda" if request.machine else "cpu"
-        return planning._open_kinds(prepared, device)._paths[stage]
+        return variants._open_kinds(prepared, device)._paths[stage]
 
     @pytest.mark.parametrize(
         ("stage", "changes"),

@@ -121,6 +121,9 @@ def _bounds(report: Report) -> Iterator[str]:
         yield f"lower bound {format_seconds(bound)}, gap {report['gap_percent']:.1f}%{ahead}"
     if report.get("allocator_slack_bytes"):
         yield f"allocator slack {format_bytes(report['allocator_slack_bytes'])} of the peak"
+    if report.get("arenas"):
+        blocks = [f"{name} {format_bytes(nbytes)}" for name, nbytes in report["arenas"].items()]
+        yield f"weights lie in one block each: {', '.join(blocks)}"
     if report.get("host_bytes"):
         ram = report.get("ram_bytes")
         of = f" of {format_bytes(ram)}" if ram else ""

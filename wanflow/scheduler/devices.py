@@ -60,7 +60,7 @@ class Device(Protocol):
         """
 
     def settle(self) -> None:
-        """Return once no copy is on its way."""
+        """Return once no copy is on its way; host buffers are not used after this."""
 
 
 @attrs.frozen
@@ -130,6 +130,7 @@ class CudaDevice:
         self.torch_device = device
         self._uploads = torch.cuda.Stream(device)
         self._downloads = torch.cuda.Stream(device)
+        self._registered: list[torch.Tensor] = []
 
     def slab(self, nbytes: int) -> torch.Tensor:
         """Memory of the computing stream; uploads into it wait for what that stream did before."""
@@ -143,7 +144,16 @@ class CudaDevice:
         return part
 
     def host_buffer(self, nbytes: int) -> torch.Tensor:
-        """Pinned memory."""
+        """Plain memory, pinned where it is.
+
+        PyTorch's own pinned memory comes in powers of two, half as much again as is asked for on
+        average. Where registering is refused, that is what there is.
+        """
+        buffer = torch.empty(nbytes, dtype=torch.uint8)
+        runtime = torch.cuda.cudart()
+        if nbytes and int(runtime.cudaHostRegister(buffer.data_ptr(), nbytes, 0)) == 0:
+            self._registered.append(buffer)
+            return buffer
         return torch.empty(nbytes, dtype=torch.uint8, pin_memory=True)
 
     def upload(self, host: torch.Tensor, slab: torch.Tensor) -> Ticket:
@@ -164,9 +174,12 @@ class CudaDevice:
         return _CudaTicket(copied, self.torch_device)
 
     def settle(self) -> None:
-        """Wait for copies whose buffers are about to go."""
+        """Wait for copies, and let go of the host's buffers: none is used after this."""
         self._uploads.synchronize()
         self._downloads.synchronize()
+        runtime = torch.cuda.cudart()
+        while self._registered:
+            runtime.cudaHostUnregister(self._registered.pop().data_ptr())
 
 
 @attrs.frozen

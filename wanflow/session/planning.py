@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import attrs
 
 from wanflow.errors import BudgetError
-from wanflow.graph import BoundGraph
-from wanflow.scheduler import kind_cache
-from wanflow.scheduler.conditions import conditions
 from wanflow.scheduler.footprint import Footprint
-from wanflow.scheduler.kind_cache import KindCache
 from wanflow.scheduler.plan import Plan, StagePlan
-from wanflow.scheduler.planner import plan as plan_footprints
-from wanflow.scheduler.profiler import Profiler
-from wanflow.scheduler.reserve import Reserve
-from wanflow.session.places import Place, expandable_segments, find_place
+from wanflow.session.places import Place, find_place
 from wanflow.session.prepare import Prepared, prepare
 from wanflow.session.request import Request
+from wanflow.session.variants import Variants
 from wanflow.units import format_bytes
 
 _SWEEP_POINTS = 12
@@ -31,6 +25,7 @@ class Planned:
     prepared: Prepared
     plan: Plan
     footprints: tuple[Footprint, ...]
+    variants: Variants
     report: dict[str, object]
 
     @property
@@ -46,10 +41,10 @@ def plan(request: Request) -> Planned:
 
 def plan_prepared(prepared: Prepared) -> Planned:
     """Plan what was prepared."""
-    footprints = _footprints(prepared)
-    place = prepared.place
-    made = _plan(prepared, footprints, place.usable_bytes)
-    return Planned(prepared, made, footprints, _report(prepared, made))
+    variants = Variants(prepared)
+    footprints = variants.at(prepared.place.usable_bytes)
+    made = variants.plan(footprints, prepared.place.usable_bytes)
+    return Planned(prepared, made, footprints, variants, _report(prepared, made))
 
 
 def tightened(planned: Planned, share: float) -> Planned:
@@ -60,7 +55,7 @@ def tightened(planned: Planned, share: float) -> Planned:
 
 def replanned(planned: Planned, budget_bytes: int) -> Plan:
     """Plan the same again for other bytes on the device, the overhead not among them."""
-    return _plan(planned.prepared, planned.footprints, budget_bytes)
+    return planned.variants.plan(planned.footprints, budget_bytes)
 
 
 def sweep(request: Request) -> Planned:
@@ -70,9 +65,14 @@ def sweep(request: Request) -> Planned:
     low, high = planned.plan.minimum_bytes, planned.plan.resident_bytes
     gaps = _SWEEP_POINTS - 1
     budgets = sorted({low + (high - low) * i // gaps for i in range(_SWEEP_POINTS)})
-    rows = []
+    rows: list[dict[str, object]] = []
+    best: Plan | None = None
     for budget in budgets:
-        made = _plan(planned.prepared, planned.footprints, budget)
+        footprints = {id(f): f for f in (*planned.footprints, *planned.variants.at(budget))}
+        made = planned.variants.plan(tuple(footprints.values()), budget)
+        if best is not None and best.predicted_seconds < made.predicted_seconds:
+            made = best  # what less room allows, more room allows
+        best = made
         rows.append(
             {
                 "budget_bytes": budget + overhead,
@@ -82,46 +82,6 @@ def sweep(request: Request) -> Planned:
             }
         )
     return attrs.evolve(planned, report={**planned.report, "sweep": rows})
-
-
-def _footprints(prepared: Prepared) -> tuple[Footprint, ...]:
-    place, elsewhere = prepared.place, prepared.request.machine is not None
-    device = place.machine.device if elsewhere else place.device.type
-    kinds = _open_kinds(prepared, device)
-    profiler = Profiler(device, kinds)
-    programs = prepared.programs(None)
-    keeps = keeps_for(prepared.graph)
-    found = tuple(profiler.profile(programs, knobs, keeps) for knobs in prepared.knobs())
-    if kinds is not None:
-        kinds.keep()
-    if device == "cuda":
-        reserve = Reserve(expandable=expandable_segments())
-        granularity = place.machine.granularity_bytes
-        found = tuple(reserve.charged(footprint, granularity) for footprint in found)
-    return found
-
-
-def _open_kinds(prepared: Prepared, device: str) -> KindCache | None:
-    try:
-        folder = kind_cache.folder()
-    except RuntimeError:  # no home directory
-        return None
-    return KindCache(folder, prepared.identities(), conditions(device))
-
-
-def keeps_for(graph: BoundGraph) -> Callable[[str], bool]:
-    """Which values live to the end: the tensors that are outputs of the graph."""
-    ports = {f"{ref.stage}.{ref.port}" for ref in graph.outputs.values()}
-    return lambda name: name in ports or name.rpartition(".")[0] in ports
-
-
-def _plan(prepared: Prepared, footprints: tuple[Footprint, ...], budget_bytes: int) -> Plan:
-    pins, place = prepared.weight_pins(), prepared.place
-    ram = place.ram_bytes
-    if ram is not None:  # the staging buffer is on the host too, and the planner knows of none
-        ram = max(ram - max(f.staging_bytes for f in footprints), 0)
-    spills = prepared.spill_pins()
-    return plan_footprints(footprints, place.machine, budget_bytes, pins, ram, spills)
 
 
 def host_bytes(made: Plan) -> int:
@@ -174,6 +134,7 @@ def _report(prepared: Prepared, made: Plan) -> dict[str, object]:
         "overhead_bytes": overhead,
         "predicted_peak_bytes": made.predicted_peak_bytes + overhead,
         "allocator_slack_bytes": made.slack_bytes,
+        "arenas": {arena.model: arena.nbytes for arena in made.arenas},
         "predicted_seconds": made.predicted_seconds,
         "bound_seconds": made.bound_seconds,
         "gap_percent": gap_percent(made),

@@ -52,25 +52,28 @@ class Prepared:
             for stage in self.graph.stages
         }
 
-    def knobs(self) -> list[dict[str, dict[str, str]]]:
-        """Every setting of all knobs that pins and `--exact` leave, the plain one first."""
-        pins = self.knob_pins()
-        choices: list[list[tuple[str, str, str]]] = []
+    def stage_settings(self) -> dict[str, list[dict[str, dict[str, str]]]]:
+        """Every setting of each stage's knobs that pins and `--exact` leave, the plain one first.
+
+        A stage without knobs is not in it.
+        """
+        pins, found = self.knob_pins(), {}
         for program in self.programs(None):
+            choices = []
             for knob in program.knobs:
                 exact = self.request.exact
                 values = [v for v, mark in knob.choices.items() if mark == "bitwise" or not exact]
                 pinned = pins.get((program.stage, knob.name))
-                if pinned is not None:
-                    values = [pinned]
-                choices.append([(program.stage, knob.name, value) for value in values])
-        settings = []
-        for combination in itertools.product(*choices):
-            setting: dict[str, dict[str, str]] = {}
-            for stage, name, value in combination:
-                setting.setdefault(stage, {})[name] = value
-            settings.append(setting)
-        return settings
+                choices.append([(knob.name, v) for v in ([pinned] if pinned else values)])
+            if choices:
+                combinations = itertools.product(*choices)
+                found[program.stage] = [{program.stage: dict(each)} for each in combinations]
+        return found
+
+    def knobs(self) -> list[dict[str, dict[str, str]]]:
+        """Every setting of all knobs, the plain one first."""
+        combinations = itertools.product(*self.stage_settings().values())
+        return [{s: dict(k) for each in found for s, k in each.items()} for found in combinations]
 
     def knob_pins(self) -> dict[tuple[str, str], str]:
         """The pins of knobs, checked against what each stage has."""
