@@ -16,6 +16,16 @@ hypothesis.settings.load_profile("soak" if os.environ.get("SOAK") else "fixed")
 _NUMBERS = itertools.count()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_configuration(tmp_path_factory):
+    """Keep fixtures that outlive a test, too, from what this computer has stored."""
+    nowhere = tmp_path_factory.getbasetemp() / "no-configuration"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(nowhere))
+        patch.setenv("XDG_CACHE_HOME", str(nowhere / "cache"))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def plain_terminal(monkeypatch, tmp_path_factory):
     """Fix what a rendering depends on; `COLUMNS` may be set again by a test."""

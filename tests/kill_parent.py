@@ -1,8 +1,8 @@
 """Fork runs of the tiny graph and end each at a random moment. One import for all of them.
 
 Usage: python kill_parent.py FOLDER SEED SIGNAL... One run a signal. Each line of its output is
-JSON: first the run that nobody stopped, then for each other one where it is, how it ended, how long
-that took, and what came of resuming a copy of it.
+JSON: first the run that nobody stopped, then two at once in one folder, then for each other one
+where it is, how it ended, how long that took, and what came of resuming a copy of it.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ def forked(work: Callable[[], int]) -> int:
         os._exit(code)
 
 
-def run(folder: Path) -> int:
+def run(folder: Path, said: str = "", *more: str) -> int:
     """Run by the command line, its words in files."""
     for stream, name in ((1, "out"), (2, "err")):
-        handle = os.open(f"{folder}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        handle = os.open(f"{said or folder}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(handle, stream)
-    return cli.run([*WORDS, "--out", str(folder)])
+    return cli.run([*WORDS, "--out", str(folder), *more])
 
 
 def watched_resume(folder: Path) -> int:
@@ -97,10 +97,22 @@ def ended(folder: Path, delay: float, number: int) -> dict[str, object]:
     time.sleep(delay)
     sent = time.monotonic()
     os.kill(pid, number)
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    status = waited(pid)
     took = time.monotonic() - sent
     name = signal.Signals(number).name
     return {"run": str(folder), "signal": name, "status": status, "seconds": took}
+
+
+def waited(pid: int) -> int:
+    """Wait for a child; its exit code."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def rivals(folder: Path) -> dict[str, object]:
+    """Two runs in one folder at once, each with `--force`."""
+    children = [forked(lambda n=n: run(folder, f"{folder}{n}", "--force")) for n in range(2)]  # type: ignore[misc]
+    codes = [waited(pid) for pid in children]
+    return {"codes": codes, "errors": [Path(f"{folder}{n}.err").read_text() for n in range(2)]}
 
 
 def main(root: Path, seed: int, numbers: list[int]) -> None:
@@ -115,17 +127,16 @@ def main(root: Path, seed: int, numbers: list[int]) -> None:
     variants.Variants.at = once  # type: ignore[assignment, method-assign]
     os.chdir(root)
     planning.plan(planning.Request("t2v-tiny", dict(w.split("=") for w in WORDS[3:8:2]), "64MiB"))
-    os.waitpid(forked(lambda: reference(root / "whole")), 0)
+    waited(forked(lambda: reference(root / "whole")))
     report = json.loads((root / "whole" / "run.json").read_text())
     say(outcome(root / "whole"))
+    say(rivals(root / "rivals"))
     delays = random.Random(seed)  # noqa: S311 - moments, not secrets
     for n, number in enumerate(numbers):
         folder = root / f"run{n}"
         found = ended(folder, delays.uniform(0, report["seconds"]), number)
         copy = Path(shutil.copytree(folder, root / f"resumed{n}"))
-        code = os.waitstatus_to_exitcode(
-            os.waitpid(forked(lambda at=copy: watched_resume(at)), 0)[1]  # type: ignore[misc]
-        )
+        code = waited(forked(lambda at=copy: watched_resume(at)))  # type: ignore[misc]
         say({**found, "resumed": code, **(outcome(copy) if code == 0 else {})})
 
 

@@ -120,6 +120,12 @@ class Link:
             torch.device("cpu"), "cuda:0", machine, self.vram_bytes, "the test's", 0, self.ram_bytes
         )
 
+    def close(self) -> None:
+        """End the devices so far and forget them."""
+        for device in self.devices:
+            device.close()
+        self.devices.clear()
+
     def left_bytes(self) -> int:
         """What the ledgers of all tries still hold."""
         return sum(ledger.resident_bytes(t) for ledger in self.ledgers for t in ledger.tiers)
@@ -133,5 +139,4 @@ def linked(patch: pytest.MonkeyPatch) -> Iterator[Link]:
     for module in (planning, running):
         patch.setattr(module, "find_place", link.place)
     yield link
-    for device in link.devices:
-        device.close()
+    link.close()

@@ -135,10 +135,10 @@ class TestEveryWrite:
                 report = run(base.request, out=out, watch=watch)
             except WanflowError as error:
                 problem = error
-            self._judge(base, disk, out, problem)
+            failed = self._judge(base, disk, out, problem, at[0])
             if problem is None:
                 assert torch.equal(watch.frames, base.frames)
-                assert bool(report["trace_problem"]) == ("trace.msgpack" in at[0])
+                assert bool(report["trace_problem"]) == any("trace" in name for name in failed)
             shutil.rmtree(out, ignore_errors=True)
 
     def test_of_resuming(self, base: Base, disk: Disk, tmp_path: Path, stays: bool) -> None:
@@ -155,14 +155,17 @@ class TestEveryWrite:
                 resume(out)
             except WanflowError as error:
                 problem = error
-            self._judge(base, disk, out, problem)
+            self._judge(base, disk, out, problem, at[0])
             shutil.rmtree(out)
 
-    def _judge(self, base: Base, disk: Disk, out: Path, problem: WanflowError | None) -> None:
-        """See what came of it, then have room again."""
+    def _judge(
+        self, base: Base, disk: Disk, out: Path, problem: WanflowError | None, wanted: str
+    ) -> list[str]:
+        """See what came of it, then have room again; what failed."""
         failed = disk.failed
         disk.begin()
-        assert failed
+        # How many records there are, and whether there is something to learn, is up to the clock.
+        assert failed or wanted.split()[1] in HARMLESS
         assert_whole(out)
         if problem is None:
             assert {name.split()[1] for name in failed} <= HARMLESS
@@ -175,6 +178,7 @@ class TestEveryWrite:
             goes_on(base, out)
         assert outputs_of(out) == base.outputs
         assert not (out / "state").exists()
+        return failed
 
 
 @pytest.fixture

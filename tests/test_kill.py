@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zlib
@@ -26,7 +27,7 @@ CODES = {"SIGINT": 130, "SIGTERM": 143}
 
 @pytest.fixture(scope="module")
 def all_runs(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What the parent says: the whole run, then the ended ones."""
+    """What the parent says: the whole run, the two in one folder, then the ended ones."""
     root = tmp_path_factory.mktemp("kills")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CONFIG_HOME": str(root / "config")}
     environment["PYTHONPATH"] = str(PARENT.parent.parent)
@@ -45,7 +46,7 @@ def all_runs(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def killed(all_runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The killed runs alone."""
-    return [run for run in all_runs[1:] if run["signal"] == "SIGKILL"]
+    return [run for run in all_runs[2:] if run["signal"] == "SIGKILL"]
 
 
 def whole_records(path: Path) -> int:
@@ -101,7 +102,7 @@ class TestKilled:
 
     def test_resumed_to_the_same_frames_and_file(self, all_runs: list[dict[str, Any]]) -> None:
         """Before encoding and after it, with nothing half-written left."""
-        whole, *others = all_runs
+        whole, _, *others = all_runs
         assert whole["frames"]
         for run in others:
             assert run["resumed"] == 0
@@ -112,7 +113,7 @@ class TestKilled:
 
 def test_stopped(all_runs: list[dict[str, Any]]) -> None:
     """Ctrl-C and SIGTERM: at once, the exit code, and the command that goes on."""
-    stopped = [run for run in all_runs[1:] if run["signal"] in CODES]
+    stopped = [run for run in all_runs[2:] if run["signal"] in CODES]
     assert any(run["status"] for run in stopped)
     for run in stopped:
         assert run["status"] in {CODES[run["signal"]], 0}
@@ -121,3 +122,13 @@ def test_stopped(all_runs: list[dict[str, Any]]) -> None:
             error = json.loads(Path(run["run"] + ".err").read_text())["error"]
             assert error["resume"] == error["hint"] == f"wanflow resume {run['run']}"
             assert error["exit_code"] == run["status"]
+
+
+def test_two_in_one_folder(all_runs: list[dict[str, Any]]) -> None:
+    """One wins and is not disturbed; the other exits 2 with the winner's number."""
+    codes, errors = all_runs[1]["codes"], all_runs[1]["errors"]
+    assert sorted(codes) == [0, 2]
+    assert errors[codes.index(0)] == ""
+    error = json.loads(errors[codes.index(2)])["error"]
+    assert (error["code"], error["exit_code"]) == ("run-locked", 2)
+    assert re.search(r"rivals: process \d+ is running there", error["message"])
