@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -111,9 +112,9 @@ class Value:
         return f"{self.stage}.{self.knob}={self.value}"
 
 
-def values_of(graph: str) -> list[Value]:
-    """Every value of every knob that the stages of a graph have."""
-    request = Request(graph, device="cpu", vram="64MiB")
+def values_of(graph: str, inputs: Mapping[str, Any] | None = None) -> list[Value]:
+    """Every value of every knob that the stages of a graph have, at some inputs."""
+    request = Request(graph, dict(inputs or {}), device="cpu", vram="64MiB")
     programs = prepare(request, find_place(request), to_run=False).programs(None)
     found = [
         Value(program.stage, program.op, knob.name, value, mark)
@@ -139,14 +140,16 @@ class TestEveryKnob:
         """With each value the run has it, and the frames are the same (a bit each, or nearly)."""
         wanted = self._frames(TINY, tmp_path / "free")
         assert {value.stage for value in values} >= {"encode", "denoise", "decode"}
-        for value in values:
+        for value in values_of("t2v-tiny", TINY.inputs):
             request = attrs.evolve(TINY, pins=(value.pin,), exact=value.mark == "bitwise")
             found = self._frames(request, tmp_path / value.pin)
             self._was_taken(value, tmp_path / value.pin)
             if value.mark == "bitwise":
                 assert torch.equal(found, wanted), value.pin
             else:
-                assert torch.allclose(found, wanted, rtol=0, atol=1e-3), value.pin
+                levels = found.dtype == torch.uint8  # rounded already, where a clip is put together
+                shown = found.float() / 255 if levels else found
+                assert torch.allclose(shown, wanted, rtol=0, atol=3e-3 if levels else 1e-3), value
 
     def _frames(self, request: Request, out: Path) -> torch.Tensor:
         watch = Frames()
@@ -166,9 +169,13 @@ class TestEveryKnob:
 
     def test_of_every_graph(self, values: list[Value]) -> None:
         """What another shipped graph's ops can be told is run here."""
-        run_here = {(v.op, v.knob, v.value) for v in values}
+
+        def what(value: Value) -> tuple[str, str, str]:  # how many rows, depends on the size
+            return (value.op, value.knob, value.value.partition(".")[0])
+
+        run_here = {what(value) for value in values}
         for graph in shipped_graphs():
-            assert {(v.op, v.knob, v.value) for v in values_of(graph)} <= run_here
+            assert {what(value) for value in values_of(graph)} <= run_here
 
     def test_wrong_values(self, values: list[Value], wanflow: Callable[..., Said]) -> None:
         """Exit 2, and all that the knob takes."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from benchmarks import lean_peaks
 from benchmarks.lib.report import RESULTS
 from benchmarks.prediction_errors import MARKS, PAGE, page, table
 from scripts.make_checkpoint import make_part, tensors_of
@@ -155,3 +156,14 @@ def test_planning_time(tmp_path) -> None:
     assert report["cold"]["median"] > report["planner_alone"]["median"] > 0
     assert report["warm"]["median"] > 0
     assert report["calls"] > 0 < report["cache"]["files"]
+
+
+@pytest.mark.parametrize(
+    ("name", "most_bytes"),
+    [("14b-480p", 1_150_000_000), ("1.3b-480p", 360_000_000), ("ti2v-5b-704p-121", 700_000_000)],
+)
+def test_lean_peaks(name, most_bytes) -> None:
+    """By rows a forward does no more work than diffusers' own, in a third of its room or less."""
+    plain, by_rows = (lean_peaks.peak(lean_peaks.CASES[name], value) for value in ("all", "1024"))
+    assert by_rows["peak_bytes"] <= min(most_bytes, plain["peak_bytes"] / 3)
+    assert by_rows["flops"] <= plain["flops"]

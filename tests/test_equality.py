@@ -119,6 +119,8 @@ class TestBudgets:
         [
             ("encode.weights=stream", "denoise.weights=stream", "decode.weights=stream"),
             ("denoise.cfg=paired", "denoise.weights=stream"),
+            ("denoise.split=parts", "denoise.weights=stream", "denoise.cfg=serial"),
+            ("denoise.split=parts", "denoise.cfg=paired"),
         ],
     )
     def test_streaming_every_segment_changes_nothing(

@@ -1,8 +1,11 @@
 """Driven by part, each model gives the bits of its own forward."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from diffusers.models.transformers.transformer_wan import WanTransformerBlock
 from diffusers.video_processor import VideoProcessor
 from transformers import UMT5EncoderModel
 
@@ -77,6 +80,27 @@ class TestDit:
         for index in range(len(module.blocks)):
             hidden = dit.block(module, index, hidden, embedded.context, embedded.modulation, rotary)
         made = dit.head(module, hidden, embedded.time, tuple(latents.shape))
+        assert torch.equal(made, expected)
+
+    @pytest.mark.parametrize("tokens", [16, 48, 77])
+    @pytest.mark.parametrize("image", [0, 257], ids=["text", "image"])
+    def test_block_in_parts(self, precision, tokens, image):
+        """Self-attention, cross-attention and feed-forward are the block, to the bit."""
+        torch.manual_seed(0)
+        added = 128 if image else None
+        block = WanTransformerBlock(128, 256, 4, cross_attn_norm=True, added_kv_proj_dim=added)
+        block = block.to(PRECISIONS[precision])
+        block.norm2.float()  # upstream keeps these in fp32
+        block.scale_shift_table.data = block.scale_shift_table.data.float()
+        module = SimpleNamespace(blocks=[block])
+        hidden = noise(1, tokens, 128).to(PRECISIONS[precision])
+        context = noise(1, 512 + image, 128, seed=1).to(PRECISIONS[precision])
+        modulation = noise(1, 6, 128, seed=2).to(PRECISIONS[precision])
+        angles = noise(1, tokens, 1, 16, seed=3).repeat_interleave(2, -1)
+        rotary = (angles.cos(), angles.sin())
+        expected = dit.block(module, 0, hidden, context, modulation, rotary)
+        made, scales = dit.attend(module, 0, hidden, modulation, rotary)
+        made = dit.feed(module, 0, dit.cross(module, 0, made, context), scales)
         assert torch.equal(made, expected)
 
 

@@ -9,12 +9,12 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from transformers import UMT5EncoderModel
 
 from wanflow.graph.configs import known_config
-from wanflow.models import dit, umt5, vae
+from wanflow.models import umt5
+from wanflow.models.bound import segmentation_of
 from wanflow.models.build import build
 from wanflow.models.segments import ALIGNMENT_BYTES, cut
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-GROUPS = {"text_encoder": umt5.groups, "transformer": dit.groups, "vae": vae.groups}
 UNUSED = {  # parameters that no stage runs with as a whole
     "text_encoder": ("shared.",),  # its rows are gathered
     "transformer": (),
@@ -34,7 +34,7 @@ def config(request):
     return request.param
 
 
-@pytest.fixture(params=GROUPS)
+@pytest.fixture(params=UNUSED)
 def part(request):
     return request.param
 
@@ -45,10 +45,12 @@ class TestCut:
     def test_every_weight_once(self, part, config):
         """A weight that a stage runs with is in one segment, every other in none."""
         module = build(part, known_config(config, part))
-        segments = cut(module, GROUPS[part](module), "bf16")
-        found = Counter(t.name for s in segments.values() for t in s.tensors)
+        found = segmentation_of(part, module)
         needed = [n for n, _ in module.named_parameters() if not n.startswith(UNUSED[part])]
-        assert found == Counter(needed)
+        for granularity in (found.segments, found.finest):
+            segments = cut(module, granularity, "bf16")
+            names = Counter(t.name for s in segments.values() for t in s.tensors)
+            assert names == Counter(needed)
 
     def test_no_buffers_are_lost(self, part):
         """What modules keep besides parameters is only what the drivers make anew."""
@@ -136,3 +138,54 @@ class TestBind:
         name = next(iter(tensors))
         with pytest.raises(AssertionError, match=name):
             model.bind("block.3", {**tensors, name: change(tensors[name])})
+
+    def test_a_part_takes_nothing_from_its_segment(self, model, tensors):
+        """A parameter of two bound segments lives as long as either, in any order."""
+        part = "block.3.ffn"
+        again = {t.name: tensors[t.name].clone() for t in model.segments[part].tensors}
+        model.bind("block.3", tensors)
+        model.bind(part, again)
+        model.unbind(part)
+        for name in again:
+            assert model.module.get_parameter(name).data_ptr() == tensors[name].data_ptr()
+        model.unbind("block.3")
+        assert all(model.module.get_parameter(name).is_meta for name in tensors)
+
+
+class TestSegmentOf:
+    """A stage asks for a segment by the module paths that it is about to run."""
+
+    @pytest.fixture
+    def model(self, located):
+        return located("transformer").model
+
+    @pytest.mark.parametrize(
+        ("paths", "segment"),
+        [
+            (("patch_embedding", "condition_embedder"), "in"),
+            (("blocks.3",), "block.3"),
+            (("blocks.3.attn1.to_q", "blocks.3.ffn"), "block.3"),
+            (("proj_out", "scale_shift_table"), "head"),
+        ],
+    )
+    def test_whole(self, model, paths, segment):
+        """The segment that has all of their weights."""
+        assert segment == model.segment_of(*paths)
+
+    @pytest.mark.parametrize(
+        ("paths", "segment"),
+        [
+            (("blocks.3.attn1", "blocks.3.scale_shift_table"), "block.3.attn1"),
+            (("blocks.3.attn2", "blocks.3.norm2"), "block.3.attn2"),
+            (("blocks.3.ffn",), "block.3.ffn"),
+        ],
+    )
+    def test_part(self, model, paths, segment):
+        """Small weights go with the part that they are used with."""
+        assert segment == model.segment_of(*paths, part=True)
+
+    @pytest.mark.parametrize("paths", [("blocks",), ("blocks.3", "proj_out"), ("rope",)])
+    def test_not_in_one(self, model, paths):
+        """A call has one segment: more, or none, is our own fault."""
+        with pytest.raises(AssertionError, match=paths[0]):
+            model.segment_of(*paths)

@@ -10,8 +10,9 @@ from toys import ROWS, WIDTH, Script, one, profiled, random_weights, toy_model, 
 
 from wanflow.graph.configs import known_config
 from wanflow.models import dit, umt5, vae
+from wanflow.models.bound import segmentation_of
 from wanflow.models.build import build
-from wanflow.models.segments import BoundModule, cut
+from wanflow.models.segments import BoundModule
 from wanflow.scheduler.profiler import Profiler
 from wanflow.scheduler.program import Call, Knob
 
@@ -346,10 +347,10 @@ class TestCalls:
 KINDS = {"rows": "bitwise", "strips": "rounding"}
 
 
-def tiny(part: str, groups, precision: str) -> BoundModule:
+def tiny(part: str, precision: str) -> BoundModule:
     """Build a part of the tiny configuration on the meta device."""
     module = build(part, known_config("wan-tiny", part))
-    return BoundModule(part, module, cut(module, groups(module), precision), 0, precision)
+    return BoundModule(part, module, segmentation_of(part, module), 0, precision)
 
 
 @attrs.frozen
@@ -386,7 +387,7 @@ class TestModels:
     @pytest.mark.parametrize("tokens", [48, 1000])
     def test_transformer_block(self, tokens, precision) -> None:
         """Self-attention, cross-attention and FFN."""
-        model = tiny("transformer", dit.groups, precision)
+        model = tiny("transformer", precision)
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         inputs = {
             "a.hidden": torch.rand(1, tokens, 128).to(dtype),
@@ -407,7 +408,7 @@ class TestModels:
     @pytest.mark.parametrize("tokens", [16, 512])
     def test_text_layer(self, tokens, precision) -> None:
         """Attention with a bias, and the gated FFN."""
-        model = tiny("text_encoder", umt5.groups, precision)
+        model = tiny("text_encoder", precision)
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         inputs = {
             "a.hidden": torch.rand(1, tokens, 128).to(dtype),
@@ -417,13 +418,13 @@ class TestModels:
         def run(v):
             return {"a.hidden": umt5.layer(model.module, 1, v["a.hidden"], v["a.mask"])}
 
-        check(Real(model, "layer.1", run, inputs))
+        check(Real(model, "block.1", run, inputs))
 
     @pytest.mark.parametrize("part", ["mid", "up.0", "up.3"])
     @pytest.mark.parametrize("first", [True, False])
     def test_decoder_part(self, part, first) -> None:
         """Causal convolutions with their cache, and the upsampler."""
-        model = tiny("vae", vae.groups, "fp32")
+        model = tiny("vae", "fp32")
         channels = {"mid": 32, "up.0": 32, "up.3": 8}[part]
         x = torch.rand(1, channels, 1, 12, 16)
         places = [f"a.state.{i}" for i in range(vae.cache_places(model.module, part))]
@@ -437,17 +438,18 @@ class TestModels:
             kept = zip(places, cache, strict=True)
             return {"a.y": made, **{n: t for n, t in kept if isinstance(t, torch.Tensor)}}
 
-        check(Real(model, part, run, inputs))
+        check(Real(model, model.segment_of(*vae.paths(part)), run, inputs))
 
 
 def warm(model: BoundModule, part: str, x: torch.Tensor, places: list[str]) -> dict:
     """Run the first frame; return the cache that it leaves."""
     weights = random_weights(model.module)
-    model.bind(part, {s.name: weights[s.name] for s in model.segments[part].tensors})
+    segment = model.segment_of(*vae.paths(part))
+    model.bind(segment, {s.name: weights[s.name] for s in model.segments[segment].tensors})
     cache = vae.fill_cache([None] * len(places), 0)
     with torch.no_grad():
         vae.run(model.module, part, x, cache, first=True)
-    model.unbind(part)
+    model.unbind(segment)
     return {n: t for n, t in zip(places, cache, strict=True) if isinstance(t, torch.Tensor)}
 
 

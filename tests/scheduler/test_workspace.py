@@ -7,7 +7,7 @@ import torch
 from measured import peak_bytes
 from torch.nn.functional import conv2d, conv3d, scaled_dot_product_attention
 
-from wanflow.scheduler.profiler import _Recorder
+from wanflow.scheduler.recorder import Recorder
 from wanflow.scheduler.workspace import TABLE, workspace_of
 
 ATEN = torch.ops.aten
@@ -196,7 +196,7 @@ class TestPromotion:
         """What hasn't the common dtype is copied, and a number becomes a tensor."""
         run, x = PROMOTIONS[case], torch.rand(64, 48)
         half = x.to(torch.bfloat16)
-        recorder = _Recorder([x, half], workspace_of("cpu"))
+        recorder = Recorder([x, half], workspace_of("cpu"))
         with recorder:
             run(x, half)
 

@@ -8,7 +8,8 @@ import attrs
 import torch
 from footprints import TOY
 
-from wanflow.models.segments import BoundModule, cut
+from wanflow.models.discover import Segmentation
+from wanflow.models.segments import BoundModule
 from wanflow.scheduler.devices import CpuDevice
 from wanflow.scheduler.executor import Executor, Outcome
 from wanflow.scheduler.footprint import Footprint
@@ -49,8 +50,11 @@ def toy_model(blocks: int = 3, staging_bytes: int = 0) -> BoundModule:
     """Build the toy on the meta device, a segment a block."""
     with torch.device("meta"):
         module = Toy(blocks).eval().requires_grad_(requires_grad=False)
-    groups = {f"block.{i}": (f"blocks.{i}",) for i in range(blocks)}
-    return BoundModule("toy", module, cut(module, groups, "fp32"), staging_bytes, "fp32")
+    names = [name for name, _ in module.named_parameters()]
+    segments = {
+        f"block.{i}": tuple(n for n in names if n.startswith(f"blocks.{i}.")) for i in range(blocks)
+    }
+    return BoundModule("toy", module, Segmentation(segments, {}), staging_bytes, "fp32")
 
 
 def random_weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:

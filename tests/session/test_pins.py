@@ -10,10 +10,10 @@ from wanflow.stages import denoise
 
 WRONG = {
     "dnoise.cfg=serial": ("unknown-stage", "its stages are encode, noise, denoise, decode, write"),
-    "denoise.cgf=serial": ("unknown-knob", "its knobs: cfg, weights"),
-    "denoise=serial": ("unknown-knob", "its knobs: cfg, weights"),
-    "denoise.cfg.x=serial": ("unknown-knob", "its knobs: cfg, weights"),
-    "decode.cfg=serial": ("unknown-knob", "its knobs: weights"),
+    "denoise.cgf=serial": ("unknown-knob", "its knobs: cfg, split, rows, weights"),
+    "denoise=serial": ("unknown-knob", "its knobs: cfg, split, rows, weights"),
+    "denoise.cfg.x=serial": ("unknown-knob", "its knobs: cfg, split, rows, weights"),
+    "decode.cfg=serial": ("unknown-knob", "its knobs: strips, weights"),
     "noise.weights=stream": ("unknown-knob", "its knobs: none"),
     "denoise.cfg=both": ("bad-pin", "allowed: serial, paired"),
     "denoise.cfg=": ("bad-pin", "allowed: serial, paired"),
@@ -60,18 +60,24 @@ class TestPins:
 
     def test_free(self, prepared):
         """Without a pin every value is tried, the plain one first."""
-        assert [k["denoise"]["cfg"] for k in prepared().knobs()] == ["serial", "paired"]
+        found = [k["denoise"] for k in prepared().knobs()]
+        assert found == [
+            {"cfg": cfg, "split": split}
+            for cfg in ("serial", "paired")
+            for split in ("whole", "parts")
+        ]
 
     @pytest.mark.parametrize("value", ["serial", "paired"])
     def test_pinned(self, prepared, value):
         """A pinned knob has that value only."""
-        assert prepared(f"denoise.cfg={value}").knobs() == [{"denoise": {"cfg": value}}]
+        found = prepared(f"denoise.cfg={value}", "denoise.split=whole").knobs()
+        assert found == [{"denoise": {"cfg": value, "split": "whole"}}]
 
     def test_weights(self, prepared):
         """A pin of weights is no knob of the program."""
         found = prepared("decode.weights=stream")
         assert found.weight_pins() == {"decode": "stream"}
-        assert len(found.knobs()) == 2
+        assert len(found.knobs()) == 4
 
     def test_knob_that_is_not_there(self, prepared):
         """Without guidance there are no two passes, hence no such knob."""
@@ -93,11 +99,11 @@ class TestExact:
 
     def test_rounding_is_left_out(self, prepared, rounding):
         """A value that rounds differently is not tried."""
-        assert prepared(exact=True).knobs() == [{"denoise": {"cfg": "serial"}}]
-        assert len(prepared().knobs()) == 2
+        assert {k["denoise"]["cfg"] for k in prepared(exact=True).knobs()} == {"serial"}
+        assert {k["denoise"]["cfg"] for k in prepared().knobs()} == {"serial", "paired"}
 
     def test_rounding_pin(self, prepared, rounding):
         """Pinning such a value contradicts `--exact`, and is said to."""
         with pytest.raises(InputError, match="which --exact rules out"):
             prepared("denoise.cfg=paired", exact=True).knobs()
-        assert prepared("denoise.cfg=paired").knobs() == [{"denoise": {"cfg": "paired"}}]
+        assert {k["denoise"]["cfg"] for k in prepared("denoise.cfg=paired").knobs()} == {"paired"}

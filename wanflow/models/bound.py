@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import attrs
 import torch
@@ -13,21 +12,19 @@ from wanflow.graph.spec import ModelSpec
 from wanflow.models import dit, umt5
 from wanflow.models.build import build, read_config
 from wanflow.models.checkpoint import STAGING_BYTES, Checkpoint, open_checkpoint
+from wanflow.models.discover import Segmentation, discover
 from wanflow.models.locate import missing
-from wanflow.models.segments import BoundModule, cut
+from wanflow.models.segments import BoundModule
 
 
-def _vae_groups(module: Any) -> dict[str, tuple[str, ...]]:
-    from wanflow.models import vae  # imports diffusers' VAE, which only a VAE needs
+def segmentation_of(part: str, module: torch.nn.Module) -> Segmentation:
+    """Find the segments of a part's module, as its stage runs it."""
+    if part == "vae":
+        from wanflow.models import vae  # imports diffusers' VAE, which only a VAE needs
 
-    return vae.groups(module)
-
-
-_GROUPS: Mapping[str, Callable[[Any], dict[str, tuple[str, ...]]]] = {
-    "text_encoder": umt5.groups,
-    "transformer": dit.groups,
-    "vae": _vae_groups,
-}
+        return discover(module, vae.walk)
+    driver = umt5 if part == "text_encoder" else dit
+    return discover(module, driver.walk, (driver.LAYERS,))
 
 
 @attrs.frozen
@@ -51,9 +48,8 @@ def bind_model(
     if config is None:
         config, where = read_config(_present(folder)), str(_present(folder) / "config.json")
     module = build(spec.part, config, where)
-    segments = cut(module, _GROUPS[spec.part](module), precision)
     checkpoint = open_checkpoint(folder) if folder is not None else None
-    bound = BoundModule(spec.name, module, segments, 0, precision)
+    bound = BoundModule(spec.name, module, segmentation_of(spec.part, module), 0, precision)
     if checkpoint is not None:
         _check(bound, spec.part, checkpoint)
     bound.staging_bytes = _staging_bytes(bound, spec.part, checkpoint)
@@ -69,8 +65,8 @@ def _present(folder: Path | None) -> Path:
 
 def _check(bound: BoundModule, part: str, checkpoint: Checkpoint) -> None:
     """Every tensor that will be read is there with its shape, before anything runs."""
-    for segment in bound.segments.values():
-        for spec in segment.tensors:
+    for segment in bound.segmentation.segments:
+        for spec in bound.segments[segment].tensors:
             checkpoint.check(spec.name, spec.shape)
     if part == "text_encoder":
         shape = tuple(bound.module.get_parameter(umt5.EMBEDDING).shape)

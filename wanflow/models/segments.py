@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import attrs
 import torch
 
+from wanflow.models.discover import Segmentation
 from wanflow.scheduler.program import Segment, TensorSpec
 
 # Of every tensor in a slab: what CUDA's allocator promises, and more than MKL's 64.
@@ -36,18 +37,17 @@ def dtype_of(module: torch.nn.Module, name: str, precision: str) -> torch.dtype:
 
 
 def cut(
-    module: torch.nn.Module, groups: Mapping[str, tuple[str, ...]], precision: str
+    module: torch.nn.Module, groups: Mapping[str, Sequence[str]], precision: str
 ) -> dict[str, Segment]:
-    """Cut *module* into segments: *groups* maps a segment's name to parameter-name prefixes.
+    """Cut *module* into segments: *groups* maps a segment's name to the names of its parameters.
 
-    Parameters outside every group belong to no segment (an encoder that is never run).
+    Parameters in no group belong to no segment (an encoder that is never run).
     """
     shapes = {name: tuple(p.shape) for name, p in module.named_parameters()}
-    segments = {}
-    for segment, prefixes in groups.items():
-        names = [n for n in shapes if any(n == p or n.startswith(p + ".") for p in prefixes)]
-        segments[segment] = _pack(module, segment, {n: shapes[n] for n in names}, precision)
-    return {name: segment for name, segment in segments.items() if segment.tensors}
+    return {
+        segment: _pack(module, segment, {n: shapes[n] for n in names}, precision)
+        for segment, names in groups.items()
+    }
 
 
 def _pack(
@@ -62,15 +62,64 @@ def _pack(
     return Segment(segment, tuple(specs), offset)
 
 
+def _by_path(groups: Mapping[str, Sequence[str]]) -> dict[str, set[str]]:
+    """Map each module path, and each parameter, to the segments that have weights there."""
+    found: dict[str, set[str]] = {}
+    for segment, names in groups.items():
+        for name in names:
+            pieces = name.split(".")
+            for end in range(1, len(pieces) + 1):
+                found.setdefault(".".join(pieces[:end]), set()).add(segment)
+    return found
+
+
 @attrs.define
 class BoundModule:
-    """A meta module whose parameters come and go by segment. Implements scheduler.program.Model."""
+    """A meta module whose parameters come and go by segment. Implements scheduler.program.Model.
+
+    `segments` are those of *segmentation* and their parts, by name: a stage runs with either.
+    """
 
     name: str
     module: torch.nn.Module
-    segments: Mapping[str, Segment]
+    segmentation: Segmentation
     staging_bytes: int
     precision: str
+    segments: Mapping[str, Segment] = attrs.field(init=False)
+    _owners: Mapping[str, tuple[str, ...]] = attrs.field(init=False)  # segments of a parameter
+    _whole: Mapping[str, set[str]] = attrs.field(init=False)
+    _finest: Mapping[str, set[str]] = attrs.field(init=False)
+    _bound: dict[str, Mapping[str, torch.Tensor]] = attrs.field(init=False, factory=dict)
+
+    @segments.default
+    def _cut(self) -> Mapping[str, Segment]:
+        names = {**self.segmentation.segments, **self.segmentation.finest}
+        return cut(self.module, names, self.precision)
+
+    @_owners.default
+    def _find_owners(self) -> Mapping[str, tuple[str, ...]]:
+        owners: dict[str, tuple[str, ...]] = {}
+        for segment in self.segments.values():
+            for spec in segment.tensors:
+                owners[spec.name] = (*owners.get(spec.name, ()), segment.name)
+        return owners
+
+    @_whole.default
+    def _find_whole(self) -> Mapping[str, set[str]]:
+        return _by_path(self.segmentation.segments)
+
+    @_finest.default
+    def _find_finest(self) -> Mapping[str, set[str]]:
+        return _by_path(self.segmentation.finest)
+
+    def segment_of(self, *paths: str, part: bool = False) -> str:
+        """Name the segment that has the weights under these module paths; with *part* the part."""
+        at = self._finest if part else self._whole
+        found = {segment for path in paths for segment in at.get(path, ())}
+        if len(found) != 1:
+            msg = f"{self.name}: {', '.join(paths)} in {sorted(found) or 'no'} segments, not in one"
+            raise AssertionError(msg)
+        return found.pop()
 
     def rows(self, tensor: str) -> TensorSpec:
         """The spec of one row of *tensor*, in the dtype it is used in."""
@@ -86,11 +135,20 @@ class BoundModule:
                 msg = f"{spec.name}: {tensor.dtype}{tuple(tensor.shape)} for {spec}"
                 raise AssertionError(msg)
             self._put(spec.name, tensor)
+        self._bound[segment] = tensors
 
     def unbind(self, segment: str) -> None:
-        """Put meta parameters back: afterwards nothing here holds the segment's memory."""
+        """Forget its tensors: afterwards nothing here holds the segment's memory.
+
+        A parameter is what another bound segment has for it (a block and its parts), else on meta.
+        """
+        self._bound.pop(segment, None)
         for spec in self.segments[segment].tensors:
-            self._put(spec.name, torch.empty(spec.shape, dtype=spec.dtype, device="meta"))
+            others = (self._bound[o] for o in self._owners[spec.name] if o in self._bound)
+            found = next((tensors[spec.name] for tensors in others), None)
+            if found is None:
+                found = torch.empty(spec.shape, dtype=spec.dtype, device="meta")
+            self._put(spec.name, found)
 
     def _put(self, name: str, tensor: torch.Tensor) -> None:
         owner, _, leaf = name.rpartition(".")

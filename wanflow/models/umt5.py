@@ -11,12 +11,16 @@ from typing import Any
 import torch
 
 EMBEDDING = "shared.weight"
+LAYERS = "encoder.block"
 
 
-def groups(module: Any) -> dict[str, tuple[str, ...]]:
-    """Segments: a layer each, and the final norm. The embedding is gathered, never held."""
-    layers = {f"layer.{i}": (f"encoder.block.{i}",) for i in range(len(module.encoder.block))}
-    return {**layers, "norm": ("encoder.final_layer_norm",)}
+def walk(module: Any) -> torch.Tensor:
+    """Run all of it once on a few zeros, to see what is used when; the rows are gathered."""
+    hidden, mask = torch.zeros(1, 1, module.config.d_model), torch.ones(1, 1, dtype=torch.int64)
+    attention = attention_mask(module, hidden, mask)
+    for index in range(len(module.encoder.block)):
+        hidden = layer(module, index, hidden, attention)
+    return finish(module, hidden, mask)
 
 
 def attention_mask(module: Any, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -18,22 +18,29 @@ Cache = list[Any]
 REPEAT = "Rep"
 
 
-def groups(module: Any) -> dict[str, tuple[str, ...]]:
-    """Segments of the decoder; the encoder belongs to none."""
-    ups = {f"up.{i}": (f"decoder.up_blocks.{i}",) for i in range(len(module.decoder.up_blocks))}
-    return {
-        "latent": ("post_quant_conv",),
-        "in": ("decoder.conv_in",),
-        "mid": ("decoder.mid_block",),
-        **ups,
-        "head": ("decoder.norm_out", "decoder.conv_out"),
-    }
+def walk(module: Any) -> torch.Tensor:
+    """Decode two latent frames of zeros, to see what is used when; the encoder is not."""
+    x = denormalise(module, torch.zeros(1, module.config.z_dim, 1, 1, 1))
+    caches: dict[str, Cache] = {part: [None] * cache_places(module, part) for part in parts(module)}
+    made = x
+    for first in (True, False):  # the first frame uses no temporal upsampler
+        made = x
+        for part, cache in caches.items():
+            made = run(module, part, made, cache, first=first)
+    return made
 
 
 def parts(module: Any) -> tuple[str, ...]:
-    """The decoder's parts in execution order; each is a segment with a cache of its own."""
+    """The decoder's parts in execution order; each has a cache of its own."""
     ups = (f"up.{i}" for i in range(len(module.decoder.up_blocks)))
     return ("in", "mid", *ups, "head")
+
+
+def paths(part: str) -> tuple[str, ...]:
+    """Where a part's weights are in the module."""
+    named = {"in": ("conv_in",), "mid": ("mid_block",), "head": ("norm_out", "conv_out")}
+    found = named.get(part, (f"up_blocks.{part.rpartition('.')[2]}",))
+    return tuple(f"decoder.{path}" for path in found)
 
 
 def cache_places(module: Any, part: str) -> int:

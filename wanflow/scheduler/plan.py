@@ -130,6 +130,7 @@ class Plan:
     bound_seconds: float
     minimum_bytes: int
     minimum_cause: str
+    minimum_stage: str
     resident_bytes: int
     depth: int
     host: HostPlan

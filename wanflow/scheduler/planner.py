@@ -66,6 +66,7 @@ def plan(
         bound_seconds=best.timeline.bound_seconds,
         minimum_bytes=least.peak_bytes,
         minimum_cause=_cause(least),
+        minimum_stage=_stage_of_peak(least),
         resident_bytes=most.peak_bytes,
         depth=best.depth,
         host=best.host,
@@ -121,6 +122,13 @@ def _slack(draft: Draft) -> int:
     """The allocator's slack at the highest call."""
     index = max(range(len(draft.load)), key=lambda i: draft.load[i], default=None)
     return 0 if index is None else draft.work.footprint.steps[index].cost.slack_bytes
+
+
+def _stage_of_peak(draft: Draft) -> str:
+    if not draft.load:
+        return ""
+    index = max(range(len(draft.load)), key=lambda i: draft.load[i])
+    return draft.work.footprint.steps[index].stage
 
 
 def _cause(draft: Draft) -> str:

@@ -7,16 +7,13 @@ there, as they are on CUDA, and their own workspace comes from a table. Profilin
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from typing import Any
 
 import attrs
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry, sdpa_flop
 
 from wanflow.scheduler.footprint import Cost, Footprint, Made, SegmentUse, StageFacts, Step
 from wanflow.scheduler.kinds import Kind, KindStore
@@ -30,113 +27,24 @@ from wanflow.scheduler.program import (
     is_state,
     split_outputs,
 )
-from wanflow.scheduler.workspace import Kernel, workspace_of
-
-_aten = torch.ops.aten
-_CLASSES = {
-    _aten.mm: "gemm",
-    _aten.addmm: "gemm",
-    _aten.bmm: "gemm",
-    _aten.baddbmm: "gemm",
-    _aten.convolution: "conv",
-}
-_ATTENTION = _aten._scaled_dot_product_flash_attention_for_cpu  # noqa: SLF001
+from wanflow.scheduler.recorder import Recorder, dtype_name, storage_key
+from wanflow.scheduler.workspace import workspace_of
 
 
-class _Recorder(TorchDispatchMode):
-    """Count the live bytes of every storage made while active, and the FLOPs of every kernel."""
+class _Places:
+    """Take the places of a call out of names, and put them back; see `Call.places`."""
 
-    def __init__(self, known: Iterable[torch.Tensor], workspace: Callable[[Any], Kernel]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._known = {_storage_key(t) for t in known}
-        self._workspace = workspace
-        self._refs: dict[int, weakref.ref[Any]] = {}
-        self._numbers: dict[int, int] = {}
-        self._taken = 0
-        self.requests: list[int] = []  # see `Cost`
-        self.live_bytes = 0
-        self.peak_bytes = 0
-        self.memory_bytes = 0
-        self.kernels = 0
-        self.flops: dict[str, float] = {}
-        self.by_dtype: dict[str, float] = {}
+    def __init__(self, places: tuple[str, ...]) -> None:
+        self._places = places
+        self._marks = {place: f"#{index}" for index, place in reversed([*enumerate(places)])}
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
-        made = [t for t in _flatten(out) if self._is_new(t)]
-        for tensor in made:
-            self._adopt(tensor)
-        extra = self._workspace(func)(args, kwargs, out)
-        if extra:
-            self.requests.append(-self._take(extra))
-        self.peak_bytes = max(self.peak_bytes, self.live_bytes + extra)
-        self._count(func, args, kwargs, out, made)
-        return out
+    def out(self, name: str) -> str:
+        base, _, place = name.partition("@")
+        return f"{base}@{self._marks[place]}" if place else name
 
-    def _is_new(self, tensor: torch.Tensor) -> bool:
-        key = _storage_key(tensor)
-        return key not in self._known and key not in self._refs
-
-    def _adopt(self, tensor: torch.Tensor) -> None:
-        storage = tensor.untyped_storage()
-        key, nbytes = _storage_key(tensor), storage.nbytes()
-        number = self._numbers[key] = self._take(nbytes) if nbytes else 0
-
-        def gone(_ref: object) -> None:
-            self._refs.pop(key, None)
-            self.live_bytes -= nbytes
-            if number:
-                self.requests.append(-number)
-
-        self._refs[key] = weakref.ref(storage, gone)
-        self.live_bytes += nbytes
-
-    def _take(self, nbytes: int) -> int:
-        self._taken += 1
-        self.requests.append(nbytes)
-        return self._taken
-
-    def origin(self, tensor: torch.Tensor) -> int:
-        """Give the number of the request for a tensor's storage, 0 for one made elsewhere."""
-        key = _storage_key(tensor)
-        return self._numbers[key] if key in self._refs else 0
-
-    def _count(self, func: Any, args: Any, kwargs: Any, out: Any, made: list[torch.Tensor]) -> None:
-        packet = func._overloadpacket  # noqa: SLF001
-        if made or packet == _ATTENTION or packet in _CLASSES:
-            self.kernels += 1
-        if packet == _ATTENTION:
-            self._add("attention", sdpa_flop(*(t.shape for t in args[:3])), args[0])
-        elif packet in _CLASSES:
-            flops = flop_registry[packet](*args, **kwargs, out_val=out)
-            self._add(_CLASSES[packet], flops, args[0])
-        elif made:
-            inputs = (t for t in _flatten([args, kwargs]))
-            self.memory_bytes += sum(t.nbytes for t in inputs) + sum(t.nbytes for t in made)
-
-    def _add(self, kind: str, flops: float, operand: torch.Tensor) -> None:
-        self.flops[kind] = self.flops.get(kind, 0) + flops
-        dtype = _dtype_name(operand)
-        self.by_dtype[dtype] = self.by_dtype.get(dtype, 0) + flops
-
-
-def _dtype_name(tensor: torch.Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
-
-
-def _storage_key(tensor: torch.Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)  # noqa: SLF001 - the storage's identity
-
-
-def _flatten(tree: Any) -> list[torch.Tensor]:
-    if isinstance(tree, torch.Tensor):
-        return [tree]
-    if isinstance(tree, Mapping):
-        return [t for item in tree.values() for t in _flatten(item)]
-    if isinstance(tree, (list, tuple)):
-        return [t for item in tree for t in _flatten(item)]
-    return []
+    def back(self, name: str) -> str:
+        base, _, mark = name.partition("@#")
+        return f"{base}@{self._places[int(mark)]}" if mark else name
 
 
 @attrs.frozen
@@ -178,28 +86,46 @@ class Profiler:
         self, placed: Placed, inputs: dict[str, torch.Tensor], knobs: Mapping[str, str]
     ) -> Measured:
         """Measure a call; memoised by stage, kind and input shapes, and on disk by *knobs* too."""
-        shapes = tuple((n, tuple(t.shape), t.stride(), t.dtype) for n, t in inputs.items())
+        names = _Places(placed.call.places)
+        shapes = tuple(
+            (names.out(n), tuple(t.shape), t.stride(), t.dtype) for n, t in inputs.items()
+        )
         key = (placed.program.stage, placed.call.kind, shapes)
         if key not in self._seen:
-            self._seen[key] = self._look_up(placed, inputs, (*key, tuple(sorted(knobs.items()))))
-        return self._seen[key]
+            whole_key = (*key, tuple(sorted(knobs.items())))
+            self._seen[key] = self._look_up(placed, inputs, whole_key, names)
+        found = self._seen[key]
+        if not placed.call.places:
+            return found
+        makes = {names.back(name): tensor for name, tensor in found.makes.items()}
+        renames = {names.back(new): names.back(old) for new, old in found.renames.items()}
+        return attrs.evolve(found, makes=makes, renames=renames)
 
     def _look_up(
-        self, placed: Placed, inputs: dict[str, torch.Tensor], key: tuple[object, ...]
+        self,
+        placed: Placed,
+        inputs: dict[str, torch.Tensor],
+        key: tuple[object, ...],
+        names: _Places,
     ) -> Measured:
-        """Find a kind in the store, else measure it and put it there.
+        """Find a kind in the store, else measure it and put it there; its names have no places.
 
         A numeric call makes real values, and a stand-in is quick and depends on what is outside.
         """
         call, stage = placed.call, placed.program.stage
-        if self._kinds is None or call.numeric or call.stand_in is not None:
-            return self._measure(placed, inputs)
-        known = self._kinds.find(stage, key)
+        kept = self._kinds if not call.numeric and call.stand_in is None else None
+        known = kept.find(stage, key) if kept is not None else None
         if known is not None:
             return self._remake(known)
         found = self._measure(placed, inputs)
+        found = attrs.evolve(
+            found,
+            makes={names.out(name): tensor for name, tensor in found.makes.items()},
+            renames={names.out(new): names.out(old) for new, old in found.renames.items()},
+        )
         makes = {name: layout_of(tensor) for name, tensor in found.makes.items()}
-        self._kinds.add(stage, key, Kind(found.cost, found.by_dtype, makes, found.renames))
+        if kept is not None:
+            kept.add(stage, key, Kind(found.cost, found.by_dtype, makes, found.renames))
         return found
 
     def _remake(self, kind: Kind) -> Measured:
@@ -218,7 +144,7 @@ class Profiler:
                 specs = model.segments[call.segment].tensors
                 weights = {t.name: torch.empty(t.shape, dtype=t.dtype) for t in specs}
                 model.bind(call.segment, weights)
-            recorder = _Recorder([*inputs.values(), *weights.values()], self._workspace)
+            recorder = Recorder([*inputs.values(), *weights.values()], self._workspace)
             stack.enter_context(recorder)
             outputs = dict((call.stand_in or call.run)(inputs))
         split = split_outputs(outputs, inputs)
@@ -259,6 +185,8 @@ class _Drive:
         self._count = 0
         self.steps: list[Step] = []
         self._by_dtype: dict[str, dict[str, float]] = {}
+        self._segments: dict[str, SegmentUse] = {}
+        self._used: dict[str, set[str]] = defaultdict(set)
 
     def shape(self, name: str) -> tuple[int, ...]:
         return tuple(self._values[name].shape)
@@ -276,9 +204,7 @@ class _Drive:
         for new, (tensor, number) in renames.items():
             self._values[new], self._numbers[new] = tensor, number
         self._note_dtypes(program.stage, found)
-        segment = None
-        if call.segment is not None and program.model is not None:
-            segment = f"{program.model.name}/{call.segment}"
+        segment = self._use(call, program)
         passed_on = tuple((new, number) for new, (_, number) in renames.items())
         self.steps.append(
             Step(
@@ -286,6 +212,17 @@ class _Drive:
                 passed_on,
             )
         )  # fmt: skip
+
+    def _use(self, call: Call, program: Program) -> str | None:
+        """Name the segment of a call, `model/segment`, and note that it is used."""
+        if call.segment is None or program.model is None:
+            return None
+        name = f"{program.model.name}/{call.segment}"
+        if name not in self._segments:
+            nbytes = program.model.segments[call.segment].nbytes
+            self._segments[name] = SegmentUse(name, nbytes)
+        self._used[program.stage].add(name)
+        return name
 
     def _gather(self, call: Call, program: Program, inputs: dict[str, torch.Tensor]) -> int:
         if call.gather is None or program.model is None:
@@ -309,42 +246,34 @@ class _Drive:
             counts[name] = counts.get(name, 0) + flops
         for tensor in found.makes.values():
             if tensor.is_floating_point():
-                counts.setdefault(_dtype_name(tensor), 0)
+                counts.setdefault(dtype_name(tensor), 0)
 
     def footprint(
         self, programs: tuple[Program, ...], knobs: Mapping[str, Mapping[str, str]]
     ) -> Footprint:
-        segments: dict[str, SegmentUse] = {}
-        for program in programs:
-            if program.model is not None:
-                for segment in program.model.segments.values():
-                    name = f"{program.model.name}/{segment.name}"
-                    segments[name] = SegmentUse(name, segment.nbytes)
         keeps = frozenset(n for name, n in self._numbers.items() if self._keeps(name))
-        facts = tuple(_facts(p, knobs.get(p.stage, {})) for p in programs)
+        facts = tuple(self._facts(p, knobs.get(p.stage, {})) for p in programs)
         dtypes = {s: max(n, key=lambda d: n[d]) for s, n in self._by_dtype.items() if n}
         staging = max((p.model.staging_bytes for p in programs if p.model is not None), default=0)
-        return Footprint(facts, tuple(self.steps), segments, keeps, dtypes, staging)
+        return Footprint(facts, tuple(self.steps), self._segments, keeps, dtypes, staging)
 
-
-def _facts(program: Program, knobs: Mapping[str, str]) -> StageFacts:
-    model = program.model
-    weights = sum(s.nbytes for s in model.segments.values()) if model is not None else 0
-    by_name = {k.name: k for k in program.knobs}
-    rounding = tuple(n for n, v in knobs.items() if by_name[n].choices[v] == "rounding")
-    name = model.name if model is not None else None
-    return StageFacts(
-        program.stage, program.op, name, program.steps, weights, dict(knobs), rounding
-    )
+    def _facts(self, program: Program, knobs: Mapping[str, str]) -> StageFacts:
+        weights = sum(self._segments[name].nbytes for name in self._used[program.stage])
+        by_name = {k.name: k for k in program.knobs}
+        rounding = tuple(n for n, v in knobs.items() if by_name[n].choices[v] == "rounding")
+        name = program.model.name if program.model is not None else None
+        return StageFacts(
+            program.stage, program.op, name, program.steps, weights, dict(knobs), rounding
+        )
 
 
 def _check_storages(
     placed: Placed, outputs: Mapping[str, torch.Tensor], inputs: Mapping[str, torch.Tensor]
 ) -> None:
     """A value that shares its storage would be counted twice or freed too early."""
-    taken = {_storage_key(t): n for n, t in inputs.items()}
+    taken = {storage_key(t): n for n, t in inputs.items()}
     for name, tensor in outputs.items():
-        key = _storage_key(tensor)
+        key = storage_key(tensor)
         if key in taken:
             where = f"{placed.program.stage}/{placed.call.kind}"
             msg = f"{where}: {name} shares its storage with {taken[key]}"

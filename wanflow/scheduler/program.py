@@ -43,6 +43,8 @@ class Call:
     `segment`: the weights bound while it runs. `chunk`: for the consumer of a stream, how many
     chunks must have been produced before it may run. `emits`: a chunk of this port is ready
     after it.
+    `places`: a value that is one of many alike has a place in its name, after an `@`; two calls
+    that differ only in these places cost the same.
     `stand_in`: what the profiler runs instead where `run` reaches outside tensors (a tokenizer, a
     file). `numeric`: the values of small tensors decide the course (a sampler's coefficients), so
     the profiler leaves those real.
@@ -57,6 +59,7 @@ class Call:
     chunk: int = 0
     emits: bool = False
     numeric: bool = False
+    places: tuple[str, ...] = ()
     stand_in: Callable[[Tensors], Tensors] | None = None
 
 
@@ -64,12 +67,16 @@ class Call:
 class Knob:
     """A choice that changes memory and time, not the picture.
 
-    `choices` maps each value to `bitwise` or `rounding`; the first one is the plain way.
+    `choices` maps each value to `bitwise` or `rounding`; the first one is the plain way. `searched`
+    says whether the planner tries the others, or takes them only when they are pinned;
+    `last_resort`, that it tries them where the plain way does not fit, or is what needs most.
     """
 
     name: str
     choices: Mapping[str, str]
     about: str
+    searched: bool = True
+    last_resort: bool = False
 
 
 @attrs.frozen

@@ -5,7 +5,8 @@
 
 A value that waits for its next reader takes room at every call of the gap. Spilled, it is copied
 to the host after the call before the gap and brought back, like weights, ahead of the call after
-it. What is chosen together are all gaps of a *name* (the same cache of every frame). The choice is
+it. What is chosen together are all gaps of a *name* (the same cache of every frame; of names that
+differ in the place after an `@`, as many strips' do, all). The choice is
 a chain of sets, each the one before and the name that lowers the fullest call the most, so that it
 depends on no budget.
 """
@@ -63,7 +64,7 @@ def spill_levels(footprint: Footprint, pinned: Mapping[str, str]) -> list[Gaps]:
     by_name: dict[str, list[Gap]] = {}
     for gap in gaps:
         if pinned.get(gap.stage) != "all":
-            by_name.setdefault(gap.name, []).append(gap)
+            by_name.setdefault(gap.name.partition("@")[0], []).append(gap)
     need = np.array(lifetimes(footprint, forced).need_bytes, dtype=np.int64)
     chain = _chain(by_name, need)
     picked = sorted({-(-len(chain) * part // _LEVELS) for part in range(_LEVELS + 1)})

@@ -10,8 +10,19 @@ An example::
 """
 
 from wanflow.session.explaining import Explained, explain
+from wanflow.session.modules import plan_module
 from wanflow.session.planning import Planned, plan, sweep
 from wanflow.session.request import Request
 from wanflow.session.running import resume, run
 
-__all__ = ["Explained", "Planned", "Request", "explain", "plan", "resume", "run", "sweep"]
+__all__ = [
+    "Explained",
+    "Planned",
+    "Request",
+    "explain",
+    "plan",
+    "plan_module",
+    "resume",
+    "run",
+    "sweep",
+]

@@ -52,18 +52,24 @@ class Prepared:
             for stage in self.graph.stages
         }
 
-    def stage_settings(self) -> dict[str, list[dict[str, dict[str, str]]]]:
+    def stage_settings(
+        self, *, last_resorts: bool = True
+    ) -> dict[str, list[dict[str, dict[str, str]]]]:
         """Every setting of each stage's knobs that pins and `--exact` leave, the plain one first.
 
-        A stage without knobs is not in it.
+        A stage without knobs is not in it. Without *last_resorts* such knobs are left plain.
         """
         pins, found = self.knob_pins(), {}
         for program in self.programs(None):
             choices = []
             for knob in program.knobs:
+                pinned = pins.get((program.stage, knob.name))
+                if pinned is None and not knob.searched:
+                    continue
                 exact = self.request.exact
                 values = [v for v, mark in knob.choices.items() if mark == "bitwise" or not exact]
-                pinned = pins.get((program.stage, knob.name))
+                if knob.last_resort and not last_resorts:
+                    values = values[:1]
                 choices.append([(knob.name, v) for v in ([pinned] if pinned else values)])
             if choices:
                 combinations = itertools.product(*choices)
@@ -74,6 +80,16 @@ class Prepared:
         """Every setting of all knobs, the plain one first."""
         combinations = itertools.product(*self.stage_settings().values())
         return [{s: dict(k) for each in found for s, k in each.items()} for found in combinations]
+
+    def last_resorts(self) -> frozenset[str]:
+        """The stages that have a knob of last resort which is not pinned."""
+        pins = self.knob_pins()
+        return frozenset(
+            program.stage
+            for program in self.programs(None)
+            for knob in program.knobs
+            if knob.last_resort and (program.stage, knob.name) not in pins
+        )
 
     def knob_pins(self) -> dict[tuple[str, str], str]:
         """The pins of knobs, checked against what each stage has."""

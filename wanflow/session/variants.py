@@ -23,7 +23,7 @@ from wanflow.scheduler.reserve import Reserve
 from wanflow.session.places import expandable_segments
 from wanflow.session.prepare import Prepared
 
-_ALL = 4  # so many settings are planned one by one
+_ALL = 2  # so many settings are planned one by one
 _STEPS = 4  # of a repeating stage, where settings are compared
 
 
@@ -35,21 +35,35 @@ class Variants:
         place, elsewhere = prepared.place, prepared.request.machine is not None
         self._device = place.machine.device if elsewhere else place.device.type
         self._whole = Profiled(prepared, self._device)
-        self._groups: list[Group] | None = None
+        self._groups: dict[str, list[Group]] = {}
+        self._last: tuple[object, Plan, tuple[Footprint, ...]] | None = None
 
     def at(self, budget_bytes: int) -> tuple[Footprint, ...]:
         """Give the footprints to plan with at a budget, one that needs least among them."""
-        settings = self.prepared.stage_settings()
+        resorts = self.prepared.last_resorts()
+        if resorts:
+            plain = self._at(budget_bytes, self.prepared.stage_settings(last_resorts=False))
+            made = self.plan(plain, budget_bytes)
+            if made.feasible and made.minimum_stage not in resorts:
+                return plain
+        return self._at(budget_bytes, self.prepared.stage_settings())
+
+    def _at(
+        self, budget_bytes: int, settings: Mapping[str, Sequence[Knobs]]
+    ) -> tuple[Footprint, ...]:
         if math.prod(map(len, settings.values())) <= _ALL:
-            found = self.prepared.knobs()
+            combinations = itertools.product(*settings.values())
+            found = [{s: dict(k) for each in c for s, k in each.items()} for c in combinations]
         else:
             groups = self._grouped(settings)
-            ways: list[Callable[[Group], object]] = [
-                lambda group: group.at(budget_bytes, self._plan),
-                lambda group: group.leanest,
-                lambda group: group.fastest,
+            best = [group.at(budget_bytes, self._plan) for group in groups]
+            # One group needs most of all: the others need only be no larger than that.
+            floor = max(group.leanest.least_bytes for group in groups)
+            least = [
+                chosen if chosen.least_bytes <= floor else group.leanest
+                for group, chosen in zip(groups, best, strict=True)
             ]
-            found = [joined([way(group) for group in groups]) for way in ways]  # type: ignore[misc]
+            found = [joined(best), joined(least), joined([group.fastest for group in groups])]
         unique = {json.dumps(each, sort_keys=True): each for each in found}
         profiled = tuple(self._whole.footprint(each) for each in unique.values())
         self._whole.keep()
@@ -57,6 +71,12 @@ class Variants:
 
     def plan(self, footprints: Sequence[Footprint], budget_bytes: int | None) -> Plan:
         """Plan *footprints* on the request's machine, with its pins and its RAM."""
+        key = (budget_bytes, tuple(map(id, footprints)))
+        if self._last is None or self._last[0] != key:
+            self._last = (key, self._planned(footprints, budget_bytes), tuple(footprints))
+        return self._last[1]
+
+    def _planned(self, footprints: Sequence[Footprint], budget_bytes: int | None) -> Plan:
         prepared = self.prepared
         pins, spills, place = prepared.weight_pins(), prepared.spill_pins(), prepared.place
         ram = place.ram_bytes
@@ -69,14 +89,15 @@ class Variants:
 
     def _grouped(self, settings: Mapping[str, Sequence[Knobs]]) -> list[Group]:
         """Profile a few steps at every setting of each group, the other stages left plain."""
-        if self._groups is None:
+        key = json.dumps(settings, sort_keys=True)
+        if key not in self._groups:
             few = Profiled(_few_steps(self.prepared), self._device)
             steps = {p.stage: p.steps for p in self.prepared.programs(None)}
-            self._groups = [
+            self._groups[key] = [
                 self._group(few, stages, settings, steps) for stages in _streams(self.prepared)
             ]
             few.keep()
-        return self._groups
+        return self._groups[key]
 
     def _group(
         self,

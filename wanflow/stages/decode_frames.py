@@ -1,4 +1,4 @@
-"""Decode latents to frames, one latent frame at a time; each chunk goes on once it is there."""
+"""Decode latents to frames, whole or in strips; each chunk goes on once it is there."""
 
 from __future__ import annotations
 
@@ -11,17 +11,26 @@ from wanflow.models import vae
 from wanflow.models.segments import BoundModule
 from wanflow.scheduler.program import Call, Knob, ShapeOf, Tensors
 from wanflow.stages.base import StageSetup
+from wanflow.stages.decode_strips import WHOLE, Strips, settings
+
+_ABOUT = (
+    "whole: a latent frame at a time, as diffusers does; the others cut it into strips of so many "
+    "latent rows along its longer side. frames: each frame's strips, then the next frame; strips: "
+    "each strip of all frames, then the next one, the clip's bytes wait to the end"
+)
 
 
 @attrs.frozen
 class DecodeFrames:
-    """Streams `frames`: chunks `[1 or 4, 3, H, W]` in [0, 1]. The feature cache is its state."""
+    """Streams `frames`: chunks `[1 or 4, 3, H, W]` in [0, 1], uint8 from strips.
+
+    The feature cache and the line buffers are its states.
+    """
 
     setup: StageSetup
     stage: str = attrs.field(init=False)
     op: str = "decode_frames"
     consumes: str | None = None
-    knobs: tuple[Knob, ...] = ()
 
     @stage.default
     def _stage(self) -> str:
@@ -33,20 +42,31 @@ class DecodeFrames:
         return self.setup.module()
 
     @property
+    def knobs(self) -> tuple[Knob, ...]:
+        """How a frame is cut; a frame of a row or two can't be."""
+        cuts = settings(max(self.setup.around.latent_shape[3:]))
+        choices = {WHOLE: "bitwise", **dict.fromkeys(cuts, "rounding")}
+        return (Knob("strips", choices, _ABOUT, searched=False),) if cuts else ()
+
+    @property
     def steps(self) -> int:
         """Latent frames."""
         return self.setup.around.latent_shape[2]
 
     def calls(self, knobs: Mapping[str, str], shape: ShapeOf) -> Iterator[Call]:
         """Yield the whole clip's first convolution, then each latent frame's parts."""
-        del knobs
         own, latents, module = self.setup.own, self.setup.source("latents"), self.model.module
         latent_frames = shape(latents)[2]
 
         def open_latents(values: Tensors) -> Tensors:
             return {own("latents"): vae.denormalise(module, values[latents])}
 
-        yield Call("latent", open_latents, (latents,), segment="latent")
+        first = self.model.segment_of("post_quant_conv")
+        yield Call("latent", open_latents, (latents,), segment=first)
+        setting = knobs.get("strips", WHOLE)
+        if setting != WHOLE:
+            yield from Strips(self.setup, setting, shape(latents)).calls()
+            return
         for frame in range(latent_frames):
             for part in vae.parts(module):
                 yield self._part(part, frame)
@@ -70,7 +90,7 @@ class DecodeFrames:
             f"{part}.{min(frame, 2)}",
             run,
             (features, *places),
-            segment=part,
+            segment=self.model.segment_of(*vae.paths(part)),
             step=frame,
             emits=part == "head",
         )

@@ -10,14 +10,22 @@ import attrs
 from wanflow.models import dit
 from wanflow.models.segments import BoundModule
 from wanflow.scheduler.program import Call, Knob, ShapeOf, Tensors
-from wanflow.stages import samplers
+from wanflow.stages import denoise_rows, samplers
 from wanflow.stages.base import StageSetup
+from wanflow.stages.denoise_rows import RowCalls
 
 _CFG = Knob(
     "cfg",
     {"serial": "bitwise", "paired": "bitwise"},
     "serial: one whole forward for each of the two guidance passes, as diffusers does; "
     "paired: both passes a block at a time, so that streamed blocks are read once a step",
+)
+_SPLIT = Knob(
+    "split",
+    {"whole": "bitwise", "parts": "bitwise"},
+    "whole: a block's weights are there at once; parts: those of its self-attention, its "
+    "cross-attention and its feed-forward one after the other",
+    last_resort=True,
 )
 
 
@@ -49,8 +57,9 @@ class Denoise:
 
     @property
     def knobs(self) -> tuple[Knob, ...]:
-        """How the two passes of guidance share the weights."""
-        return (_CFG,) if len(self._passes) > 1 else ()
+        """How the two passes of guidance share the weights, and what is there of a block."""
+        rows = denoise_rows.knob(self.setup)
+        return (_CFG, _SPLIT, rows) if len(self._passes) > 1 else (_SPLIT, rows)
 
     @property
     def _guidance(self) -> float:
@@ -68,12 +77,17 @@ class Denoise:
     def calls(self, knobs: Mapping[str, str], shape: ShapeOf) -> Iterator[Call]:
         """Yield: the tables once; then each step's passes, guidance and sampler step."""
         noise = self.setup.source("latents")
-        yield from self._tables(noise)
+        by_rows = self._by_rows(knobs)
+        yield by_rows.tables(noise) if by_rows is not None else self._rotary(noise)
+        yield self._timesteps()
         latent_shape = shape(noise)
         for step in range(self.steps):
             latents = noise if step == 0 else self.setup.own("latents")
             for names in self._groups(knobs):
-                yield from self._forward(names, step, latents, latent_shape)
+                if by_rows is not None:
+                    yield from by_rows.forward(names, step, latents, latent_shape)
+                else:
+                    yield from self._forward(names, step, latents, latent_shape, knobs)
             yield from self._advance(step, latents)
 
     def _groups(self, knobs: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
@@ -82,27 +96,43 @@ class Denoise:
             return (self._passes,)
         return tuple((name,) for name in self._passes)
 
-    def _tables(self, noise: str) -> Iterator[Call]:
+    def _by_rows(self, knobs: Mapping[str, str]) -> RowCalls | None:
+        value = knobs.get("rows", "all")
+        return None if value == "all" else RowCalls(self.setup, value)
+
+    def _rotary(self, noise: str) -> Call:
         own, module, device = self.setup.own, self.model.module, self.setup.around.device
 
         def rotary(values: Tensors) -> Tensors:
             cos, sin = dit.rotary_tables(module, values[noise], device)
             return {own("rope.cos"): cos, own("rope.sin"): sin}
 
+        return Call("rotary", rotary, (noise,))
+
+    def _timesteps(self) -> Call:
+        own, device = self.setup.own, self.setup.around.device
+
         def times(_values: Tensors) -> Tensors:
             return {own("timesteps"): samplers.timesteps(*self._sampling).to(device)}
 
-        yield Call("rotary", rotary, (noise,))
-        yield Call("timesteps", times, numeric=True)
+        return Call("timesteps", times, numeric=True)
 
     def _forward(
-        self, passes: tuple[str, ...], step: int, latents: str, latent_shape: tuple[int, ...]
+        self,
+        passes: tuple[str, ...],
+        step: int,
+        latents: str,
+        latent_shape: tuple[int, ...],
+        knobs: Mapping[str, str],
     ) -> Iterator[Call]:
         for name in passes:
             yield self._embed(name, step, latents)
+        in_parts = knobs.get("split") == "parts"
+        pieces = (self._attend, self._cross, self._feed) if in_parts else (self._block,)
         for index in range(len(self.model.module.blocks)):  # type: ignore[arg-type]
-            for name in passes:
-                yield self._block(name, step, index)
+            for piece in pieces:
+                for name in passes:
+                    yield piece(name, step, index)
         for name in passes:
             yield self._head(name, step, latent_shape)
 
@@ -121,7 +151,8 @@ class Denoise:
             }
 
         reads = (latents, own("timesteps"), text)
-        return Call(f"embed.{name}", run, reads, segment="embed", step=step)
+        segment = self.model.segment_of("patch_embedding", "condition_embedder")
+        return Call(f"embed.{name}", run, reads, segment=segment, step=step)
 
     def _block(self, name: str, step: int, index: int) -> Call:
         own, module = self.setup.own, self.model.module
@@ -136,7 +167,44 @@ class Denoise:
             return {hidden: out}
 
         reads = (hidden, context, modulation, cos, sin)
-        return Call(f"block.{name}", run, reads, segment=f"block.{index}", step=step)
+        segment = self.model.segment_of(f"blocks.{index}")
+        return Call(f"block.{name}", run, reads, segment=segment, step=step)
+
+    def _attend(self, name: str, step: int, index: int) -> Call:
+        own, module = self.setup.own, self.model.module
+        hidden, modulation = own(f"hidden.{name}"), own(f"modulation.{name}")
+        scales, cos, sin = own(f"scales.{name}"), own("rope.cos"), own("rope.sin")
+
+        def run(values: Tensors) -> Tensors:
+            rotary = (values[cos], values[sin])
+            out, made = dit.attend(module, index, values[hidden], values[modulation], rotary)
+            return {hidden: out, scales: made}
+
+        block = f"blocks.{index}"
+        segment = self.model.segment_of(f"{block}.attn1", f"{block}.scale_shift_table", part=True)
+        reads = (hidden, modulation, cos, sin)
+        return Call(f"block.attn1.{name}", run, reads, segment=segment, step=step)
+
+    def _cross(self, name: str, step: int, index: int) -> Call:
+        own, module = self.setup.own, self.model.module
+        hidden, context = own(f"hidden.{name}"), own(f"context.{name}")
+
+        def run(values: Tensors) -> Tensors:
+            return {hidden: dit.cross(module, index, values[hidden], values[context])}
+
+        block = f"blocks.{index}"
+        segment = self.model.segment_of(f"{block}.attn2", f"{block}.norm2", part=True)
+        return Call(f"block.attn2.{name}", run, (hidden, context), segment=segment, step=step)
+
+    def _feed(self, name: str, step: int, index: int) -> Call:
+        own, module = self.setup.own, self.model.module
+        hidden, scales = own(f"hidden.{name}"), own(f"scales.{name}")
+
+        def run(values: Tensors) -> Tensors:
+            return {hidden: dit.feed(module, index, values[hidden], values[scales])}
+
+        segment = self.model.segment_of(f"blocks.{index}.ffn", part=True)
+        return Call(f"block.ffn.{name}", run, (hidden, scales), segment=segment, step=step)
 
     def _head(self, name: str, step: int, latent_shape: tuple[int, ...]) -> Call:
         own, module = self.setup.own, self.model.module
@@ -146,7 +214,8 @@ class Denoise:
             out = dit.head(module, values[hidden], values[time], latent_shape)
             return {own(f"prediction.{name}"): out}
 
-        return Call(f"head.{name}", run, (hidden, time), segment="head", step=step)
+        segment = self.model.segment_of("proj_out", "scale_shift_table")
+        return Call(f"head.{name}", run, (hidden, time), segment=segment, step=step)
 
     def _advance(self, step: int, latents: str) -> Iterator[Call]:
         own, guidance = self.setup.own, self._guidance

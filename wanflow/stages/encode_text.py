@@ -64,13 +64,14 @@ class EncodeText:
             yield self._tokens(which, prompt)
             yield self._rows(which)
             yield self._mask(which)
-        layers = [name for name in self.model.segments if name.startswith("layer.")]
-        for index, segment in enumerate(layers):
+        for index in range(len(self.model.module.encoder.block)):  # type: ignore[union-attr,arg-type]
+            segment = self.model.segment_of(f"encoder.block.{index}")
             for which in prompts:
                 yield self._layer(which, index, segment)
+        norm = self.model.segment_of("encoder.final_layer_norm")
         for which in prompts:
             reads = (own(f"hidden.{which}"), own(f"ids_mask.{which}"))
-            yield Call("finish", self._finish(which), reads, segment="norm")
+            yield Call("finish", self._finish(which), reads, segment=norm)
 
     def _tokens(self, which: str, prompt: str) -> Call:
         ids_name = self.setup.own(f"ids.{which}")

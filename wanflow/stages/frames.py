@@ -8,12 +8,19 @@ from wanflow.scheduler.program import Call, Tensors
 from wanflow.stages.base import StageSetup
 
 
-def to_bytes(frames: torch.Tensor) -> torch.Tensor:
-    """Round `[n, 3, H, W]` in [0, 1] to uint8 `[n, H, W, 3]` on the CPU.
+def to_levels(frames: torch.Tensor) -> torch.Tensor:
+    """Round values in [0, 1] to uint8; what is uint8 stays as it is.
 
     The rounding is diffusers' (`VaeImageProcessor.pt_to_numpy`, `numpy_to_pil`).
     """
-    levels = (frames.float() * 255).round().to(torch.uint8)
+    if frames.dtype == torch.uint8:
+        return frames
+    return (frames.float() * 255).round().to(torch.uint8)
+
+
+def to_bytes(frames: torch.Tensor) -> torch.Tensor:
+    """Give `[n, 3, H, W]`, in [0, 1] or uint8, as uint8 `[n, H, W, 3]` on the CPU."""
+    levels = to_levels(frames)
     return levels.permute(0, 2, 3, 1).contiguous().cpu()
 
 

@@ -1,0 +1,209 @@
+"""Wan's VAE decoder, its upper blocks in strips of a frame, without halo and without recomputing.
+
+    strip  s-1 | s      a convolution keeps the last two rows of its input (its *line buffer*), so
+      ....##|xxxx       that the next strip's rows go on where these ended; it is one row behind
+          `- kept      its input until the last strip, whose border is the frame's own
+
+Drives the submodules of `diffusers.AutoencoderKLWan` (0.42): their weights, norms and shortcuts.
+What a part keeps goes in and out by name in two mappings: *lines*, from a strip to the next one of
+the same frame, and *cache*, from a frame to the next one of the same strip. A cache has the last
+two frames of a convolution's input; fewer when fewer have been, where upstream has zeros. Rows are
+those of the frame's longer side (`axis`), so that they are short.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
+from diffusers.models.autoencoders.autoencoder_kl_wan import CACHE_T
+
+from wanflow.models import vae
+
+Kept = Mapping[str, torch.Tensor]
+_HEIGHT, _WIDTH = 3, 4
+_TIME = 2
+
+
+def axis_of(shape: tuple[int, ...]) -> int:
+    """Return the dimension of `[1, C, F, h, w]` along which a frame is cut: its longer side."""
+    return _WIDTH if shape[_WIDTH] >= shape[_HEIGHT] else _HEIGHT
+
+
+def parts(module: Any) -> tuple[str, ...]:
+    """The parts that run in strips, in execution order."""
+    return tuple(part for part in vae.parts(module) if part not in ("in", "mid"))
+
+
+def rows_out(module: Any, part: str, rows: int) -> int:
+    """How many rows a part has made once it has seen *rows* of a frame that goes on."""
+    if part == "head":
+        return max(0, rows - 1)
+    block = _block(module, part)
+    rows = max(0, rows - 2 * len(block.resnets))
+    return rows if _upsampler(block) is None else max(0, 2 * rows - 1)
+
+
+def kept_names(module: Any, part: str) -> tuple[str, ...]:
+    """Names of all that a part may keep, in *lines* or in *cache*."""
+    if part == "head":
+        return ("pending", "conv")
+    block = _block(module, part)
+    names = [f"{i}.{n}" for i in range(len(block.resnets)) for n in ("conv1", "conv2", "short")]
+    up = ["up", "time"] if _upsampler(block) is not None else []
+    return ("pending", *names, *up, *(["short"] if _shortcut(block) is not None else []))
+
+
+def scale(module: Any, part: str) -> int:
+    """How many rows a part makes of one."""
+    return 1 if part == "head" or _upsampler(_block(module, part)) is None else 2
+
+
+def run(module: Any, part: str, x: torch.Tensor | None, strip: Strip, rows: int) -> torch.Tensor:
+    """Run one part on the next *rows* of a latent frame's features; *strip* has what it keeps.
+
+    *x* are the rows that have come, which may be more than *rows*: the rest waits.
+    """
+    decoder, x = module.decoder, strip.delayed("pending", x, rows)
+    if part == "head":
+        x = decoder.nonlinearity(decoder.norm_out(x))
+        return strip.conv("conv", decoder.conv_out, x)
+    block, shortcut = _block(module, part), None
+    if _shortcut(block) is not None:
+        shortcut = _shortcut(block)(x, first_chunk=strip.first)
+    for i, resnet in enumerate(block.resnets):
+        x = _resnet(resnet, x, strip, str(i))
+    if _upsampler(block) is not None and x.shape[strip.axis]:
+        x = _upsample(_upsampler(block), x, strip)
+    if shortcut is None:
+        return x
+    late = strip.delayed("short", shortcut, x.shape[strip.axis])
+    return x + late if x.shape[strip.axis] else x
+
+
+@attrs.define
+class Strip:
+    """Where a strip lies in its frame and its clip; what came in, and what goes out (`made_*`)."""
+
+    axis: int
+    bottom: bool
+    first: bool
+    lines: Kept
+    cache: Kept
+    made_lines: dict[str, torch.Tensor] = attrs.field(factory=dict)
+    made_cache: dict[str, torch.Tensor] = attrs.field(factory=dict)
+
+    def conv(self, name: str, conv: Any, x: torch.Tensor) -> torch.Tensor:
+        """Run a causal 3*3*3 convolution on the rows that are whole by now."""
+        held = min(CACHE_T, self.cache[name].shape[_TIME]) if name in self.cache else 0
+        rows = self._joined(name, x, held)
+        if rows is None:
+            return self._none(x, conv.out_channels)
+        if held:
+            rows[:, :, :held] = self.cache[name]
+        self.made_cache[name] = rows[:, :, -CACHE_T:].clone()
+        return _causal(conv, rows, x.shape[_TIME], self._padding())
+
+    def conv2d(self, name: str, conv: Any, x: torch.Tensor) -> torch.Tensor:
+        """Run a 3*3 convolution on every frame."""
+        rows = self._joined(name, x, 0)
+        if rows is None:
+            return self._none(x, conv.out_channels)
+        frames = rows[0].transpose(0, 1)
+        padding = self._padding()[1:]
+        out = F.conv2d(frames, conv.weight, conv.bias, padding=padding)
+        return out.transpose(0, 1).unsqueeze(0)
+
+    def temporal(self, name: str, conv: Any, x: torch.Tensor) -> torch.Tensor:
+        """Run a causal convolution along time; rows don't meet in it."""
+        rows = torch.cat([self.cache[name], x], _TIME) if name in self.cache else x
+        self.made_cache[name] = rows[:, :, -CACHE_T:].clone()
+        return _causal(conv, rows, x.shape[_TIME], (0, 0, 0))
+
+    def delayed(self, name: str, x: torch.Tensor | None, count: int) -> torch.Tensor:
+        """Add *x* to the rows that wait (a shortcut's, for its convolutions) and take *count*."""
+        waiting = [t for t in (self.lines.get(name), x) if t is not None]
+        x = waiting[0] if len(waiting) == 1 else torch.cat(waiting, self.axis)
+        left = x.shape[self.axis] - count
+        if left:
+            self.made_lines[name] = x.narrow(self.axis, count, left).clone()
+        return x.narrow(self.axis, 0, count)
+
+    def _joined(self, name: str, x: torch.Tensor, held: int) -> torch.Tensor | None:
+        """Join kept rows (a zero one at the top), *x* and the border; room for *held* frames."""
+        line = self.lines.get(name)
+        before = 1 if line is None else line.shape[self.axis]
+        count, shape = x.shape[self.axis], list(x.shape)
+        shape[self.axis] = before + count + int(self.bottom)
+        shape[_TIME] += held
+        rows = x.new_empty(shape)
+        new = rows[:, :, held:]
+        if line is None:
+            new.narrow(self.axis, 0, 1).zero_()
+        else:
+            new.narrow(self.axis, 0, before).copy_(line)
+        new.narrow(self.axis, before, count).copy_(x)
+        if self.bottom:
+            new.narrow(self.axis, before + count, 1).zero_()
+        else:
+            keep = min(2, before + count)
+            self.made_lines[name] = new.narrow(self.axis, before + count - keep, keep).clone()
+        return rows if shape[self.axis] >= 3 else None  # the kernel's height
+
+    def _padding(self) -> tuple[int, int, int]:
+        return (0, 1, 0) if self.axis == _WIDTH else (0, 0, 1)
+
+    def _none(self, x: torch.Tensor, channels: int) -> torch.Tensor:
+        shape = list(x.shape)
+        shape[1], shape[self.axis] = channels, 0
+        return x.new_empty(shape)
+
+
+def _causal(
+    conv: Any, rows: torch.Tensor, frames: int, padding: tuple[int, int, int]
+) -> torch.Tensor:
+    """Convolve; taps that would meet nothing but zeros before the clip are left out."""
+    taps = conv.kernel_size[0]
+    missing = taps - 1 + frames - rows.shape[_TIME]
+    weight = conv.weight
+    if missing and frames == 1:
+        weight = weight[:, :, missing:]
+    elif missing:
+        rows = F.pad(rows, (0, 0, 0, 0, missing, 0))
+    return F.conv3d(rows, weight, conv.bias, padding=padding)
+
+
+def _block(module: Any, part: str) -> Any:
+    return module.decoder.up_blocks[int(part.partition(".")[2])]
+
+
+def _upsampler(block: Any) -> Any:
+    """Wan 2.2's block has `upsampler`, Wan 2.1's a list `upsamplers`; either may be None."""
+    if hasattr(block, "upsampler"):
+        return block.upsampler
+    return None if block.upsamplers is None else block.upsamplers[0]
+
+
+def _shortcut(block: Any) -> Any:
+    return getattr(block, "avg_shortcut", None)
+
+
+def _resnet(block: Any, x: torch.Tensor, strip: Strip, name: str) -> torch.Tensor:
+    shortcut = block.conv_shortcut(x)
+    x = strip.conv(f"{name}.conv1", block.conv1, block.nonlinearity(block.norm1(x)))
+    x = strip.conv(f"{name}.conv2", block.conv2, block.nonlinearity(block.norm2(x)))
+    return x + strip.delayed(f"{name}.short", shortcut, x.shape[strip.axis])
+
+
+def _upsample(layer: Any, x: torch.Tensor, strip: Strip) -> torch.Tensor:
+    """Double the frames but the clip's first, then the rows, as `WanResample.forward` does."""
+    if layer.mode == "upsample3d" and not strip.first:
+        doubled = strip.temporal("time", layer.time_conv, x)
+        batch, _, time, height, width = x.shape
+        halves = doubled.reshape(batch, 2, -1, time, height, width)
+        x = torch.stack((halves[:, 0], halves[:, 1]), 3).reshape(batch, -1, 2 * time, height, width)
+    frames = layer.resample[0](x[0].transpose(0, 1))
+    return strip.conv2d("up", layer.resample[1], frames.transpose(0, 1).unsqueeze(0))

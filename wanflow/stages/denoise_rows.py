@@ -1,0 +1,130 @@
+"""The transformer's calls a chunk of rows at a time: the hidden state is updated in place.
+
+A call that does so returns it under its own name: the same value. Whoever would keep a block's
+input beyond that call (a step cache) has to take a copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+
+from wanflow.models import dit_heads, dit_rows
+from wanflow.models.dit_rows import Rows
+from wanflow.models.rope import Grid, Rope, make_rope
+from wanflow.scheduler.program import Call, Knob, Tensors
+from wanflow.stages.base import StageSetup
+
+# A kernel may be picked by the number of rows, so that a row's last bits depend on it.
+_CHOICES = {"all": "bitwise", "4096": "rounding", "1024": "rounding"}
+_GROUPED = {"grouped": "rounding"}
+_GROUPED_SIZE, _GROUPS = 1024, 8
+
+
+def knob(setup: StageSetup) -> Knob:
+    """How much of the sequence a kernel takes; `all` is the plain block."""
+    return Knob(
+        "rows",
+        _CHOICES | (_GROUPED if dit_heads.can_group(setup.module().module) else {}),
+        "all: a block takes the whole sequence at once; a number: so many rows at a time, with the "
+        "keys and values of all of them once and the hidden state updated in place; grouped: keys "
+        "and values of an eighth of the heads at a time too, for a few percent more work",
+        searched=False,
+    )
+
+
+@attrs.frozen
+class RowCalls:
+    """Makes the calls of a forward for one value of the knob other than `all`."""
+
+    setup: StageSetup
+    value: str
+
+    @property
+    def rows(self) -> Rows:
+        """The size of a chunk."""
+        return Rows(_GROUPED_SIZE if self._is_grouped else int(self.value))
+
+    @property
+    def _is_grouped(self) -> bool:
+        return self.value == "grouped"
+
+    @property
+    def _module(self) -> Any:
+        return self.setup.module().module
+
+    def tables(self, noise: str) -> Call:
+        """Make the rotary tables: a row a place."""
+        own, module, device = self.setup.own, self._module, self.setup.around.device
+
+        def run(values: Tensors) -> Tensors:
+            grid = Grid.of(module, tuple(values[noise].shape))
+            rope = make_rope(module, grid, device)
+            return {own("rope.table"): rope.table, own("rope.places"): rope.places}
+
+        return Call("rotary.places", run, (noise,))
+
+    def forward(
+        self, passes: tuple[str, ...], step: int, latents: str, latent_shape: tuple[int, ...]
+    ) -> Iterator[Call]:
+        """Yield the calls of the passes that go through the blocks together."""
+        for name in passes:
+            yield self._embed(name, step, latents)
+        for index in range(len(self._module.blocks)):
+            for name in passes:
+                yield self._block(name, step, index)
+        for name in passes:
+            yield self._head(name, step, latent_shape)
+
+    def _embed(self, name: str, step: int, latents: str) -> Call:
+        own, module, rows = self.setup.own, self._module, self.rows
+        text = f"{self.setup.source('text')}.{name}"
+
+        def run(values: Tensors) -> Tensors:
+            at = values[own("timesteps")][step].expand(1)
+            made = dit_rows.embed(module, values[latents], at, values[text], rows)
+            return {
+                own(f"hidden.{name}"): made.hidden,
+                own(f"time.{name}"): made.time,
+                own(f"modulation.{name}"): made.modulation,
+                own(f"context.{name}"): made.context,
+            }
+
+        reads = (latents, own("timesteps"), text)
+        segment = self.setup.module().segment_of("patch_embedding", "condition_embedder")
+        return Call(f"embed.{name}.{self.rows.size}", run, reads, segment=segment, step=step)
+
+    def _block(self, name: str, step: int, index: int) -> Call:
+        own, block, rows = self.setup.own, self._module.blocks[index], self.rows
+        is_grouped = self._is_grouped
+        hidden, modulation = own(f"hidden.{name}"), own(f"modulation.{name}")
+        context, table, places = own(f"context.{name}"), own("rope.table"), own("rope.places")
+
+        def run(values: Tensors) -> Tensors:
+            x, rope = values[hidden], Rope(values[table], values[places])
+            scaled = dit_rows.scales(block, values[modulation])
+            if is_grouped:
+                dit_heads.attend(block, x, scaled, rope, rows, _GROUPS)
+            else:
+                dit_rows.attend(block, x, scaled, rope, rows)
+            dit_rows.cross(block, x, values[context], rows)
+            dit_rows.feed(block, x, scaled, rows)
+            return {hidden: x}
+
+        reads = (hidden, context, modulation, table, places)
+        segment = self.setup.module().segment_of(f"blocks.{index}")
+        return Call(f"block.{name}.{self.value}", run, reads, segment=segment, step=step)
+
+    def _head(self, name: str, step: int, latent_shape: tuple[int, ...]) -> Call:
+        own, module, rows = self.setup.own, self._module, self.rows
+        hidden, time = own(f"hidden.{name}"), own(f"time.{name}")
+
+        def run(values: Tensors) -> Tensors:
+            out = dit_rows.head(module, values[hidden], values[time], latent_shape, rows)
+            return {own(f"prediction.{name}"): out}
+
+        kind = f"head.{name}.{self.rows.size}"
+        segment = self.setup.module().segment_of("proj_out", "scale_shift_table")
+        return Call(kind, run, (hidden, time), segment=segment, step=step)
