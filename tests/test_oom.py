@@ -93,11 +93,12 @@ class TestTiers:
 
     def test_ram_budget_too_small(self, link: Link, tmp_path: Path) -> None:
         """One byte less than the ring: exit 3, with the bytes that would do."""
-        made = planning.plan(SMALL).plan
+        whole = attrs.evolve(SMALL, pins=(*SMALL.pins, "denoise.split=whole"))
+        made = planning.plan(whole).plan
         least = made.host.minimum_bytes + made.footprint.staging_bytes
         link.ram_bytes = least - 1
         with pytest.raises(BudgetError, match=f"at least {least} bytes") as caught:
-            frames_of(SMALL, tmp_path / "run")
+            frames_of(whole, tmp_path / "run")
         assert caught.value.hint == f"--ram {least}B"
         assert not (tmp_path / "run").exists()
 
