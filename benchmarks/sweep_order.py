@@ -71,13 +71,16 @@ def main(given: argparse.Namespace) -> None:
     low, gap = report["minimum_bytes"], report["resident_bytes"] - report["minimum_bytes"]
     budgets = [low + gap * n // (given.budgets - 1) for n in range(given.budgets)]
     found: dict[int, list[Row]] = {budget: [] for budget in budgets}
+    # All are predicted before the first run: each run teaches the machine other rates.
+    asked = {budget: attrs.evolve(request, vram=f"{budget}B") for budget in budgets}
+    predicted = {budget: plan(each).report["predicted_seconds"] for budget, each in asked.items()}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(given.rounds + 1):
             for budget in budgets[:: -1 if number % 2 else 1]:
-                asked = attrs.evolve(request, vram=f"{budget}B")
-                done = run(asked, out=Path(folder) / "run", force=True)
+                done = run(asked[budget], out=Path(folder) / "run", force=True)
                 if number:  # the first round warms up
-                    found[budget].append(done)
+                    told_before = {"predicted_seconds": predicted[budget]}
+                    found[budget].append({**done, **told_before})
     rows = [told(done) for done in found.values()]
     for row in rows:
         print(

@@ -58,9 +58,6 @@ class TestMeasuredPeak:
         predicted = reports[0]["predicted_peak_bytes"]
         assert isinstance(predicted, int)
         assert peak <= ten[which]
-        if peak < 0.97 * predicted:  # on a loaded machine the profiler may lose an allocation
-            again = tmp_path / "again"
-            peak = peak_allocated_bytes(lambda: reports.append(run(request, out=again)))
         assert 0.97 * predicted <= peak <= 1.03 * predicted
 
     @pytest.mark.parametrize("which", [0, 9], ids=["minimum", "resident"])

@@ -123,7 +123,7 @@ class TestOutOfMemory:
 
     def test_every_call(self, link: Link, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """The same where a kernel finds no room, at any call."""
-        guarded, calls, fails_at = executor._guarded, 0, 0
+        guarded, calls, fails_at = executor.guarded, 0, 0
 
         def fail(_values: Tensors) -> Tensors:
             raise torch.OutOfMemoryError("CUDA out of memory. As the test wants it.")
@@ -135,7 +135,7 @@ class TestOutOfMemory:
                 placed = attrs.evolve(placed, call=attrs.evolve(placed.call, run=fail))
             return guarded(placed, inputs)
 
-        monkeypatch.setattr(executor, "_guarded", call)
+        monkeypatch.setattr(executor, "guarded", call)
         wanted = frames_of(SHORT, tmp_path / "count")
         for number in range(1, calls + 1, 1 if SOAK else 4):
             calls, fails_at = 0, number

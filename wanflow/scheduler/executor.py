@@ -8,9 +8,10 @@ from contextlib import ExitStack
 import attrs
 import torch
 
-from wanflow.errors import InputError, OutOfMemory, StageFailed, WanflowError
+from wanflow.errors import InputError
 from wanflow.scheduler.arena import Arena
 from wanflow.scheduler.footprint import Made, Step
+from wanflow.scheduler.guard import guarded, making_room
 from wanflow.scheduler.host import RING
 from wanflow.scheduler.ledger import Cause, Item, Ledger
 from wanflow.scheduler.meter import RunMeter, meter_for
@@ -216,27 +217,17 @@ class Executor:
         name = f"room for {arena.model}"
         item = Item(arena_key(arena.model), name, Kind.WORKSPACE, arena.nbytes)
         why = attrs.evolve(cause, why="one block for the model's weights")
-        try:
+
+        def make() -> None:
             with self.ledger.bring(Verb.PLACE, item, self.tier, "", why):
                 self.streamer.open_arena(arena.model, arena.nbytes)
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            problem = OutOfMemory(f"no room for {arena.model}: {first_line(error)}", code="oom")
-        else:
-            return
-        raise problem
+
+        making_room(arena.model, make)
 
     def _start(self, move: TierMove) -> None:
         """Make room for a segment or for values that come back, and start their load."""
-        try:
-            if move.values:
-                self._start_values(move)
-            else:
-                self._start_segment(move)
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            problem = OutOfMemory(f"no room for {move.segment}: {first_line(error)}", code="oom")
-        else:
-            return
-        raise problem
+        start = self._start_values if move.values else self._start_segment
+        making_room(move.segment, lambda: start(move))
 
     def _start_values(self, move: TierMove) -> None:
         cause = Cause(move.stage, move.step, move.cause)
@@ -308,7 +299,7 @@ class Executor:
                 inputs[GATHERED] = self._gather(placed, step, cause, stack)
             nbytes = step.cost.room_bytes
             stack.enter_context(self.ledger.workspace(step.kind, nbytes, self.tier, cause))
-            outputs = split_outputs(_guarded(placed, inputs), inputs)
+            outputs = split_outputs(guarded(placed, inputs), inputs)
         renames = {new: self._numbers[old] for new, old in outputs.renames.items()}
         self._keep(step, outputs.makes, cause)
         self._numbers.update(renames)
@@ -368,11 +359,6 @@ class Executor:
         self.streamer.close()
 
 
-def first_line(error: BaseException) -> str:
-    """What an error says, without PyTorch's advice."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
-
 def _item(made: Made) -> Item:
     kind = Kind.STATE if made.is_state else Kind.VALUE
     return Item(f"value.{made.value}", made.name, kind, made.nbytes)
@@ -389,26 +375,3 @@ def _as_planned(resume: Resumption, name: str, made: Made) -> torch.Tensor:
             code="bad-state",
         )
     return found
-
-
-def _guarded(placed: Placed, inputs: Tensors) -> Tensors:
-    """Run the call; what a stage raises becomes one message with the stage and the call in it."""
-    where = f"stage {placed.program.stage!r} ({placed.call.kind}, step {placed.call.step})"
-    try:
-        return placed.call.run(inputs)
-    except WanflowError:
-        raise
-    except torch.OutOfMemoryError as error:
-        problem: WanflowError = OutOfMemory(f"{where}: {first_line(error)}", code="oom")
-    except MemoryError:
-        problem = OutOfMemory(f"{where}: there is no memory left", code="oom")
-    except OSError as error:
-        path = f": {error.filename}" if error.filename else ""
-        reason = error.strerror or str(error) or type(error).__name__
-        problem = StageFailed(f"{where}: {reason}{path}", code="stage-io")
-    except (RuntimeError, ValueError, TypeError) as error:
-        if "DefaultCPUAllocator" in str(error):
-            problem = OutOfMemory(f"{where}: the RAM is full", code="oom")
-        else:
-            problem = StageFailed(f"{where} failed: {error}", code="stage-failed")
-    raise problem

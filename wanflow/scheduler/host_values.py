@@ -49,7 +49,7 @@ class HostValues:
     def __init__(self, device: Device) -> None:
         self._device = device
         self._away: dict[int, _Away] = {}
-        self._spare: dict[int, list[torch.Tensor]] = {}
+        self._spare: dict[int, list[tuple[torch.Tensor, Ticket]]] = {}
 
     def spill(self, number: int, tensor: torch.Tensor) -> None:
         """Copy a value out; kernels that are launched after this may overwrite its memory."""
@@ -84,10 +84,9 @@ class HostValues:
         return self._device.upload(away.memory, slab)
 
     def back(self, number: int, slab: torch.Tensor, arrived: Ticket) -> torch.Tensor:
-        """Give the value that has come back; its buffer is free for another one."""
+        """Give the value that has come back; its buffer is for another one, once it was read."""
         away = self._away.pop(number)
-        arrived.host_is_free()
-        self._spare.setdefault(away.memory.numel(), []).append(away.memory)
+        self._spare.setdefault(away.memory.numel(), []).append((away.memory, arrived))
         return away.layout.over(slab)
 
     def clear(self) -> None:
@@ -97,4 +96,8 @@ class HostValues:
 
     def _buffer(self, nbytes: int) -> torch.Tensor:
         spare = self._spare.get(nbytes)
-        return spare.pop() if spare else self._device.host_buffer(nbytes)
+        if not spare:
+            return self._device.host_buffer(nbytes)
+        memory, read = spare.pop(0)  # the one that came back first
+        read.host_is_free()
+        return memory

@@ -57,13 +57,15 @@ class Variants:
         else:
             groups = self._grouped(settings)
             best = [group.at(budget_bytes, self._plan) for group in groups]
-            # One group needs most of all: the others need only be no larger than that.
+            fastest = [group.fastest for group in groups]
+            # One group needs most of all: the others need only be no larger than that. What is
+            # taken depends on no budget, so that the minimum is the same at each.
             floor = max(group.leanest.least_bytes for group in groups)
             least = [
-                chosen if chosen.least_bytes <= floor else group.leanest
-                for group, chosen in zip(groups, best, strict=True)
+                quick if quick.least_bytes <= floor else group.leanest
+                for group, quick in zip(groups, fastest, strict=True)
             ]
-            found = [joined(best), joined(least), joined([group.fastest for group in groups])]
+            found = [joined(best), joined(least), joined(fastest)]
         unique = {json.dumps(each, sort_keys=True): each for each in found}
         profiled = tuple(self._whole.footprint(each) for each in unique.values())
         self._whole.keep()

@@ -98,7 +98,8 @@ class Denoise:
 
     def _by_rows(self, knobs: Mapping[str, str]) -> RowCalls | None:
         value = knobs.get("rows", "all")
-        return None if value == "all" else RowCalls(self.setup, value)
+        in_parts = knobs.get("split") == "parts"
+        return None if value == "all" else RowCalls(self.setup, value, in_parts)
 
     def _rotary(self, noise: str) -> Call:
         own, module, device = self.setup.own, self.model.module, self.setup.around.device

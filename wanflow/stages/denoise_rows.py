@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import attrs
+import torch
 
 from wanflow.models import dit_heads, dit_rows
-from wanflow.models.dit_rows import Rows
+from wanflow.models.dit_rows import Rows, Scales
 from wanflow.models.rope import Grid, Rope, make_rope
 from wanflow.scheduler.program import Call, Knob, Tensors
 from wanflow.stages.base import StageSetup
@@ -37,10 +38,14 @@ def knob(setup: StageSetup) -> Knob:
 
 @attrs.frozen
 class RowCalls:
-    """Makes the calls of a forward for one value of the knob other than `all`."""
+    """Makes the calls of a forward for one value of the knob other than `all`.
+
+    A block is one call, or with *in_parts* three, each with its own part of the weights.
+    """
 
     setup: StageSetup
     value: str
+    in_parts: bool
 
     @property
     def rows(self) -> Rows:
@@ -72,9 +77,11 @@ class RowCalls:
         """Yield the calls of the passes that go through the blocks together."""
         for name in passes:
             yield self._embed(name, step, latents)
+        pieces = (self._attend, self._cross, self._feed) if self.in_parts else (self._block,)
         for index in range(len(self._module.blocks)):
-            for name in passes:
-                yield self._block(name, step, index)
+            for piece in pieces:
+                for name in passes:
+                    yield piece(name, step, index)
         for name in passes:
             yield self._head(name, step, latent_shape)
 
@@ -98,17 +105,13 @@ class RowCalls:
 
     def _block(self, name: str, step: int, index: int) -> Call:
         own, block, rows = self.setup.own, self._module.blocks[index], self.rows
-        is_grouped = self._is_grouped
         hidden, modulation = own(f"hidden.{name}"), own(f"modulation.{name}")
         context, table, places = own(f"context.{name}"), own("rope.table"), own("rope.places")
 
         def run(values: Tensors) -> Tensors:
             x, rope = values[hidden], Rope(values[table], values[places])
             scaled = dit_rows.scales(block, values[modulation])
-            if is_grouped:
-                dit_heads.attend(block, x, scaled, rope, rows, _GROUPS)
-            else:
-                dit_rows.attend(block, x, scaled, rope, rows)
+            self._attended(block, x, scaled, rope)
             dit_rows.cross(block, x, values[context], rows)
             dit_rows.feed(block, x, scaled, rows)
             return {hidden: x}
@@ -116,6 +119,54 @@ class RowCalls:
         reads = (hidden, context, modulation, table, places)
         segment = self.setup.module().segment_of(f"blocks.{index}")
         return Call(f"block.{name}.{self.value}", run, reads, segment=segment, step=step)
+
+    def _attended(self, block: Any, x: torch.Tensor, scaled: Scales, rope: Rope) -> None:
+        if self._is_grouped:
+            dit_heads.attend(block, x, scaled, rope, self.rows, _GROUPS)
+        else:
+            dit_rows.attend(block, x, scaled, rope, self.rows)
+
+    def _attend(self, name: str, step: int, index: int) -> Call:
+        own, block = self.setup.own, self._module.blocks[index]
+        hidden, modulation = own(f"hidden.{name}"), own(f"modulation.{name}")
+        scales, table, places = own(f"scales.{name}"), own("rope.table"), own("rope.places")
+
+        def run(values: Tensors) -> Tensors:
+            scaled = dit_rows.scales(block, values[modulation])
+            self._attended(block, values[hidden], scaled, Rope(values[table], values[places]))
+            return {hidden: values[hidden], scales: scaled.table}
+
+        at = f"blocks.{index}"
+        segment = self._part(f"{at}.attn1", f"{at}.scale_shift_table")
+        reads = (hidden, modulation, table, places)
+        return Call(f"block.attn1.{name}.{self.value}", run, reads, segment=segment, step=step)
+
+    def _cross(self, name: str, step: int, index: int) -> Call:
+        own, block, rows = self.setup.own, self._module.blocks[index], self.rows
+        hidden, context = own(f"hidden.{name}"), own(f"context.{name}")
+
+        def run(values: Tensors) -> Tensors:
+            dit_rows.cross(block, values[hidden], values[context], rows)
+            return {hidden: values[hidden]}
+
+        segment = self._part(f"blocks.{index}.attn2", f"blocks.{index}.norm2")
+        kind = f"block.attn2.{name}.{self.value}"
+        return Call(kind, run, (hidden, context), segment=segment, step=step)
+
+    def _feed(self, name: str, step: int, index: int) -> Call:
+        own, block, rows = self.setup.own, self._module.blocks[index], self.rows
+        hidden, scales = own(f"hidden.{name}"), own(f"scales.{name}")
+
+        def run(values: Tensors) -> Tensors:
+            dit_rows.feed(block, values[hidden], Scales(values[scales]), rows)
+            return {hidden: values[hidden]}
+
+        segment = self._part(f"blocks.{index}.ffn")
+        kind = f"block.ffn.{name}.{self.value}"
+        return Call(kind, run, (hidden, scales), segment=segment, step=step)
+
+    def _part(self, *paths: str) -> str:
+        return self.setup.module().segment_of(*paths, part=True)
 
     def _head(self, name: str, step: int, latent_shape: tuple[int, ...]) -> Call:
         own, module, rows = self.setup.own, self._module, self.rows
