@@ -1,12 +1,16 @@
 """Is the predicted order of budgets the measured one? Ten budgets of the tiny graph.
 
-    python benchmarks/sweep_order.py [--rounds 5] [--budgets 10] [--graph t2v-tiny] [--shrink]
+    python benchmarks/sweep_order.py [--rounds 5] [--budgets 10] [--graph t2v-tiny] [--link 20e6]
+                                     [--shrink]
 
+With `--link` the weights come over a link of so many bytes a second (`lib/linked.py`), so that a
+budget costs time even where the compute is slow: without it the loads of a tiny graph all hide.
 One process; a round to warm up, then rounds in which the budgets take turns, every other round
 backwards. Prints a table, then one JSON object, which goes into benchmarks/results/ too.
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import tempfile
@@ -16,6 +20,7 @@ from typing import Any
 
 import attrs
 
+from benchmarks.lib.linked import linked
 from benchmarks.lib.report import error, keep, machine_line, spread
 from wanflow.session import Request, plan, run
 
@@ -65,6 +70,31 @@ def swapped(rows: list[Row]) -> list[tuple[int, int]]:
 
 def main(given: argparse.Namespace) -> None:
     """Measure, print and keep."""
+    with linked(given.link) if given.link else contextlib.nullcontext():
+        rows = measured(given)
+    result = {
+        "benchmark": "sweep_order", "machine": machine_line(given.device), "rounds": given.rounds,
+        "link_bytes_per_second": given.link, "rows": rows,
+        "rank_correlation": rank_correlation(rows), "swapped": swapped(rows),
+    }  # fmt: skip
+    if given.link:  # both sides of the link are RAM here: the meter can't tell them apart
+        for row in rows:
+            del row["peak_bytes"], row["peak_error"], row["peak_source"]
+    else:
+        result["largest_peak_error"] = max(abs(row["peak_error"]) for row in rows)
+    for row in rows:
+        print(
+            f"{row['budget_bytes']:>12}  peak {row['predicted_peak_bytes']} / "
+            f"{row.get('peak_bytes')}  time {row['predicted_seconds']:.3f} / "
+            f"{row['seconds']['median']:.3f} s ({row['time_error']:+.0%})"
+        )
+    name = f"{result['machine']['device']}{'-linked' if given.link else ''}"
+    keep(result, given.out, name=name)
+    print(json.dumps(result))
+
+
+def measured(given: argparse.Namespace) -> list[Row]:
+    """Plan at every budget, then run them in turns; a row a budget."""
     inputs = {"steps": 2} if given.shrink else {}
     request = Request(given.graph, inputs, device=given.device, exact=True)
     report: Any = plan(request).report
@@ -81,20 +111,7 @@ def main(given: argparse.Namespace) -> None:
                 if number:  # the first round warms up
                     told_before = {"predicted_seconds": predicted[budget]}
                     found[budget].append({**done, **told_before})
-    rows = [told(done) for done in found.values()]
-    for row in rows:
-        print(
-            f"{row['budget_bytes']:>12}  peak {row['predicted_peak_bytes']} / {row['peak_bytes']} "
-            f"({row['peak_error']:+.2%})  time {row['predicted_seconds']:.3f} / "
-            f"{row['seconds']['median']:.3f} s ({row['time_error']:+.0%})"
-        )
-    result = {
-        "benchmark": "sweep_order", "machine": machine_line(given.device), "rounds": given.rounds,
-        "rows": rows, "rank_correlation": rank_correlation(rows), "swapped": swapped(rows),
-        "largest_peak_error": max(abs(row["peak_error"]) for row in rows),
-    }  # fmt: skip
-    keep(result, given.out)
-    print(json.dumps(result))
+    return [told(done) for done in found.values()]
 
 
 if __name__ == "__main__":
@@ -103,6 +120,7 @@ if __name__ == "__main__":
     parser.add_argument("--budgets", type=int, default=10)
     parser.add_argument("--graph", default="t2v-tiny")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--link", type=float, help="bytes a second to a device behind a link")
     parser.add_argument("--out", type=Path, help="the JSON file [benchmarks/results/...]")
     parser.add_argument("--shrink", action="store_true", help="two steps instead of eight")
     main(parser.parse_args())

@@ -77,9 +77,9 @@ def profile_once(patch: pytest.MonkeyPatch) -> None:
     made, kept = variants.Profiled.footprint, {}
 
     def once(self: variants.Profiled, knobs: object) -> Footprint:
-        graph, device = self._prepared.graph, self._device
+        graph, card = self._prepared.graph, self.tools.reserve is not None
         stages = str([(stage.name, stage.inputs, stage.params) for stage in graph.stages])
-        key = (graph.source.text, stages, device, self._prepared.request.precision, str(knobs))
+        key = (graph.source.text, stages, card, self._prepared.request.precision, str(knobs))
         if key not in kept:
             kept[key] = made(self, knobs)
         return kept[key]

@@ -24,10 +24,14 @@ MEASURED = {
     "case": "c", "budget": "b", "budget_bytes": 200, "predicted_peak_bytes": 90, "peak_bytes": 100,
     "predicted_seconds": 3.0, "seconds": {"median": 2.0},
 }  # fmt: skip
-ROW = {"case", "budget_bytes", "predicted_peak_bytes", "peak_bytes", "peak_error", "time_error"}
+LINKED = frozenset({"case", "budget_bytes", "predicted_peak_bytes", "time_error"})
+TIMED = frozenset({"case", "seconds", "share", "difference"})
+ROW = LINKED | {"peak_bytes", "peak_error"}
 
 
-def shrunken(name: str, tmp_path: Path, *more: str) -> dict[str, object]:
+def shrunken(
+    name: str, tmp_path: Path, *more: str, rows: frozenset[str] = ROW
+) -> dict[str, object]:
     """Run a benchmark at its smallest; its report."""
     out = tmp_path / "report.json"
     subprocess.run(
@@ -36,7 +40,7 @@ def shrunken(name: str, tmp_path: Path, *more: str) -> dict[str, object]:
     )  # fmt: skip
     report = json.loads(out.read_text())
     assert report["benchmark"] == name
-    assert all(row.keys() >= ROW for row in report["rows"])
+    assert all(row.keys() >= rows for row in report["rows"])
     assert {"device", "cpus", "torch", "when"} <= report["machine"].keys()
     return report
 
@@ -75,6 +79,28 @@ class TestShrunken:
         assert len(report["rows"]) == 3
         assert report["largest_peak_error"] < 0.03
         assert {"rank_correlation", "swapped"} <= report.keys()
+
+    def test_sweep_order_behind_a_link(self, tmp_path) -> None:
+        """A slow link makes less room cost time, predicted and measured."""
+        more = ("--rounds", "1", "--budgets", "2", "--link", "4e6")
+        tight, resident = shrunken("sweep_order", tmp_path, *more, rows=LINKED)["rows"]
+
+        assert resident["predicted_seconds"] < tight["predicted_seconds"]
+        assert resident["seconds"]["median"] < tight["seconds"]["median"]
+
+    def test_dit_forward(self, tmp_path) -> None:
+        """Every value agrees with diffusers' forward within four roundings of bf16."""
+        report = shrunken("dit_forward", tmp_path, "--rounds", "1", "--size", "64*64", rows=TIMED)
+
+        assert [r["case"] for r in report["rows"]] == [
+            "diffusers",
+            "all",
+            "4096",
+            "1024",
+            "grouped",
+        ]
+        assert all(row["difference"] <= 4 * 2**-8 for row in report["rows"])
+        assert report["default"] in {"all", "4096", "1024", "grouped"}
 
 
 class TestCheckpoint:

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import torch
 
-from wanflow.models import dit_heads, dit_rows
+from wanflow.models import dit, dit_heads, dit_rows
 from wanflow.models.dit_rows import Rows
 from wanflow.models.rope import Grid, make_rope
 
@@ -28,6 +28,17 @@ def plain(module: Any, given: Inputs) -> torch.Tensor:
     """Run the module as it comes; a timestep a token is embedded for each token."""
     at = given.timestep if given.index is None else given.timestep[given.index]
     return torch.as_tensor(module(given.latents, at, given.text, return_dict=False)[0])
+
+
+def staged(module: Any, given: Inputs) -> torch.Tensor:
+    """Run it by its parts, the whole sequence at once, as `denoise` does at `rows=all`."""
+    shape = tuple(given.latents.shape)
+    rotary = dit.rotary_tables(module, given.latents, given.latents.device)
+    made = dit.embed(module, given.latents, given.timestep, given.text)
+    hidden = made.hidden
+    for index in range(len(module.blocks)):
+        hidden = dit.block(module, index, hidden, made.context, made.modulation, rotary)
+    return dit.head(module, hidden, made.time, shape)
 
 
 def by_rows(module: Any, given: Inputs, size: int, *, grouped: bool = False) -> torch.Tensor:

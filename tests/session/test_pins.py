@@ -59,25 +59,34 @@ class TestPins:
             prepared("denoise.cfg=serial", "denoise.cfg=paired").knobs()
 
     def test_free(self, prepared):
-        """Without a pin every value is tried, the plain one first."""
+        """Without a pin every value is tried, the plain one first, what saves memory in levels."""
         found = [k["denoise"] for k in prepared().knobs()]
+        levels = [("whole", "all"), ("whole", "4096"), ("parts", "grouped"), ("whole", "1024"),
+                  ("parts", "1024")]  # fmt: skip
         assert found == [
-            {"cfg": cfg, "split": split}
+            {"cfg": cfg, "split": split, "rows": rows}
+            for split, rows in levels
             for cfg in ("serial", "paired")
-            for split in ("whole", "parts")
         ]
+
+    def test_a_level_with_a_pin(self, prepared):
+        """The other knobs go through the levels that are left."""
+        found = [k["denoise"] for k in prepared("denoise.rows=1024", "denoise.cfg=serial").knobs()]
+        assert [each["split"] for each in found] == ["whole", "parts"]
 
     @pytest.mark.parametrize("value", ["serial", "paired"])
     def test_pinned(self, prepared, value):
         """A pinned knob has that value only."""
-        found = prepared(f"denoise.cfg={value}", "denoise.split=whole").knobs()
-        assert found == [{"denoise": {"cfg": value, "split": "whole"}}]
+        pins = (f"denoise.cfg={value}", "denoise.split=whole", "denoise.rows=all")
+        assert prepared(*pins).knobs() == [
+            {"denoise": {"cfg": value, "split": "whole", "rows": "all"}}
+        ]
 
     def test_weights(self, prepared):
         """A pin of weights is no knob of the program."""
         found = prepared("decode.weights=stream")
         assert found.weight_pins() == {"decode": "stream"}
-        assert len(found.knobs()) == 4
+        assert len(found.knobs()) == 10
 
     def test_knob_that_is_not_there(self, prepared):
         """Without guidance there are no two passes, hence no such knob."""

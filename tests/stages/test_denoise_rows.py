@@ -8,8 +8,14 @@ import pytest
 import torch
 
 from tests.resuming import frames_of
+from wanflow.models import dit_heads, dit_rows
+from wanflow.scheduler.footprint import Footprint
 from wanflow.session import Request
+from wanflow.session.places import find_place
+from wanflow.session.prepare import prepare
+from wanflow.session.variants import Profiled
 
+LONG = {"prompt": "x", "size": "720*512", "frames": 21, "steps": 2}
 SMALL = {"prompt": "x", "size": "32*32", "frames": 5, "steps": 2}
 
 
@@ -25,3 +31,28 @@ def test_block_in_parts(rows: str, tmp_path: Path) -> None:
     whole, parts = (frames(rows, split, tmp_path / split) for split in ("whole", "parts"))
 
     assert torch.equal(whole, parts)
+
+
+def footprint(rows: str) -> Footprint:
+    """What a long sequence costs on a card, with what its allocator takes beside."""
+    knobs = {"denoise": {"cfg": "serial", "split": "whole", "rows": rows}}
+    request = Request("t2v-tiny", LONG, machine="rtx4090")
+    return Profiled(prepare(request, find_place(request), to_run=False), "cuda").footprint(knobs)
+
+
+@pytest.mark.parametrize("rows", ["1024", "grouped"])
+def test_turns_left_out_of_the_profile(rows: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loops over chunks cost what all of their turns cost together: time, peak and slack."""
+    monkeypatch.setattr("wanflow.session.variants._open_kinds", lambda *_given: None)
+    short = footprint(rows)
+    for module in (dit_rows, dit_heads):
+        monkeypatch.setattr(module, "turns", iter)
+    whole = footprint(rows)
+
+    for left, right in zip(short.steps, whole.steps, strict=True):
+        for fact in ("workspace_bytes", "slack_bytes", "flops", "memory_bytes", "kernels"):
+            assert getattr(left.cost, fact) == getattr(right.cost, fact), (left.kind, fact)
+    assert any(
+        len(left.cost.requests) < len(right.cost.requests)
+        for left, right in zip(short.steps, whole.steps, strict=True)
+    )

@@ -14,6 +14,12 @@ LARGEST_SEED = 2**63 - 1
 # Wan's rotary table has 1,024 places in time: latent frames, of four frames each but the first.
 MOST_FRAMES = 4 * 1023 + 1
 
+# Names of diffusers' that need no download; what a plan knows of them: `scheduler/workspace.py`.
+ATTENTION_BACKENDS = (
+    "native", "_native_cudnn", "_native_flash", "_native_efficient", "flash", "_flash_3", "sage",
+    "xformers",
+)  # fmt: skip
+
 
 class PortType(StrEnum):
     """What flows through a port. The first four are literals or inputs, the rest stages make."""
@@ -144,6 +150,12 @@ _OPS = (
             ParamSpec(
                 name="guidance", type=ValueType.FLOAT, default=5.0, minimum=0, maximum=100,
                 about="How strongly the prompt pulls; each step runs the model twice for it.",
+            ),
+            ParamSpec(
+                name="attention", type=ValueType.CHOICE, default="native",
+                choices=ATTENTION_BACKENDS,
+                about="The kernel that attends, by its name in diffusers; all but native need "
+                "CUDA, some a package.",
             ),
         ),
         repeats="steps",

@@ -9,6 +9,7 @@ across all heads, so its statistic comes first, at the price of `to_k` a second 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch.nn import functional
 from wanflow.models.attention import dispatch, heads_of
 from wanflow.models.dit_rows import Rows, Scales, add_gated, modulated, project
 from wanflow.models.rope import Rope
+from wanflow.scheduler.repeats import turns
 
 _ATTENDED = 8  # chunks that are attended at a time: a few heads of them are as much as one of all
 
@@ -31,31 +33,34 @@ def attend(
     block: Any, hidden: torch.Tensor, scaled: Scales, rope: Rope, rows: Rows, groups: int
 ) -> None:
     """Run a block's self-attention on *hidden*, in place; no more groups than heads."""
-    attn, chunks = block.attn1, list(rows.chunks(hidden.shape[1]))
-    wide = list(Rows(_ATTENDED * rows.size).chunks(hidden.shape[1]))
-    query, statistic = _queries(block, hidden, scaled, rope, chunks)
-    count = min(groups, attn.heads)
-    ends = [attn.heads * number // count for number in range(count + 1)]
-    for first, last in itertools.pairwise(ends):
-        heads = slice(first, last)
-        key, value = _keys_values(block, hidden, scaled, rope, chunks, statistic, heads)
-        for part in wide:
+    attn, tokens = block.attn1, hidden.shape[1]
+    query, statistic = _queries(block, hidden, scaled, rope, rows)
+    for heads in _head_groups(attn.heads, min(groups, attn.heads)):
+        key, value = _keys_values(block, hidden, scaled, rope, rows, statistic, heads)
+        for part in Rows(_ATTENDED * rows.size).chunks(tokens):
             asking = query[:, part, heads]
             asking.copy_(dispatch(attn, asking, key, value).view_as(asking))
         del key, value
-    for part in chunks:
+    for part in rows.chunks(tokens):
         made = project(attn, query[:, part].flatten(2))
         add_gated(hidden[:, part], made, scaled.of(2, part))
 
 
+def _head_groups(heads: int, count: int) -> Iterator[slice]:
+    """Cut the heads evenly, the larger groups first."""
+    each, larger = divmod(heads, count)
+    ends = (each * number + min(number, larger) for number in range(count + 1))
+    return turns([slice(*group) for group in itertools.pairwise(ends)])
+
+
 def _queries(
-    block: Any, hidden: torch.Tensor, scaled: Scales, rope: Rope, chunks: list[slice]
+    block: Any, hidden: torch.Tensor, scaled: Scales, rope: Rope, rows: Rows
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Queries `[B, tokens, heads, head width]`, and what norms a token's keys, `[B, tokens, 1]`."""
     attn = block.attn1
     query = torch.empty_like(hidden)
     statistic = hidden.new_empty((*hidden.shape[:2], 1), dtype=torch.float32)
-    for part in chunks:
+    for part in rows.chunks(hidden.shape[1]):
         normed = modulated(block.norm1, hidden[:, part], scaled, part, 0)
         made = heads_of(attn, attn.norm_q(attn.to_q(normed)))
         rope.turned(made, part, out=heads_of(attn, query)[:, part])
@@ -69,7 +74,7 @@ def _keys_values(
     hidden: torch.Tensor,
     scaled: Scales,
     rope: Rope,
-    chunks: list[slice],
+    rows: Rows,
     statistic: torch.Tensor,
     heads: slice,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -81,7 +86,7 @@ def _keys_values(
     key, value = hidden.new_empty(shape), hidden.new_empty(shape)
     to_key, to_value = _sliced(attn.to_k, columns), _sliced(attn.to_v, columns)
     scale = attn.norm_k.weight[columns]
-    for part in chunks:
+    for part in rows.chunks(hidden.shape[1]):
         normed = modulated(block.norm1, hidden[:, part], scaled, part, 0)
         made = functional.linear(normed, *to_key).float().mul_(statistic[:, part])
         made = made.mul_(scale).type_as(normed)

@@ -26,6 +26,7 @@ import torch
 from wanflow.models.attention import dispatch, heads_of
 from wanflow.models.dit import TEXT_TOKENS, Embedded, unpatchify
 from wanflow.models.rope import Rope
+from wanflow.scheduler.repeats import turns
 
 # Rows that CPU attention takes at a time: chunks begin where one of its blocks would.
 _KERNEL_ROWS = 256
@@ -54,8 +55,9 @@ class Rows:
         block = math.gcd(self.size, _KERNEL_ROWS)
         blocks = math.ceil(tokens / block)
         count = max(blocks * block // self.size, 1)
-        ends = [blocks * number // count * block for number in range(count)] + [tokens]
-        return (slice(start, end) for start, end in itertools.pairwise(ends))
+        each, longer = divmod(blocks, count)
+        ends = [(each * number + min(number, longer)) * block for number in range(count)]
+        return turns([slice(*ends) for ends in itertools.pairwise([*ends, tokens])])
 
 
 @attrs.frozen
@@ -124,9 +126,10 @@ def _patches(module: Any, latents: torch.Tensor, rows: Rows) -> torch.Tensor:
     step = patch_t * max(rows.size // per_frame, 1)
     out_channels = module.patch_embedding.out_channels
     hidden = latents.new_empty(batch, frames // patch_t * per_frame, out_channels)
-    for start in range(0, frames, step):
-        made = module.patch_embedding(latents[:, :, start : start + step]).flatten(2)
-        first = start // patch_t * per_frame
+    starts = range(0, frames, step)
+    for part in turns([slice(start, min(start + step, frames)) for start in starts]):
+        made = module.patch_embedding(latents[:, :, part]).flatten(2)
+        first = part.start // patch_t * per_frame
         hidden[:, first : first + made.shape[2]] = made.transpose(1, 2)
     return hidden
 

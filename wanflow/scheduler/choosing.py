@@ -16,6 +16,7 @@ from wanflow.scheduler.footprint import Cost, Footprint, Step
 from wanflow.scheduler.plan import Plan
 
 Knobs = Mapping[str, Mapping[str, str]]  # of stages
+_CLOSE = 0.001  # a share of the time
 PlanAt = Callable[[Footprint, int | None], Plan]
 
 
@@ -72,10 +73,15 @@ class Setting:
 
 @attrs.frozen
 class Group:
-    """Stages that are planned together, all settings of their knobs, and their true steps."""
+    """Stages that are planned together, settings of their knobs, and their true steps.
+
+    `settings` have the plain one, the fastest and the leanest among them; those `between` are made
+    where they may win.
+    """
 
     settings: Sequence[Setting]
     steps: Mapping[str, int]
+    between: Callable[[], Sequence[Setting]] = tuple
 
     @property
     def leanest(self) -> Setting:
@@ -89,8 +95,17 @@ class Group:
 
     def at(self, budget_bytes: int, plan_at: PlanAt) -> Setting:
         """The fastest at a budget; the leanest where none fits."""
+        best, seconds = self._best(self.settings, budget_bytes, plan_at)
+        if seconds <= self.fastest.best_seconds * (1 + _CLOSE):
+            return best  # as fast as any without a budget
+        other, less_seconds = self._best(self.between(), budget_bytes, plan_at)
+        return other if less_seconds < seconds else best
+
+    def _best(
+        self, settings: Sequence[Setting], budget_bytes: int, plan_at: PlanAt
+    ) -> tuple[Setting, float]:
         best, least_seconds = self.leanest, float("inf")
-        for setting in sorted(self.settings, key=lambda s: (s.best_seconds, s.best_bytes)):
+        for setting in sorted(settings, key=lambda s: (s.best_seconds, s.best_bytes)):
             if setting.least_bytes > budget_bytes:
                 continue
             if setting.best_seconds >= least_seconds:
@@ -98,7 +113,7 @@ class Group:
             seconds = seconds_of(plan_at(setting.footprint, budget_bytes), self.steps)
             if seconds < least_seconds:
                 best, least_seconds = setting, seconds
-        return best
+        return best, least_seconds
 
 
 def setting_of(

@@ -68,15 +68,17 @@ class Knob:
     """A choice that changes memory and time, not the picture.
 
     `choices` maps each value to `bitwise` or `rounding`; the first one is the plain way. `searched`
-    says whether the planner tries the others, or takes them only when they are pinned;
-    `last_resort`, that it tries them where the plain way does not fit, or is what needs most.
+    says whether the planner tries the others, or takes them only when they are pinned.
+    `levels`: values that save memory, each with the level at which it comes in. A higher level is
+    leaner and, after the first, slower. A stage's knobs go through the levels together, so that
+    what costs least is given up first, with one setting a level instead of all combinations.
     """
 
     name: str
     choices: Mapping[str, str]
     about: str
     searched: bool = True
-    last_resort: bool = False
+    levels: Mapping[str, int] = attrs.field(factory=dict)
 
 
 @attrs.frozen

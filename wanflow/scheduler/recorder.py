@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from contextlib import ExitStack
+from typing import Any, Self
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, sdpa_flop
 
+from wanflow.scheduler.repeats import counted_by
 from wanflow.scheduler.workspace import Kernel
 
 _aten = torch.ops.aten
@@ -33,6 +35,8 @@ class Recorder(TorchDispatchMode):
         self._refs: dict[int, weakref.ref[Any]] = {}
         self._numbers: dict[int, int] = {}
         self._taken = 0
+        self._loops = ExitStack()
+        self.times = 1  # so often counts what happens now
         self.requests: list[int] = []  # see `Cost`
         self.live_bytes = 0
         self.peak_bytes = 0
@@ -40,6 +44,15 @@ class Recorder(TorchDispatchMode):
         self.kernels = 0
         self.flops: dict[str, float] = {}
         self.by_dtype: dict[str, float] = {}
+
+    def __enter__(self) -> Self:
+        self._loops.enter_context(counted_by(self))
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        super().__exit__(*problem)  # type: ignore[no-untyped-call]
+        self._loops.close()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -85,17 +98,18 @@ class Recorder(TorchDispatchMode):
     def _count(self, func: Any, args: Any, kwargs: Any, out: Any, made: list[torch.Tensor]) -> None:
         packet = func._overloadpacket  # noqa: SLF001
         if made or packet == _ATTENTION or packet in _CLASSES:
-            self.kernels += 1
+            self.kernels += self.times
         if packet == _ATTENTION:
             self._add("attention", sdpa_flop(*(t.shape for t in args[:3])), args[0])
         elif packet in _CLASSES:
             flops = flop_registry[packet](*args, **kwargs, out_val=out)
             self._add(_CLASSES[packet], flops, args[0])
         elif made:
-            inputs = (t for t in flatten([args, kwargs]))
-            self.memory_bytes += sum(t.nbytes for t in inputs) + sum(t.nbytes for t in made)
+            tensors = (*flatten([args, kwargs]), *made)
+            self.memory_bytes += self.times * sum(t.nbytes for t in tensors)
 
     def _add(self, kind: str, flops: float, operand: torch.Tensor) -> None:
+        flops *= self.times
         self.flops[kind] = self.flops.get(kind, 0) + flops
         dtype = dtype_name(operand)
         self.by_dtype[dtype] = self.by_dtype.get(dtype, 0) + flops

@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from wanflow.scheduler.attending import meant
+
 _SPLITS = ((768, 256), (192, 64))  # query length from which a block of so many rows is used
 _KEY_SPLIT = 512
 # oneDNN blocks channels by the width of a vector: of AVX-512, or of AVX2.
@@ -101,6 +103,13 @@ def cuda_convolution(args: tuple[Any, ...], _kwargs: Mapping[str, Any], out: tor
     return _tensor_bytes(args[0]) + _tensor_bytes(out)
 
 
+def cuda_attention(args: tuple[Any, ...], _kwargs: Mapping[str, Any], _out: object) -> int:
+    """Estimate: flash kernels take nothing, Sage an int8 copy of queries, keys and values each."""
+    if not meant().startswith("sage"):
+        return 0
+    return sum(int(tensor.numel()) for tensor in args[:3])
+
+
 def nothing(_args: tuple[Any, ...], _kwargs: Mapping[str, Any], _out: object) -> int:
     """A kernel that needs no room of its own."""
     return 0
@@ -152,7 +161,10 @@ TABLE: Mapping[str, Mapping[Any, Kernel]] = {
         **_overloads(_PROMOTING, cpu_promotion),
         **_overloads(("mean",), cpu_mean),
     },
-    "cuda": {_aten.convolution.default: cuda_convolution},
+    "cuda": {
+        _aten.convolution.default: cuda_convolution,
+        _aten._scaled_dot_product_flash_attention_for_cpu.default: cuda_attention,  # noqa: SLF001
+    },
 }
 
 

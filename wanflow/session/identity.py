@@ -20,7 +20,8 @@ def stage_identity(setup: StageSetup, located: LocatedModel | None) -> dict[str,
     return {
         "stage": bound.name,
         "op": bound.op.name,
-        "params": {name: str(value) for name, value in bound.params.items()},
+        # How often a stage repeats decides how many calls there are, not what one of them costs.
+        "params": {name: str(v) for name, v in bound.params.items() if name != "steps"},
         "inputs": {n: str(v) for n, v in bound.inputs.items() if not isinstance(v, str)},
         "latent_space": attrs.astuple(around.latent_space),
         "latent_shape": around.latent_shape,

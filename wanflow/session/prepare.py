@@ -15,6 +15,7 @@ from wanflow import __version__
 from wanflow.errors import InputError
 from wanflow.graph import BoundGraph, BoundStage, PortRef, Size, VideoRules, bind, load
 from wanflow.graph.check import CheckedGraph
+from wanflow.models.backends import choose_backend
 from wanflow.models.bound import LocatedModel, bind_model
 from wanflow.models.locate import locate, missing, parse_weights
 from wanflow.models.tokenizer import Tokenize, find_tokenizer, load_tokenizer
@@ -22,6 +23,7 @@ from wanflow.scheduler.program import Program
 from wanflow.session.identity import stage_identity
 from wanflow.session.places import Place
 from wanflow.session.request import Request, pairs, precisions
+from wanflow.session.settings import StageSettings, settings_of
 from wanflow.stages import LatentSpace, StageSetup, Surroundings, make_program
 
 # Pins that every stage has, beside the knobs of its op, where the device has what they need.
@@ -52,44 +54,14 @@ class Prepared:
             for stage in self.graph.stages
         }
 
-    def stage_settings(
-        self, *, last_resorts: bool = True
-    ) -> dict[str, list[dict[str, dict[str, str]]]]:
-        """Every setting of each stage's knobs that pins and `--exact` leave, the plain one first.
-
-        A stage without knobs is not in it. Without *last_resorts* such knobs are left plain.
-        """
-        pins, found = self.knob_pins(), {}
-        for program in self.programs(None):
-            choices = []
-            for knob in program.knobs:
-                pinned = pins.get((program.stage, knob.name))
-                if pinned is None and not knob.searched:
-                    continue
-                exact = self.request.exact
-                values = [v for v, mark in knob.choices.items() if mark == "bitwise" or not exact]
-                if knob.last_resort and not last_resorts:
-                    values = values[:1]
-                choices.append([(knob.name, v) for v in ([pinned] if pinned else values)])
-            if choices:
-                combinations = itertools.product(*choices)
-                found[program.stage] = [{program.stage: dict(each)} for each in combinations]
-        return found
+    def stage_settings(self) -> dict[str, StageSettings]:
+        """The settings of each stage's knobs that pins and `--exact` leave."""
+        return settings_of(self.programs(None), self.knob_pins(), exact=self.request.exact)
 
     def knobs(self) -> list[dict[str, dict[str, str]]]:
         """Every setting of all knobs, the plain one first."""
-        combinations = itertools.product(*self.stage_settings().values())
+        combinations = itertools.product(*(each.all for each in self.stage_settings().values()))
         return [{s: dict(k) for each in found for s, k in each.items()} for found in combinations]
-
-    def last_resorts(self) -> frozenset[str]:
-        """The stages that have a knob of last resort which is not pinned."""
-        pins = self.knob_pins()
-        return frozenset(
-            program.stage
-            for program in self.programs(None)
-            for knob in program.knobs
-            if knob.last_resort and (program.stage, knob.name) not in pins
-        )
 
     def knob_pins(self) -> dict[tuple[str, str], str]:
         """The pins of knobs, checked against what each stage has."""
@@ -230,7 +202,17 @@ def prepare(request: Request, place: Place, *, to_run: bool) -> Prepared:
     settings = pairs(request.settings, "--set", "STAGE.PARAM=VALUE")
     rules = _rules(models)
     bound = bind(checked, request.inputs, settings, rules, allow_missing_text=not to_run)
+    if to_run:
+        _choose_backends(bound, models, place)
     return Prepared(bound, models, place, request, _recipe(bound, chosen))
+
+
+def _choose_backends(graph: BoundGraph, models: Mapping[str, LocatedModel], place: Place) -> None:
+    """Set the attention of every stage that has a choice of it."""
+    for stage in graph.stages:
+        if "attention" in stage.params and stage.model is not None:
+            name, module = str(stage.params["attention"]), models[stage.model].model.module
+            choose_backend(module, name, place.device, f"stage {stage.name}")
 
 
 def _configs(models: Mapping[str, LocatedModel]) -> dict[str, Any]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
+from typing import Self, cast
 
 import attrs
 
 from wanflow.graph import BoundGraph, BoundStage
 from wanflow.scheduler import kind_cache
-from wanflow.scheduler.choosing import Group, Knobs, joined, setting_of, slice_of
+from wanflow.scheduler.choosing import Group, Knobs, Setting, joined, setting_of, slice_of
 from wanflow.scheduler.conditions import conditions
 from wanflow.scheduler.footprint import Footprint
 from wanflow.scheduler.kind_cache import KindCache
@@ -22,6 +23,7 @@ from wanflow.scheduler.profiler import Profiler
 from wanflow.scheduler.reserve import Reserve
 from wanflow.session.places import expandable_segments
 from wanflow.session.prepare import Prepared
+from wanflow.session.settings import StageSettings
 
 _ALL = 2  # so many settings are planned one by one
 _STEPS = 4  # of a repeating stage, where settings are compared
@@ -35,25 +37,15 @@ class Variants:
         place, elsewhere = prepared.place, prepared.request.machine is not None
         self._device = place.machine.device if elsewhere else place.device.type
         self._whole = Profiled(prepared, self._device)
-        self._groups: dict[str, list[Group]] = {}
+        self._few = Profiled(_few_steps(prepared), self._device, self._whole)
+        self._groups: list[Group] = []
         self._last: tuple[object, Plan, tuple[Footprint, ...]] | None = None
 
     def at(self, budget_bytes: int) -> tuple[Footprint, ...]:
         """Give the footprints to plan with at a budget, one that needs least among them."""
-        resorts = self.prepared.last_resorts()
-        if resorts:
-            plain = self._at(budget_bytes, self.prepared.stage_settings(last_resorts=False))
-            made = self.plan(plain, budget_bytes)
-            if made.feasible and made.minimum_stage not in resorts:
-                return plain
-        return self._at(budget_bytes, self.prepared.stage_settings())
-
-    def _at(
-        self, budget_bytes: int, settings: Mapping[str, Sequence[Knobs]]
-    ) -> tuple[Footprint, ...]:
-        if math.prod(map(len, settings.values())) <= _ALL:
-            combinations = itertools.product(*settings.values())
-            found = [{s: dict(k) for each in c for s, k in each.items()} for c in combinations]
+        settings = self.prepared.stage_settings()
+        if math.prod(len(each.all) for each in settings.values()) <= _ALL:
+            found = self.prepared.knobs()
         else:
             groups = self._grouped(settings)
             best = [group.at(budget_bytes, self._plan) for group in groups]
@@ -89,61 +81,87 @@ class Variants:
     def _plan(self, footprint: Footprint, budget_bytes: int | None) -> Plan:
         return self.plan([footprint], budget_bytes)
 
-    def _grouped(self, settings: Mapping[str, Sequence[Knobs]]) -> list[Group]:
-        """Profile a few steps at every setting of each group, the other stages left plain."""
-        key = json.dumps(settings, sort_keys=True)
-        if key not in self._groups:
-            few = Profiled(_few_steps(self.prepared), self._device)
+    def _grouped(self, settings: Mapping[str, StageSettings]) -> list[Group]:
+        """Make the groups of stages; each is profiled with the other stages left plain."""
+        if not self._groups:
             steps = {p.stage: p.steps for p in self.prepared.programs(None)}
-            self._groups[key] = [
-                self._group(few, stages, settings, steps) for stages in _streams(self.prepared)
+            plain = {s: k for each in settings.values() for s, k in each.all[0].items()}
+            self._groups = [
+                self._group({s: settings[s] for s in stages if s in settings}, stages, steps, plain)
+                for stages in _streams(self.prepared)
             ]
-            few.keep()
-        return self._groups[key]
+        return self._groups
 
     def _group(
         self,
-        few: Profiled,
+        settings: Mapping[str, StageSettings],
         stages: Sequence[str],
-        settings: Mapping[str, Sequence[Knobs]],
         steps: Mapping[str, int],
+        plain: Knobs,
     ) -> Group:
-        plain = {stage: choices[0][stage] for stage, choices in settings.items()}
-        found = []
-        for combination in itertools.product(*(settings[s] for s in stages if s in settings)):
+        def setting(combination: Sequence[Knobs]) -> Setting:
             knobs = {stage: chosen for each in combination for stage, chosen in each.items()}
-            whole = few.footprint({**plain, **knobs})
-            found.append(setting_of(knobs, slice_of(whole, stages), steps, self._plan))
-        return Group(found, steps)
+            footprint = self._few.slice({**plain, **knobs}, stages)
+            return setting_of(knobs, footprint, steps, self._plan)
+
+        def between() -> list[Setting]:
+            every = itertools.product(*(each.all for each in settings.values()))
+            return [setting(each) for each in every if each not in always]
+
+        always = [*itertools.product(*(each.always for each in settings.values()))]
+        return Group([setting(each) for each in always], steps, functools.cache(between))
 
 
 class Profiled:
-    """The footprints of one graph on one kind of device, by their knobs."""
+    """The footprints of one graph on one kind of device, by their knobs.
 
-    def __init__(self, prepared: Prepared, device: str) -> None:
-        self._prepared, self._device = prepared, device
-        self._kinds = _open_kinds(prepared, device)
-        self._profiler = Profiler(device, self._kinds)
+    What calls cost is shared with the same graph *beside* it, at another number of steps.
+    """
+
+    def __init__(self, prepared: Prepared, device: str, beside: Profiled | None = None) -> None:
+        self._prepared = prepared
         self._programs = prepared.programs(None)
-        self._reserve = Reserve(expandable=expandable_segments()) if device == "cuda" else None
+        self.tools: _Tools = beside.tools if beside is not None else _Tools.opened(prepared, device)
         self._found: dict[str, Footprint] = {}
 
     def footprint(self, knobs: Knobs) -> Footprint:
         """Profile at a setting; on CUDA with what the allocator takes beside."""
         key = json.dumps(knobs, sort_keys=True, default=dict)
         if key not in self._found:
-            keeps = keeps_for(self._prepared.graph)
-            found = self._profiler.profile(self._programs, knobs, keeps)
-            if self._reserve is not None:
-                granularity = self._prepared.place.machine.granularity_bytes
-                found = self._reserve.charged(found, granularity)
-            self._found[key] = found
+            self._found[key] = self._charged(self._profile(knobs))
         return self._found[key]
+
+    def slice(self, knobs: Knobs, stages: Sequence[str]) -> Footprint:
+        """Profile at a setting, and keep the calls of *stages*: the allocator plays only these."""
+        return self._charged(slice_of(self._profile(knobs), stages))
+
+    def _profile(self, knobs: Knobs) -> Footprint:
+        return self.tools.profiler.profile(self._programs, knobs, keeps_for(self._prepared.graph))
+
+    def _charged(self, found: Footprint) -> Footprint:
+        if self.tools.reserve is None:
+            return found
+        return self.tools.reserve.charged(found, self._prepared.place.machine.granularity_bytes)
 
     def keep(self) -> None:
         """Store the kinds that were profiled."""
-        if self._kinds is not None:
-            self._kinds.keep()
+        if self.tools.kinds is not None:
+            self.tools.kinds.keep()
+
+
+@attrs.frozen
+class _Tools:
+    """What measures kinds of calls, what keeps them, and what the allocator takes beside."""
+
+    profiler: Profiler
+    kinds: KindCache | None
+    reserve: Reserve | None
+
+    @classmethod
+    def opened(cls, prepared: Prepared, device: str) -> Self:
+        kinds = _open_kinds(prepared, device)
+        reserve = Reserve(expandable=expandable_segments()) if device == "cuda" else None
+        return cls(Profiler(device, kinds), kinds, reserve)
 
 
 def _streams(prepared: Prepared) -> list[list[str]]:

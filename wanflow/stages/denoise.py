@@ -9,6 +9,7 @@ import attrs
 
 from wanflow.models import dit
 from wanflow.models.segments import BoundModule
+from wanflow.scheduler.attending import with_meant
 from wanflow.scheduler.program import Call, Knob, ShapeOf, Tensors
 from wanflow.stages import denoise_rows, samplers
 from wanflow.stages.base import StageSetup
@@ -25,7 +26,7 @@ _SPLIT = Knob(
     {"whole": "bitwise", "parts": "bitwise"},
     "whole: a block's weights are there at once; parts: those of its self-attention, its "
     "cross-attention and its feed-forward one after the other",
-    last_resort=True,
+    levels={"parts": 3},
 )
 
 
@@ -76,6 +77,11 @@ class Denoise:
 
     def calls(self, knobs: Mapping[str, str], shape: ShapeOf) -> Iterator[Call]:
         """Yield: the tables once; then each step's passes, guidance and sampler step."""
+        backend = str(self.setup.param("attention"))
+        for call in self._calls(knobs, shape):
+            yield attrs.evolve(call, run=with_meant(backend, call.run))
+
+    def _calls(self, knobs: Mapping[str, str], shape: ShapeOf) -> Iterator[Call]:
         noise = self.setup.source("latents")
         by_rows = self._by_rows(knobs)
         yield by_rows.tables(noise) if by_rows is not None else self._rotary(noise)
@@ -116,7 +122,7 @@ class Denoise:
         def times(_values: Tensors) -> Tensors:
             return {own("timesteps"): samplers.timesteps(*self._sampling).to(device)}
 
-        return Call("timesteps", times, numeric=True)
+        return Call(f"timesteps.{self.steps}", times, numeric=True)
 
     def _forward(
         self,

@@ -26,13 +26,15 @@ _GROUPED_SIZE, _GROUPS = 1024, 8
 
 def knob(setup: StageSetup) -> Knob:
     """How much of the sequence a kernel takes; `all` is the plain block."""
+    groups = dit_heads.can_group(setup.module().module)
     return Knob(
         "rows",
-        _CHOICES | (_GROUPED if dit_heads.can_group(setup.module().module) else {}),
+        _CHOICES | (_GROUPED if groups else {}),
         "all: a block takes the whole sequence at once; a number: so many rows at a time, with the "
         "keys and values of all of them once and the hidden state updated in place; grouped: keys "
         "and values of an eighth of the heads at a time too, for a few percent more work",
-        searched=False,
+        # Between these comes what costs no work: blocks in parts, see `denoise.py`.
+        levels={"4096": 1, "1024": 2} | ({"grouped": 4} if groups else {}),
     )
 
 

@@ -1,0 +1,53 @@
+"""Loops whose turns cost the same: a profiler need not take every one of them.
+
+A long sequence is worked through in dozens of chunks, thousands of kernels, and one chunk costs
+what the next does. A loop that is written with `turns` runs whole where something is computed;
+under a recorder it takes two turns of equal ones, and the second counts for all that are left out.
+The loop may keep nothing of a turn but what it writes into memory that is there: then the memory
+at its highest, and what the allocator makes of it, are those of the whole loop (a test compares).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Protocol
+
+
+class Counting(Protocol):
+    """Counts what happens; what happens now counts *times* over."""
+
+    times: int
+
+
+_counting: ContextVar[Counting | None] = ContextVar("counting", default=None)
+
+
+@contextmanager
+def counted_by(counting: Counting) -> Iterator[None]:
+    """Have loops leave turns out, and *counting* count them."""
+    token = _counting.set(counting)
+    try:
+        yield
+    finally:
+        _counting.reset(token)
+
+
+def turns(parts: Sequence[slice]) -> Iterator[slice]:
+    """Yield each part; under a recorder, two of equally long ones in a row."""
+    counting = _counting.get()
+    if counting is None:
+        yield from parts
+        return
+    for _, equal in itertools.groupby(parts, key=lambda part: part.stop - part.start):
+        first, *rest = equal
+        yield first
+        if rest:
+            around = counting.times
+            counting.times = around * len(rest)
+            try:
+                yield rest[0]
+            finally:
+                counting.times = around
