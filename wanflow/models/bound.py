@@ -10,9 +10,11 @@ import torch
 
 from wanflow.graph.spec import ModelSpec
 from wanflow.models import dit, umt5
-from wanflow.models.build import build, read_config
-from wanflow.models.checkpoint import STAGING_BYTES, Checkpoint, open_checkpoint
+from wanflow.models.build import build
+from wanflow.models.checkpoint import STAGING_BYTES, Checkpoint
 from wanflow.models.discover import Segmentation, discover
+from wanflow.models.layout_config import config_of
+from wanflow.models.layouts import open_part
 from wanflow.models.locate import missing
 from wanflow.models.segments import BoundModule
 
@@ -41,14 +43,14 @@ class LocatedModel:
 def bind_model(
     spec: ModelSpec, precision: str, folder: Path | None, graph_file: Path
 ) -> LocatedModel:
-    """Build a model; its config comes from the graph, else from the weights' `config.json`."""
+    """Build a model; its config comes from the graph, else from where its weights are."""
     if spec.fields is None and folder is None:
         raise missing(spec, graph_file)
     config, where = spec.fields, f"model {spec.name!r}"
     if config is None:
-        config, where = read_config(_present(folder)), str(_present(folder) / "config.json")
+        config, where = config_of(spec.part, _present(folder))
     module = build(spec.part, config, where)
-    checkpoint = open_checkpoint(folder) if folder is not None else None
+    checkpoint = open_part(spec.part, folder) if folder is not None else None
     bound = BoundModule(spec.name, module, segmentation_of(spec.part, module), 0, precision)
     if checkpoint is not None:
         _check(bound, spec.part, checkpoint)
