@@ -112,8 +112,13 @@ def _clip(old: str, entry: Entry) -> Entries:
 
 
 def _thirds(entry: Entry) -> list[Entry]:
-    """Cut a tensor's rows in three: query, key and value, in this order (wan/modules/clip.py)."""
-    rows, *width = entry.shape or (0,)
+    """Cut a tensor's rows in three: query, key and value, in this order (wan/modules/clip.py).
+
+    What cannot be cut stays whole, and is no module's shape.
+    """
+    rows, *width = entry.shape or (1,)
+    if rows % 3:
+        return [entry] * 3
     shape = (rows // 3, *width)
     nbytes = math.prod(shape) * entry.dtype.itemsize
     return [attrs.evolve(entry, offset=entry.offset + n * nbytes, shape=shape) for n in range(3)]
