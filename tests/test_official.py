@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from tests.jobs import budgets, run_watched
 from tests.official import DIT as SHARDS
 from tests.official import T5, VAE, official_state, write_official
+from tests.payloads import FORMS, payloads
 from wanflow.cli import main
 from wanflow.errors import WeightsError
 from wanflow.session import Request, plan
@@ -179,6 +181,26 @@ class TestDamaged:
         error = json.loads(capsys.readouterr().err)["error"]
         assert (code, error["exit_code"], error["code"]) == (4, 4, "cut-weights")
         assert not out.exists()
+
+    @pytest.mark.parametrize("form", FORMS)
+    @pytest.mark.parametrize("file", [T5, VAE])
+    def test_a_payload(
+        self,
+        official: Path,
+        form: str,
+        file: str,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """A pickle that would run a command ends the command with 4, and is not run."""
+        folder, sentinel = tmp_path / "hostile", tmp_path / "ran"
+        shutil.copytree(official, folder)
+        with zipfile.ZipFile(folder / file, "w") as archive:
+            archive.writestr("weights/data.pkl", payloads(f"touch {sentinel}")[form])
+        code = main.run(["plan", "t2v-tiny", "--weights", str(folder), "--device", "cpu"])
+        assert code == 4
+        assert file in capsys.readouterr().err
+        assert not sentinel.exists()
 
     def test_no_tokenizer(self, official: Path, tmp_path: Path) -> None:
         """A folder without the tokenizer says where it belongs."""

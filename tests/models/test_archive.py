@@ -65,6 +65,12 @@ class TestDirectory:
             patched(saved, "weights/data/1", 42, header)
         )
 
+    def test_bytes_lost_at_the_front(self, saved):
+        """A file that lost bytes before its directory has entries before its start: refused."""
+        path, content = saved
+        path.write_bytes(content[:4] + content[104:])
+        assert "'weights/data.pkl' is not where the directory says" in refused(path)
+
     def test_two_sizes(self, saved):
         """A stored entry whose packed size is another one is refused."""
         assert "has two sizes" in refused(patched(saved, "weights/data/1", 20, 31))

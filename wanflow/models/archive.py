@@ -135,13 +135,14 @@ def _spans(path: Path, file: BinaryIO, entries: list[zipfile.ZipInfo], end: int)
 
 
 def _data_start(path: Path, file: BinaryIO, info: zipfile.ZipInfo) -> int:
-    file.seek(info.header_offset)
+    file.seek(max(info.header_offset, 0))  # what is before the file is told below
     sign, _, flags, method, _, _, _, _, _, name_bytes, extra_bytes = HEADER.unpack(
         file.read(HEADER.size)
     )
     name = file.read(name_bytes)
     if (
         sign != HEADER_SIGN
+        or info.header_offset < 0
         or method != zipfile.ZIP_STORED
         or flags & _ENCRYPTED
         or name != info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437")

@@ -58,6 +58,7 @@ class Checkpoint:
         if entry is None:
             raise WeightsError(
                 f"{self.folder}: tensor {name!r} is missing ({len(self.entries)} others are there)",
+                hint=f"wanflow models inspect {self.folder} says what is there",
                 code="missing-tensor",
             )
         if entry.shape != shape:
