@@ -96,6 +96,14 @@ class TestFaults:
         resaved(official / VAE, "conv2.bias", torch.ones(15))
         assert inspect(official).parts[2].misshapen == [Misshapen("conv2.bias", (15,), (16,))]
 
+    def test_not_floats(self, official):
+        """Integers in the place of weights are of no use, though every shape fits."""
+        resaved(official / VAE, "conv2.bias", torch.ones(16, dtype=torch.int8))
+        found = inspect(official)
+        assert not found.is_whole
+        assert found.parts[2].fits == []
+        assert "'post_quant_conv.bias'" in found.parts[2].problem
+
     def test_over(self, official):
         """A tensor that nothing takes does no harm, and is named."""
         state = torch.load(official / VAE)

@@ -49,7 +49,7 @@ def _files(part: Part) -> list[dict[str, object]]:
 
 
 def _row(part: Part) -> tuple[str, ...]:
-    if part.problem:
+    if not part.layout:
         return (part.part or "unknown", "-", "-", "-", "-", "-", "-")
     dtypes = sorted(part.dtypes, key=lambda name: -part.dtypes[name])
     return (

@@ -8,6 +8,7 @@ from pathlib import Path
 import attrs
 import torch
 
+from wanflow.errors import WeightsError
 from wanflow.graph.spec import ModelSpec
 from wanflow.models import dit, umt5
 from wanflow.models.build import build
@@ -66,13 +67,22 @@ def _present(folder: Path | None) -> Path:
 
 
 def _check(bound: BoundModule, part: str, checkpoint: Checkpoint) -> None:
-    """Every tensor that will be read is there with its shape, before anything runs."""
-    for segment in bound.segmentation.segments:
-        for spec in bound.segments[segment].tensors:
-            checkpoint.check(spec.name, spec.shape)
+    """Every tensor that will be read is there, in its shape and of floats, before anything runs."""
+    wanted = {
+        spec.name: spec.shape
+        for segment in bound.segmentation.segments
+        for spec in bound.segments[segment].tensors
+    }
     if part == "text_encoder":
-        shape = tuple(bound.module.get_parameter(umt5.EMBEDDING).shape)
-        checkpoint.check(umt5.EMBEDDING, shape)
+        wanted[umt5.EMBEDDING] = tuple(bound.module.get_parameter(umt5.EMBEDDING).shape)
+    for name, shape in wanted.items():
+        entry = checkpoint.check(name, shape)
+        if not entry.dtype.is_floating_point:
+            raise WeightsError(
+                f"{entry.path}: tensor {entry.stored_as or name!r} is {entry.dtype}, not floats",
+                hint="quantised weights are not read",
+                code="wrong-dtype",
+            )
 
 
 def _staging_bytes(bound: BoundModule, part: str, checkpoint: Checkpoint | None) -> int:

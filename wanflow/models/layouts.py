@@ -31,6 +31,8 @@ _OFFICIAL: Mapping[str, Sequence[str]] = {
     "image_encoder": (f"{_CLIP}.safetensors", f"{_CLIP}.pth"),
 }
 PARTS = tuple(_OFFICIAL)
+# What single files with scaled fp8 weights have beside each of them, or once.
+_SCALES = ("scaled_fp8", ".scale_weight", ".weight_scale", ".weight_scale_inv")
 _INDEX_LIMIT_BYTES = 16 << 20
 
 
@@ -75,7 +77,20 @@ def open_part(part: str, place: Path) -> Checkpoint:
         )
     for index in sorted(place.glob("*.safetensors.index.json")):
         _check_shards(index, {file.name for file in files})
-    return Checkpoint(place, renamed(part, merged((file, _index(file)) for file in files)))
+    entries = merged((file, _index(file)) for file in files)
+    _check_not_scaled(entries)
+    return Checkpoint(place, renamed(part, entries))
+
+
+def _check_not_scaled(entries: Mapping[str, Entry]) -> None:
+    """Weights that stand beside their scales are no weights by themselves."""
+    for name, entry in entries.items():
+        if name.endswith(_SCALES):
+            raise WeightsError(
+                f"{entry.path}: tensor {name!r} scales another one: scaled weights are not read",
+                hint="take the bf16 or fp16 variant of the file",
+                code="scaled-weights",
+            )
 
 
 def _index(file: Path) -> dict[str, Entry]:

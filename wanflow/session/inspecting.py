@@ -34,8 +34,8 @@ class Part:
     """A part that was found, against the known configuration that it is nearest to.
 
     `fits` names every configuration that it is a whole model of; `missing`, `misshapen` and `over`
-    (tensors that nothing takes) are told against `nearest`. A part that cannot be read has a
-    `problem` and nothing else.
+    (tensors that nothing takes) are told against `nearest`. A part that cannot be read, or not be
+    used, has a `problem`.
     """
 
     part: str
@@ -162,9 +162,13 @@ def _part(part: str, place: Path, checkpoint: Checkpoint, known: Mapping[str, Sh
         return found
     nearest = min(faults, key=lambda name: len(faults[name][0]) + len(faults[name][1]))
     missing, misshapen = faults[nearest]
+    numbers = [n for n in known[nearest] if n in entries and not entries[n].dtype.is_floating_point]
     return attrs.evolve(
         found,
-        fits=[name for name, each in faults.items() if not any(each)],
+        fits=[name for name, each in faults.items() if not any(each) and not numbers],
+        problem=f"of {len(numbers)} tensors that are no floats the first is {numbers[0]!r}"
+        if numbers
+        else "",
         nearest=nearest,
         missing=missing,
         misshapen=misshapen,
