@@ -17,7 +17,7 @@ from benchmarks.lib.report import RESULTS
 from benchmarks.prediction_errors import MARKS, PAGE, page, table
 from scripts.make_checkpoint import make_part, tensors_of
 from wanflow.graph.configs import known_config
-from wanflow.models.checkpoint import open_checkpoint
+from wanflow.models.layouts import open_part
 
 ROOT = Path(__file__).resolve().parent.parent
 MEASURED = {
@@ -110,7 +110,7 @@ class TestCheckpoint:
         fields = known_config("wan-tiny", part)
         folder = make_part(tmp_path, part, fields, "bf16")
 
-        checkpoint = open_checkpoint(folder)
+        checkpoint = open_part(part, folder)
         for tensor in tensors_of(part, fields, "bf16"):
             assert checkpoint.check(tensor.name, tensor.shape).dtype == tensor.dtype
         (file,) = folder.glob("*.safetensors")

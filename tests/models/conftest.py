@@ -1,6 +1,8 @@
 """The bundled tiny model, and files of weights made by hand."""
 
 import json
+import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from wanflow.models.checkpoint import STAGING_BYTES
 from wanflow.models.locate import BUNDLED
 
 TINY = BUNDLED / "wan-tiny"
+OFFICIAL = Path(__file__).parent / "official"  # by scripts/official_keys.py
 
 
 @pytest.fixture(scope="session")
@@ -70,3 +73,36 @@ def safetensors_file(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture
+def archive_file(tmp_path):
+    """Write an archive as `torch.save` does, of any pickle and any storages."""
+
+    def write(pickle, storages=None, name="weights.pth", **entries):
+        path = tmp_path / name
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("weights/data.pkl", pickle)
+            for entry, content in entries.items():
+                archive.writestr(f"weights/{entry}", content)
+            for key, content in (storages or {}).items():
+                archive.writestr(f"weights/data/{key}", content)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def official_keys():
+    """Read a list of the official files' tensors: names and shapes."""
+
+    def read(name):
+        found = json.loads((OFFICIAL / f"{name}.json").read_text())
+        shapes = {}
+        for pattern, shape in found["tensors"].items():
+            count = found["repeats"][pattern.partition(".*.")[0]] if "*" in pattern else 1
+            for number in range(count):
+                shapes[pattern.replace("*", str(number))] = tuple(shape)
+        return shapes
+
+    return read

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from wanflow.errors import WeightsError
-from wanflow.models.checkpoint import open_checkpoint
+from wanflow.models.layouts import open_part
 
 GOOD = {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}
 LIMIT = 100_000_000
@@ -55,7 +55,7 @@ class OnLoad:
 def refusal(folder):
     """What opening a folder is refused with: always exit 4 and one line."""
     with pytest.raises(WeightsError) as caught:
-        open_checkpoint(folder)
+        open_part("vae", folder)
     assert caught.value.exit_code == 4
     assert "\n" not in caught.value.message
     return caught.value.message
@@ -75,7 +75,7 @@ class TestReading:
             "ids": torch.arange(6).reshape(2, 3),
         }
         save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
-        return tensors, open_checkpoint(tmp_path)
+        return tensors, open_part("vae", tmp_path)
 
     @pytest.mark.parametrize("name", ["matrix", "half", "scalar", "empty", "ids"])
     def test_same_dtype(self, saved, name):
@@ -152,7 +152,7 @@ class TestReading:
         """A part in several files is one checkpoint."""
         for name in ("a", "b"):
             save_file({name: torch.ones(1)}, tmp_path / f"model-{name}.safetensors")
-        assert sorted(open_checkpoint(tmp_path).entries) == ["a", "b"]
+        assert sorted(open_part("vae", tmp_path).entries) == ["a", "b"]
 
 
 class TestDamagedHeader:
@@ -161,7 +161,7 @@ class TestDamagedHeader:
     def test_the_pattern_is_good(self, safetensors_file):
         """What the cases below damage can be opened."""
         path = safetensors_file(entry())
-        assert open_checkpoint(path.parent).entries["weight"].shape == (2, 2)
+        assert open_part("vae", path.parent).entries["weight"].shape == (2, 2)
 
     @pytest.mark.parametrize("case", DAMAGED)
     def test_wrong_entry(self, safetensors_file, case):

@@ -107,7 +107,7 @@ class TestOptions:
 
     def test_no_folder(self, tmp_path):
         """A path that isn't there is missing weights, exit 4."""
-        with pytest.raises(WeightsError, match="no such folder") as caught:
+        with pytest.raises(WeightsError, match="no such file or folder") as caught:
             options(f"dit={tmp_path}/none")
         assert caught.value.exit_code == 4
 

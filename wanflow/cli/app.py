@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from wanflow import __version__
-from wanflow.cli import doctor, explain, graph, machine, plan, resume, run, trace
+from wanflow.cli import doctor, explain, graph, machine, models, plan, resume, run, trace
 from wanflow.cli.output import say
 
 EXIT_CODES = """\b
@@ -57,4 +57,5 @@ app.command("explain")(explain.explain)
 app.add_typer(graph.app, name="graph")
 app.add_typer(trace.app, name="trace")
 app.add_typer(machine.app, name="machine")
+app.add_typer(models.app, name="models")
 app.command("doctor")(doctor.doctor)

@@ -8,11 +8,14 @@ from pathlib import Path
 import attrs
 import torch
 
+from wanflow.errors import WeightsError
 from wanflow.graph.spec import ModelSpec
 from wanflow.models import dit, umt5
-from wanflow.models.build import build, read_config
-from wanflow.models.checkpoint import STAGING_BYTES, Checkpoint, open_checkpoint
+from wanflow.models.build import build
+from wanflow.models.checkpoint import STAGING_BYTES, Checkpoint
 from wanflow.models.discover import Segmentation, discover
+from wanflow.models.layout_config import config_of
+from wanflow.models.layouts import open_part
 from wanflow.models.locate import missing
 from wanflow.models.segments import BoundModule
 
@@ -41,14 +44,14 @@ class LocatedModel:
 def bind_model(
     spec: ModelSpec, precision: str, folder: Path | None, graph_file: Path
 ) -> LocatedModel:
-    """Build a model; its config comes from the graph, else from the weights' `config.json`."""
+    """Build a model; its config comes from the graph, else from where its weights are."""
     if spec.fields is None and folder is None:
         raise missing(spec, graph_file)
     config, where = spec.fields, f"model {spec.name!r}"
     if config is None:
-        config, where = read_config(_present(folder)), str(_present(folder) / "config.json")
+        config, where = config_of(spec.part, _present(folder))
     module = build(spec.part, config, where)
-    checkpoint = open_checkpoint(folder) if folder is not None else None
+    checkpoint = open_part(spec.part, folder) if folder is not None else None
     bound = BoundModule(spec.name, module, segmentation_of(spec.part, module), 0, precision)
     if checkpoint is not None:
         _check(bound, spec.part, checkpoint)
@@ -64,13 +67,22 @@ def _present(folder: Path | None) -> Path:
 
 
 def _check(bound: BoundModule, part: str, checkpoint: Checkpoint) -> None:
-    """Every tensor that will be read is there with its shape, before anything runs."""
-    for segment in bound.segmentation.segments:
-        for spec in bound.segments[segment].tensors:
-            checkpoint.check(spec.name, spec.shape)
+    """Every tensor that will be read is there, in its shape and of floats, before anything runs."""
+    wanted = {
+        spec.name: spec.shape
+        for segment in bound.segmentation.segments
+        for spec in bound.segments[segment].tensors
+    }
     if part == "text_encoder":
-        shape = tuple(bound.module.get_parameter(umt5.EMBEDDING).shape)
-        checkpoint.check(umt5.EMBEDDING, shape)
+        wanted[umt5.EMBEDDING] = tuple(bound.module.get_parameter(umt5.EMBEDDING).shape)
+    for name, shape in wanted.items():
+        entry = checkpoint.check(name, shape)
+        if not entry.dtype.is_floating_point:
+            raise WeightsError(
+                f"{entry.path}: tensor {entry.stored_as or name!r} is {entry.dtype}, not floats",
+                hint="quantised weights are not read",
+                code="wrong-dtype",
+            )
 
 
 def _staging_bytes(bound: BoundModule, part: str, checkpoint: Checkpoint | None) -> int:

@@ -1,6 +1,6 @@
 """Weights on disk: an index of tensors, and reads straight into a caller's buffer.
 
-safetensors only; the header is checked before anything is believed
+Of safetensors the header is checked before anything is believed
 (https://github.com/huggingface/safetensors#format): its size, every shape against its byte range,
 no overlap, nothing past the end of the file. No mapping: bytes go where the caller says.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -37,6 +37,7 @@ class Entry:
     offset: int
     dtype: torch.dtype
     shape: tuple[int, ...]
+    stored_as: str = ""  # its name in the file, where that is another
 
     @property
     def nbytes(self) -> int:
@@ -57,12 +58,13 @@ class Checkpoint:
         if entry is None:
             raise WeightsError(
                 f"{self.folder}: tensor {name!r} is missing ({len(self.entries)} others are there)",
+                hint=f"wanflow models inspect {self.folder} says what is there",
                 code="missing-tensor",
             )
         if entry.shape != shape:
             raise WeightsError(
-                f"{entry.path}: tensor {name!r} is {list(entry.shape)}, the graph's config says "
-                f"{list(shape)}",
+                f"{entry.path}: tensor {entry.stored_as or name!r} is {list(entry.shape)}, the "
+                f"graph's config says {list(shape)}",
                 code="wrong-shape",
             )
         return entry
@@ -132,18 +134,11 @@ def _fill(handle: int, offset: int, flat: torch.Tensor, path: Path) -> None:
         done += got
 
 
-def open_checkpoint(folder: Path) -> Checkpoint:
-    """Index every safetensors file of a part's *folder*; WeightsError when there is none."""
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise WeightsError(
-            f"{folder}: no safetensors file there",
-            hint="point --weights at a diffusers folder (text_encoder/, transformer/, vae/)",
-            code="missing-weights",
-        )
+def merged(indexed: Iterable[tuple[Path, Mapping[str, Entry]]]) -> dict[str, Entry]:
+    """Put the tensors of several files together; WeightsError for one that is in two of them."""
     entries: dict[str, Entry] = {}
-    for path in files:
-        for name, entry in _index(path).items():
+    for path, found in indexed:
+        for name, entry in found.items():
             if name in entries:
                 raise WeightsError(
                     f"{path}: tensor {name!r} is in {entries[name].path.name} too",
@@ -151,10 +146,11 @@ def open_checkpoint(folder: Path) -> Checkpoint:
                     code="same-tensor",
                 )
             entries[name] = entry
-    return Checkpoint(folder, entries)
+    return entries
 
 
-def _index(path: Path) -> dict[str, Entry]:
+def index_safetensors(path: Path) -> dict[str, Entry]:
+    """Index a file of safetensors; WeightsError names the file and the tensor that is wrong."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:

@@ -10,6 +10,7 @@ import attrs
 
 from wanflow.errors import InputError, WeightsError
 from wanflow.graph.spec import ModelSpec
+from wanflow.models.layouts import find_part
 
 BUNDLED = Path(__file__).resolve().parent.parent / "bundled"
 
@@ -35,29 +36,35 @@ def parse_weights(options: Sequence[str], models: Sequence[str]) -> tuple[Weight
                 code="unknown-model",
             )
         place = Path(path if model is not None else text).expanduser()
-        if not place.is_dir():
-            raise WeightsError(f"--weights {place}: no such folder", code="missing-weights")
+        if not place.exists():
+            raise WeightsError(f"--weights {place}: no such file or folder", code="missing-weights")
+        if place.is_file() and model is None and len(models) > 1:
+            raise InputError(
+                f"--weights {place}: is a file; say which model it is",
+                hint=f"--weights MODEL={place}, of {', '.join(models)}",
+                code="unknown-model",
+            )
         found.append(WeightsOption(model, place))
     return tuple(found)
 
 
 def locate(spec: ModelSpec, options: Sequence[WeightsOption], graph_file: Path) -> Path | None:
-    """Return the folder of a model's part, or None when it is nowhere.
+    """Return the place of a model's part (see `layouts`), or None when it is nowhere.
 
     A given `--weights` that lacks the part is an error and not passed over in silence; one for this
     model comes before one for all.
     """
     for option in sorted(options, key=lambda option: option.model is None):
         if option.model in (None, spec.name):
-            place = _part_folder(option.path, spec.part)
+            place = find_part(option.path, spec.part)
             if place is None:
                 raise WeightsError(
                     f"--weights {option.path}: has no {spec.part} for model {spec.name!r}",
-                    hint=f"expected {option.path / spec.part}/*.safetensors",
+                    hint=f"expected {option.path / spec.part}/*.safetensors or the official file",
                     code="missing-weights",
                 )
             return place
-    places = (_part_folder(folder, spec.part) for folder in _folders(spec, graph_file))
+    places = (find_part(folder, spec.part) for folder in _folders(spec, graph_file))
     return next((place for place in places if place is not None), None)
 
 
@@ -71,14 +78,6 @@ def _folders(spec: ModelSpec, graph_file: Path) -> Iterator[Path]:
         yield graph_file.parent / Path(spec.path).expanduser()
     if spec.config and (BUNDLED / spec.config).is_dir():
         yield BUNDLED / spec.config
-
-
-def _part_folder(folder: Path, part: str) -> Path | None:
-    if (folder / part).is_dir() and any((folder / part).glob("*.safetensors")):
-        return folder / part
-    if folder.name == part and any(folder.glob("*.safetensors")):
-        return folder
-    return None
 
 
 def missing(spec: ModelSpec, graph_file: Path) -> WeightsError:

@@ -12,13 +12,17 @@ _PAD = "<pad>"
 
 
 def find_tokenizer(text_encoder: Path) -> Path:
-    """The `tokenizer.json` of a text encoder's folder; WeightsError when there is none."""
-    for folder in (text_encoder.parent / "tokenizer", text_encoder):
+    """The `tokenizer.json` of a text encoder's folder or file; WeightsError when there is none.
+
+    It lies in `tokenizer/` beside the folder, or in `google/umt5-xxl/` beside the official file.
+    """
+    beside = text_encoder.parent
+    own = text_encoder if text_encoder.is_dir() else beside
+    for folder in (beside / "tokenizer", beside / "google" / "umt5-xxl", own):
         if (folder / "tokenizer.json").is_file():
             return folder / "tokenizer.json"
-    raise WeightsError(
-        f"{text_encoder.parent / 'tokenizer'}: no tokenizer.json there", code="missing-tokenizer"
-    )
+    wanted = beside / ("google/umt5-xxl" if text_encoder.is_file() else "tokenizer")
+    raise WeightsError(f"{wanted}: no tokenizer.json there", code="missing-tokenizer")
 
 
 def load_tokenizer(path: Path) -> Tokenize:

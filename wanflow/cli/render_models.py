@@ -1,0 +1,90 @@
+"""Weights as a table: the parts, what is wrong with them, and the graphs they serve."""
+
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from wanflow.cli.output import clean
+from wanflow.session.inspecting import Inspected, Part
+from wanflow.units import format_bytes
+
+_NAMED = 3  # names of a kind in the text; all of them are in the JSON
+
+
+def as_data(found: Inspected) -> dict[str, Any]:
+    """Give it as JSON data."""
+    parts = [attrs.asdict(part) | {"files": _files(part)} for part in found.parts]
+    return {
+        "path": found.path,
+        "whole": found.is_whole,
+        "parts": [{("bytes" if k == "nbytes" else k): v for k, v in p.items()} for p in parts],
+        "tokenizer": found.tokenizer,
+        "graphs": [
+            {"graph": each.graph, "serves": not each.lacks, "lacks": list(each.lacks)}
+            for each in found.graphs
+        ],
+    }
+
+
+def render(found: Inspected, console: Console) -> None:
+    """Print a line a part, then what is wrong, then the graphs."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for title in ("part", "layout", "files", "tensors", "size", "dtypes", "fits"):
+        right = title in ("files", "tensors", "size")
+        table.add_column(title, justify="right" if right else "left", overflow="fold")
+    for part in found.parts:
+        table.add_row(*map(Text, _row(part)))
+    console.print(table)
+    for line in _lines(found):
+        console.print(Text(clean(line)), soft_wrap=True)
+
+
+def _files(part: Part) -> list[dict[str, object]]:
+    return [{"file": name, "bytes": nbytes} for name, nbytes in part.files.items()]
+
+
+def _row(part: Part) -> tuple[str, ...]:
+    if not part.layout:
+        return (part.part or "unknown", "-", "-", "-", "-", "-", "-")
+    dtypes = sorted(part.dtypes, key=lambda name: -part.dtypes[name])
+    return (
+        part.part,
+        part.layout,
+        str(len(part.files)),
+        str(part.tensors),
+        format_bytes(part.nbytes),
+        ", ".join(dtypes),
+        ", ".join(part.fits) or "-",
+    )
+
+
+def _lines(found: Inspected) -> Iterator[str]:
+    for part in found.parts:
+        if part.problem:
+            yield f"{part.part or 'file'}: {part.problem}"
+        if part.missing:
+            yield f"{part.part}: of {part.nearest} lacks {_some(part.missing)}"
+        if part.misshapen:
+            shapes = [
+                f"{each.tensor} {list(each.shape)}, wanted {list(each.wanted)}"
+                for each in part.misshapen
+            ]
+            yield f"{part.part}: of {part.nearest} has another shape: {_some(shapes)}"
+        if part.over and part.nearest:
+            yield f"{part.part}: not used: {_some(part.over)}"
+    if any(part.part == "text_encoder" for part in found.parts):
+        yield f"tokenizer: {found.tokenizer or 'none found'}"
+    serves = [each.graph for each in found.graphs if not each.lacks]
+    yield f"serves: {', '.join(serves) or 'no shipped graph by itself'}"
+    if serves:
+        yield f"next: wanflow plan {serves[0]} --weights {shlex.quote(found.path)}"
+
+
+def _some(names: Any) -> str:
+    shown = ", ".join(names[:_NAMED])
+    return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"
