@@ -1,7 +1,7 @@
 """Does a forward by rows take longer? One full-size 1.3B forward on this device against diffusers'.
 
     python -m benchmarks.dit_forward [--rounds 3] [--size 480*272] [--frames 17] [--device cpu]
-                                     [--values all 4096 1024 grouped] [--shrink]
+                                     [--values all 4096 1024 grouped] [--layers 2] [--shrink]
 
 Random bf16 weights, the same module for all: diffusers' own forward, and ours by its parts (`all`)
 or a chunk of rows at a time. They take turns in one process, a round to warm up first; a share is
@@ -31,11 +31,13 @@ VALUES = ("all", "4096", "1024", "grouped")
 DIFFUSERS = "diffusers"
 
 
-def transformer(device: str, *, shrink: bool) -> Any:
+def transformer(device: str, layers: int | None, *, shrink: bool) -> Any:
     """A module with random weights, each parameter in the dtype that upstream loads it in."""
     fields = dict(known_config("wan2.1-t2v-1.3b", "transformer"))
     if shrink:
         fields |= {"num_layers": 2, "num_attention_heads": 2, "ffn_dim": 512}
+    if layers is not None:
+        fields |= {"num_layers": layers}
     module: Any = build("transformer", fields)
     torch.manual_seed(0)
     for path, parameter in list(module.named_parameters()):
@@ -84,7 +86,7 @@ def difference(made: torch.Tensor, expected: torch.Tensor) -> float:
 def main(given: argparse.Namespace) -> None:
     """Measure, print and keep."""
     size, frames, device = given.size, given.frames, given.device
-    module = transformer(device, shrink=given.shrink)
+    module = transformer(device, given.layers, shrink=given.shrink)
     x = inputs(module, size, frames, device)
     runs: dict[str, Callable[[], torch.Tensor]] = {DIFFUSERS: lambda: plain(module, x)}
     for value in given.values:
@@ -113,7 +115,7 @@ def main(given: argparse.Namespace) -> None:
         print(f"{row['case']:>10}  {row['seconds']['median']:.2f} s  {row['share']['median']:.3f}")
     report = {
         "benchmark": "dit_forward", "machine": machine_line(device), "size": size,
-        "frames": frames, "rounds": given.rounds, "rows": rows,
+        "frames": frames, "layers": len(module.blocks), "rounds": given.rounds, "rows": rows,
         "default": default(size, frames, device),
     }  # fmt: skip
     keep(report, given.out)
@@ -135,6 +137,7 @@ if __name__ == "__main__":
     parser.add_argument("--frames", type=int, default=17)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--values", nargs="+", choices=VALUES, default=VALUES)
+    parser.add_argument("--layers", type=int, help="so many blocks, which are alike [all]")
     parser.add_argument("--out", type=Path, help="the JSON file [benchmarks/results/...]")
     parser.add_argument("--shrink", action="store_true", help="two narrow blocks")
     main(parser.parse_args())

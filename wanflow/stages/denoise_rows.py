@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 import torch
 
+from wanflow.errors import InputError
 from wanflow.models import dit_heads, dit_rows
 from wanflow.models.dit_rows import Rows, Scales
 from wanflow.models.rope import Grid, Rope, make_rope
@@ -35,7 +36,14 @@ def knob(setup: StageSetup) -> Knob:
         "and values of an eighth of the heads at a time too, for a few percent more work",
         # Between these comes what costs no work: blocks in parts, see `denoise.py`.
         levels={"4096": 1, "1024": 2} | ({"grouped": 4} if groups else {}),
+        searched=not hooks_of(setup.module().module),
     )
+
+
+def hooks_of(module: Any) -> list[str]:
+    """Name what diffusers has hooked to the blocks, a step cache for one."""
+    registries = (getattr(block, "_diffusers_hook", None) for block in module.blocks)
+    return sorted({name for each in registries if each is not None for name in each.hooks})
 
 
 @attrs.frozen
@@ -76,7 +84,18 @@ class RowCalls:
     def forward(
         self, passes: tuple[str, ...], step: int, latents: str, latent_shape: tuple[int, ...]
     ) -> Iterator[Call]:
-        """Yield the calls of the passes that go through the blocks together."""
+        """Yield the calls of the passes that go through the blocks together.
+
+        InputError where the blocks are hooked: a step cache would keep what is written over.
+        """
+        hooks = hooks_of(self._module)
+        if hooks:
+            raise InputError(
+                f"stage {self.setup.bound.name}: rows={self.value} writes over a block's input, "
+                f"and {', '.join(hooks)} would keep it",
+                hint="leave rows at all, or take the hook off",
+                code="hooked-blocks",
+            )
         for name in passes:
             yield self._embed(name, step, latents)
         pieces = (self._attend, self._cross, self._feed) if self.in_parts else (self._block,)
