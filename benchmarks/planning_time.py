@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.lib.report import ROOT, keep, machine_line, spread
-from wanflow.scheduler.kind_cache import held
+from wanflow.scheduler.cache_files import held
 from wanflow.session import Request, plan, planning
 
 FULL = Request(

@@ -96,7 +96,7 @@ def main(given: argparse.Namespace) -> None:
 def measured(given: argparse.Namespace) -> list[Row]:
     """Plan at every budget, then run them in turns; a row a budget."""
     inputs = {"steps": 2} if given.shrink else {}
-    request = Request(given.graph, inputs, device=given.device, exact=True)
+    request = Request(given.graph, inputs, device=given.device, exact=True, prompt_cache=False)
     report: Any = plan(request).report
     low, gap = report["minimum_bytes"], report["resident_bytes"] - report["minimum_bytes"]
     budgets = [low + gap * n // (given.budgets - 1) for n in range(given.budgets)]

@@ -31,7 +31,7 @@ def request(vram: str = "auto") -> Request:
     """Make the job as wanflow takes it; size and frames are the graph's."""
     inputs: dict[str, str | int | float] = {"prompt": PROMPT, "seed": SEED}
     inputs |= {"steps": STEPS, "guidance": GUIDANCE}
-    return Request("t2v-tiny", inputs, device="cpu", vram=vram, exact=True)
+    return Request("t2v-tiny", inputs, device="cpu", vram=vram, exact=True, prompt_cache=False)
 
 
 def ours(budget_bytes: int, folder: Path) -> Row:

@@ -23,6 +23,7 @@ def no_configuration(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(nowhere))
         patch.setenv("XDG_CACHE_HOME", str(nowhere / "cache"))
+        patch.setenv("WANFLOW_PROMPT_CACHE", "off")
         yield
 
 
@@ -35,6 +36,7 @@ def plain_terminal(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("XDG_CACHE_HOME", str(nowhere / "cache"))
     for name in [n for n in os.environ if n.startswith("WANFLOW_")] + ["FORCE_COLOR", "LINES"]:
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WANFLOW_PROMPT_CACHE", "off")  # its own tests turn it on
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("TERM", "dumb")

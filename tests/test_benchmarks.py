@@ -102,6 +102,20 @@ class TestShrunken:
         assert all(row["difference"] <= 4 * 2**-8 for row in report["rows"])
         assert report["default"] in {"all", "4096", "1024", "grouped"}
 
+    def test_text_encode(self, tmp_path) -> None:
+        """Both sides make the same text; wanflow's peak is the predicted one."""
+        more = ("--pairs", "1", "--exact", "--scratch", str(tmp_path))
+        report = shrunken("text_encode", tmp_path, *more)
+
+        (row,) = report["rows"]
+        assert report["agree"]
+        assert report["exact_is_bit_identical"]
+        assert row["peak_bytes"] <= row["budget_bytes"]
+        assert abs(row["peak_error"]) < 0.03
+        assert row["knobs"] == {"tokens": "real"}
+        assert row["offload_modules"]["on_disk"] > 0
+        assert {"offload_seconds", "rss_peak_bytes", "offload_rss_peak_bytes"} <= row.keys()
+
 
 class TestCheckpoint:
     @pytest.mark.parametrize("part", ["text_encoder", "transformer", "vae"])

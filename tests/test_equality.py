@@ -157,3 +157,20 @@ class TestForms:
         least = budgets(job.request())[-1]
         made = run_watched(job.request(vram=f"{least}B"), tmp_path / "run")
         assert torch.equal(made.frames, expected(pipeline, job))
+
+
+class TestRounding:
+    """Without `--exact` choices that round otherwise are taken."""
+
+    BOUND = 1e-4  # of frames from 0 to 1
+
+    @pytest.mark.parametrize("tokens", [3, 80])
+    def test_frames_are_near_the_pipelines(
+        self, pipeline: WanPipeline, tokens: int, tmp_path: Path
+    ) -> None:
+        """A prompt that is encoded without its padding gives the same picture."""
+        job = Job(prompt_of(tokens))
+        request = attrs.evolve(job.request(), exact=False, pins=("encode.tokens=real",))
+        made = run_watched(request, tmp_path / "run")
+        difference = (made.frames - expected(pipeline, job)).abs().max()
+        assert difference <= self.BOUND

@@ -14,7 +14,7 @@ from wanflow import __version__
 
 PACKAGES = ("torch", "diffusers", "transformers", "av", "safetensors", "msgpack")
 ENVIRONMENT = (
-    "WANFLOW_VRAM", "WANFLOW_DEVICE", "WANFLOW_MODELS", "WANFLOW_CHECK",
+    "WANFLOW_VRAM", "WANFLOW_DEVICE", "WANFLOW_MODELS", "WANFLOW_CHECK", "WANFLOW_PROMPT_CACHE",
     "CUDA_VISIBLE_DEVICES", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF",
     "OMP_NUM_THREADS", "HF_HOME", "HF_HUB_OFFLINE", "NO_COLOR", "XDG_CACHE_HOME",
 )  # fmt: skip

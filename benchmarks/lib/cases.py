@@ -72,7 +72,9 @@ class Case:
 
     def request(self, graph: Path, device: str, vram: str, pins: tuple[str, ...] = ()) -> Request:
         """Ask for it, exactly."""
-        return Request(str(graph), vram=vram, device=device, pins=pins, exact=True)
+        return Request(
+            str(graph), vram=vram, device=device, pins=pins, exact=True, prompt_cache=False
+        )
 
 
 def tiny(case: Case) -> Case:

@@ -33,6 +33,7 @@ class Request:
     pins: tuple = ()
     exact: bool = False
     machine: str | None = None
+    prompt_cache: bool = True
 
 
 @pytest.fixture

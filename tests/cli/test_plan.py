@@ -57,10 +57,10 @@ class TestPage:
     def test_ends_with_what_to_type(self, planned, wanflow_here):
         """The next command is the same one, as a run."""
         words = ["t2v-tiny", "--vram", "12MiB", "--prompt", "a cat", "--set", "denoise.steps=4"]
-        _, out, _ = wanflow_here("plan", *words, "--exact")
+        _, out, _ = wanflow_here("plan", *words, "--exact", "--no-prompt-cache")
         assert out.splitlines()[-1] == (
             "next: wanflow run t2v-tiny -i 'prompt=a cat' --vram 12MiB "
-            "--set denoise.steps=4 --exact"
+            "--set denoise.steps=4 --exact --no-prompt-cache"
         )
 
     def test_says_peak_budget_minimum_and_that_rates_are_estimates(self, planned, wanflow_here):
@@ -127,7 +127,7 @@ class TestRequest:
         words = (
             "plan t2v-tiny -i frames=9 -i steps=4 --prompt cat --seed 7 --vram 12MiB --ram 1GiB "
             "--device cuda:1 --weights dit=/a --weights /b --precision bf16 --set denoise.shift=3 "
-            "--pin denoise.rows=8 --exact --machine rtx4090"
+            "--pin denoise.rows=8 --exact --no-prompt-cache --machine rtx4090"
         ).split()
         assert wanflow_here(*words)[0] == 0
         (request,) = planned
@@ -136,7 +136,7 @@ class TestRequest:
         assert request.weights == ("dit=/a", "/b")
         assert (request.precision, request.settings) == (("bf16",), ("denoise.shift=3",))
         assert (request.pins, request.exact) == (("denoise.rows=8",), True)
-        assert request.machine == "rtx4090"
+        assert (request.machine, request.prompt_cache) == ("rtx4090", False)
 
     def test_reads_budget_and_device_from_the_environment(self, planned, wanflow_here, monkeypatch):
         """A flag wins over the environment."""

@@ -53,8 +53,8 @@ class TestUmt5:
         hidden = hidden[None]
         attention = umt5.attention_mask(module, hidden, mask)
         for index in range(3):
-            hidden = umt5.layer(module, index, hidden, attention)
-        made = umt5.finish(module, hidden, mask)
+            hidden = umt5.feed(module, index, umt5.attend(module, index, hidden, attention))
+        made = umt5.finish(module, hidden, mask, hidden.shape[1])
         assert torch.equal(made[:, :tokens], expected[:, :tokens])
         assert not made[:, tokens:].any()
 

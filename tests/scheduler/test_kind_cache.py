@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from wanflow.scheduler import kind_cache, kind_file
+from wanflow.scheduler import cache_files, kind_cache, kind_file
+from wanflow.scheduler.cache_files import held, prune
 from wanflow.scheduler.footprint import Cost
-from wanflow.scheduler.kind_cache import KindCache, held, prune
+from wanflow.scheduler.kind_cache import KindCache
 from wanflow.scheduler.kinds import Kind, Layout
 
 ROOT = Path(__file__).parents[2]
@@ -124,7 +125,7 @@ class TestDamage:
         """Well-formed, and not ours."""
         folder, file = stored
         body = kind_file.msgpack.packb(kinds)
-        file.write_bytes(kind_file._head(body) + body)
+        file.write_bytes(cache_files.head(kind_file.MAGIC, body) + body)
 
         assert cache(folder).find("denoise", KEY) is None
 
@@ -193,7 +194,7 @@ class TestPrune:
 
     def test_keep_prunes(self, files, monkeypatch) -> None:
         """Each time something was added."""
-        monkeypatch.setattr(prune, "__defaults__", (10_000, 2))
+        monkeypatch.setattr(kind_cache, "MOST_FILES", 2)
         writer = cache(files)
         writer.add("denoise", KEY, KIND)
         writer.keep()

@@ -406,8 +406,8 @@ class TestModels:
 
     @pytest.mark.parametrize("precision", ["fp32", "bf16"])
     @pytest.mark.parametrize("tokens", [16, 512])
-    def test_text_layer(self, tokens, precision) -> None:
-        """Attention with a bias, and the gated FFN."""
+    def test_text_attention(self, tokens, precision) -> None:
+        """Attention with a bias."""
         model = tiny("text_encoder", precision)
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         inputs = {
@@ -416,9 +416,23 @@ class TestModels:
         }
 
         def run(v):
-            return {"a.hidden": umt5.layer(model.module, 1, v["a.hidden"], v["a.mask"])}
+            return {"a.hidden": umt5.attend(model.module, 1, v["a.hidden"], v["a.mask"])}
 
-        check(Real(model, "block.1", run, inputs))
+        check(Real(model, "block.1.layer.0", run, inputs))
+
+    @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+    @pytest.mark.parametrize("tokens", [16, 512])
+    def test_text_feed(self, tokens, precision) -> None:
+        """The gated FFN."""
+        model = tiny("text_encoder", precision)
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+
+        def run(v):
+            return {"a.hidden": umt5.feed(model.module, 1, v["a.hidden"])}
+
+        check(
+            Real(model, "block.1.layer.1", run, {"a.hidden": torch.rand(1, tokens, 128).to(dtype)})
+        )
 
     @pytest.mark.parametrize("part", ["mid", "up.0", "up.3"])
     @pytest.mark.parametrize("first", [True, False])

@@ -60,7 +60,7 @@ class TestPins:
 
     def test_free(self, prepared):
         """Without a pin every value is tried, the plain one first, what saves memory in levels."""
-        found = [k["denoise"] for k in prepared().knobs()]
+        found = [k["denoise"] for k in prepared("encode.tokens=all").knobs()]
         levels = [("whole", "all"), ("whole", "4096"), ("parts", "grouped"), ("whole", "1024"),
                   ("parts", "1024")]  # fmt: skip
         assert found == [
@@ -71,22 +71,24 @@ class TestPins:
 
     def test_a_level_with_a_pin(self, prepared):
         """The other knobs go through the levels that are left."""
-        found = [k["denoise"] for k in prepared("denoise.rows=1024", "denoise.cfg=serial").knobs()]
+        pins = ("denoise.rows=1024", "denoise.cfg=serial", "encode.tokens=all")
+        found = [k["denoise"] for k in prepared(*pins).knobs()]
         assert [each["split"] for each in found] == ["whole", "parts"]
 
     @pytest.mark.parametrize("value", ["serial", "paired"])
     def test_pinned(self, prepared, value):
         """A pinned knob has that value only."""
         pins = (f"denoise.cfg={value}", "denoise.split=whole", "denoise.rows=all")
+        denoise = {"cfg": value, "split": "whole", "rows": "all"}
         assert prepared(*pins).knobs() == [
-            {"denoise": {"cfg": value, "split": "whole", "rows": "all"}}
+            {"encode": {"tokens": t}, "denoise": denoise} for t in ("all", "real")
         ]
 
     def test_weights(self, prepared):
         """A pin of weights is no knob of the program."""
         found = prepared("decode.weights=stream")
         assert found.weight_pins() == {"decode": "stream"}
-        assert len(found.knobs()) == 10
+        assert len(found.knobs()) == 20
 
     def test_knob_that_is_not_there(self, prepared):
         """Without guidance there are no two passes, hence no such knob."""

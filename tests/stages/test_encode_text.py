@@ -53,9 +53,9 @@ class TestTokens:
         names = ("positive", "negative") if negative else ("positive",)
         values = {}
         for which, prompt in made._prompts().items():
-            values.update(made._tokens(which, prompt).run({}))
+            values.update(made._tokens(made._text(which, prompt, "all")).run({}))
         assert set(values) == {f"encode_text.{v}.{n}" for v in ("ids", "ids_mask") for n in names}
-        return seen
+        return list(dict.fromkeys(seen))
 
     def test_clean(self, program):
         """What is tokenized has been cleaned."""

@@ -24,7 +24,9 @@ def examine() -> dict[str, Any]:
     """Collect the facts, and the problems they amount to."""
     from wanflow import health
     from wanflow.scheduler import kind_cache
+    from wanflow.scheduler.cache_files import held
     from wanflow.scheduler.folders import cache_folder
+    from wanflow.session import prompts
 
     found: dict[str, Any] = {
         "python": platform.python_version(),
@@ -36,7 +38,8 @@ def examine() -> dict[str, Any]:
             "cache": attrs.asdict(health.folder(cache_folder())),
             "runs": attrs.asdict(health.folder(Path("runs"))),
         },
-        "footprints": attrs.asdict(kind_cache.held(kind_cache.folder())),
+        "footprints": attrs.asdict(held(kind_cache.folder())),
+        "prompts": attrs.asdict(held(prompts.folder())),
         "environment": health.environment(),
     }
     return {**found, "problems": problems(found)}
@@ -65,9 +68,10 @@ def render(found: dict[str, Any]) -> str:
     for name, folder in found["folders"].items():
         can = "writable" if folder["writable"] else "not writable"
         lines.append((name, f"{folder['path']} ({can}, {format_bytes(folder['free_bytes'])} free)"))
-    kept = found["footprints"]
-    size = format_bytes(kept["nbytes"])
-    lines.append(("footprints", f"{kept['path']} ({kept['files']} files, {size})"))
+    for name in ("footprints", "prompts"):
+        kept = found[name]
+        size = format_bytes(kept["nbytes"])
+        lines.append((name, f"{kept['path']} ({kept['files']} files, {size})"))
     lines += list(found["environment"].items())
     lines += [("problem", text) for text in found["problems"]] or [("problems", "none found")]
     return "\n".join(f"{name:<14}{value}" for name, value in lines)

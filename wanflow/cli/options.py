@@ -49,6 +49,9 @@ def gather(
     exact: Annotated[
         bool, Option("--exact", help="Only choices that leave every bit of the result alone.")
     ] = False,
+    no_prompt_cache: Annotated[
+        bool, Option("--no-prompt-cache", help="Encode prompts anew; keep none.")
+    ] = False,
 ) -> "Request":
     """Make the request of a command line."""
     given = _inputs(inputs or [], prompt=prompt, seed=seed)
@@ -65,6 +68,7 @@ def gather(
         settings=tuple(settings or ()),
         pins=tuple(pins or ()),
         exact=exact,
+        prompt_cache=not no_prompt_cache,
     )
 
 

@@ -164,4 +164,5 @@ def _next(request: "Request") -> str:
     ):
         for value in values:
             words += [option, value]
-    return join([*words, "--exact"] if request.exact else words)
+    words += ["--exact"] if request.exact else []
+    return join(words if request.prompt_cache else [*words, "--no-prompt-cache"])

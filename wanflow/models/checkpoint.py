@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
@@ -21,6 +22,7 @@ import torch
 from wanflow.errors import WeightsError
 
 STAGING_BYTES = 1 << 20  # one chunk of a tensor whose dtype changes on the way in
+_AHEAD_BYTES = 1 << 20  # a read of so much goes on for a while; rows are smaller
 _HEADER_LIMIT_BYTES = 100_000_000
 _DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -99,6 +101,8 @@ class Checkpoint:
     @staticmethod
     def _read(entry: Entry, offset: int, flat: torch.Tensor, staging: torch.Tensor | None) -> None:
         with _opened(entry.path) as handle:
+            if flat.numel() * entry.dtype.itemsize >= _AHEAD_BYTES:
+                _read_ahead(handle)
             if flat.dtype == entry.dtype:
                 _fill(handle, offset, flat, entry.path)
                 return
@@ -110,6 +114,12 @@ class Checkpoint:
                 part = chunk[: min(chunk.numel(), flat.numel() - start)]
                 _fill(handle, offset + start * entry.dtype.itemsize, part, entry.path)
                 flat[start : start + part.numel()].copy_(part)
+
+
+def _read_ahead(handle: int) -> None:
+    """Have the kernel read twice as far ahead as it does on its own."""
+    if sys.platform == "linux":
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_SEQUENTIAL)
 
 
 @contextmanager

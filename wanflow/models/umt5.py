@@ -1,7 +1,7 @@
-"""UMT5 by its parts: rows of the embedding, the mask, a layer, the final norm.
+"""UMT5 by its parts: rows of the embedding, the mask, the halves of a layer, the final norm.
 
 Drives `transformers.UMT5EncoderModel`'s own submodules in the order of its forward
-(transformers 5, `models/umt5/modeling_umt5.py`, `UMT5Stack.forward`).
+(transformers 5, `models/umt5/modeling_umt5.py`, `UMT5Stack.forward` and `UMT5Block.forward`).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ def walk(module: Any) -> torch.Tensor:
     hidden, mask = torch.zeros(1, 1, module.config.d_model), torch.ones(1, 1, dtype=torch.int64)
     attention = attention_mask(module, hidden, mask)
     for index in range(len(module.encoder.block)):
-        hidden = layer(module, index, hidden, attention)
-    return finish(module, hidden, mask)
+        hidden = feed(module, index, attend(module, index, hidden, attention))
+    return finish(module, hidden, mask, 1)
 
 
 def attention_mask(module: Any, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -37,14 +37,31 @@ def attention_mask(module: Any, hidden: torch.Tensor, mask: torch.Tensor) -> tor
     return made.contiguous()
 
 
-def layer(module: Any, index: int, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Run one layer: `[1, tokens, width]` to the same."""
-    out = module.encoder.block[index](hidden, mask)
-    assert isinstance(out, torch.Tensor)  # noqa: S101
-    return out
+def attend(module: Any, index: int, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Run a layer's attention: `[1, tokens, width]` to the same."""
+    return _within(module.encoder.block[index].layer[0](hidden, mask)[0])
 
 
-def finish(module: Any, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Apply the final norm and zero what stands for padding, as the Wan pipelines do."""
+def feed(module: Any, index: int, hidden: torch.Tensor) -> torch.Tensor:
+    """Run a layer's feed-forward, which comes after its attention."""
+    return _within(module.encoder.block[index].layer[-1](hidden))
+
+
+def _within(hidden: torch.Tensor) -> torch.Tensor:
+    """Keep fp16 from infinity, as upstream does after each half."""
+    if hidden.dtype != torch.float16:
+        return hidden
+    most = torch.finfo(torch.float16).max
+    bound = torch.where(torch.isinf(hidden).any(), most - 1000, most)
+    return torch.clamp(hidden, min=-bound, max=bound)
+
+
+def finish(module: Any, hidden: torch.Tensor, mask: torch.Tensor, tokens: int) -> torch.Tensor:
+    """Apply the final norm and zero what stands for padding, as the Wan pipelines do.
+
+    `[1, n, width]` becomes `[1, tokens, width]`: what was not encoded is zero too.
+    """
     normed = module.encoder.final_layer_norm(hidden)
-    return torch.as_tensor(normed.masked_fill(mask.unsqueeze(-1) == 0, 0))
+    kept = torch.as_tensor(normed.masked_fill(mask.unsqueeze(-1) == 0, 0))
+    short = tokens - kept.shape[1]
+    return torch.nn.functional.pad(kept, (0, 0, 0, short)) if short else kept

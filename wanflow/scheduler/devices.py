@@ -16,7 +16,7 @@ from typing import Protocol
 import attrs
 import torch
 
-from wanflow.scheduler.heap import return_freed_memory
+from wanflow.scheduler.heap import prefer_large_pages, return_freed_memory
 
 
 class Ticket(Protocol):
@@ -84,8 +84,10 @@ class CpuDevice:
     torch_device = torch.device("cpu")
 
     def slab(self, nbytes: int) -> torch.Tensor:
-        """Plain memory."""
-        return torch.empty(nbytes, dtype=torch.uint8)
+        """Plain memory, in large pages where there are any: it is filled from the file at once."""
+        slab = torch.empty(nbytes, dtype=torch.uint8)
+        prefer_large_pages(slab.data_ptr(), nbytes)
+        return slab
 
     def reuse(self, part: torch.Tensor) -> torch.Tensor:
         """Who used it has ended."""

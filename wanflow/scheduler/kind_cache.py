@@ -10,13 +10,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import attrs
-
 from wanflow.scheduler import kind_file
+from wanflow.scheduler.cache_files import prune, used
 from wanflow.scheduler.folders import cache_folder
 from wanflow.scheduler.kinds import Kind
 
@@ -27,21 +25,6 @@ MOST_FILES = 1024
 def folder() -> Path:
     """Give the folder of the footprint cache; RuntimeError without a home directory."""
     return cache_folder() / "footprints"
-
-
-@attrs.frozen
-class Held:
-    """What lies in the cache."""
-
-    path: str
-    files: int
-    nbytes: int
-
-
-def held(path: Path) -> Held:
-    """Count what lies in the folder *path*."""
-    sizes = [size for _, size, _ in _files(path)]
-    return Held(str(path), len(sizes), sum(sizes))
 
 
 class KindCache:
@@ -83,33 +66,10 @@ class KindCache:
                 path = self._paths[stage]
                 kind_file.write(path, {**kind_file.read(path), **new})
             if self._new:
-                prune(self._folder)
+                prune(self._folder, LARGEST_BYTES, MOST_FILES)
         for stage in self._known.keys() - self._new.keys():
-            with contextlib.suppress(OSError):
-                os.utime(self._paths[stage])  # what is used stays
+            used(self._paths[stage])
         self._new.clear()
-
-
-def prune(path: Path, nbytes: int = LARGEST_BYTES, files: int = MOST_FILES) -> None:
-    """Remove the files used longest ago until *nbytes* and *files* are left at most."""
-    found = sorted(_files(path), reverse=True)
-    total = 0
-    for number, (_, size, name) in enumerate(found, 1):
-        total += size
-        if number > files or total > nbytes:
-            with contextlib.suppress(OSError):
-                name.unlink()
-
-
-def _files(path: Path) -> list[tuple[float, int, Path]]:
-    """Give time, size and path of each file, the leftovers of a killed process too."""
-    found = []
-    with contextlib.suppress(OSError):
-        for each in path.iterdir():
-            with contextlib.suppress(OSError):
-                about = each.lstat()
-                found.append((about.st_mtime, about.st_size, each))
-    return found
 
 
 def _digest(text: str) -> bytes:

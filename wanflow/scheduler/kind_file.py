@@ -6,9 +6,6 @@ Whatever is not as it was written reads as nothing: the kinds are measured anew.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,12 +13,12 @@ from typing import Any
 import attrs
 import msgpack
 
+from wanflow.scheduler import cache_files
 from wanflow.scheduler.footprint import Cost
 from wanflow.scheduler.kinds import Kind, Layout
 
 LARGEST_BYTES = 8 * 2**20
-_MAGIC = b"wanflow kinds 1\n"
-_HEAD_BYTES = len(_MAGIC) + hashlib.sha256().digest_size
+MAGIC = b"wanflow kinds 1\n"
 
 
 def pack(kind: Kind) -> bytes:
@@ -52,8 +49,8 @@ def read(path: Path) -> dict[bytes, bytes]:
             content = file.read(LARGEST_BYTES + 1)
     except OSError:
         return {}
-    body = content[_HEAD_BYTES:]
-    if len(content) > LARGEST_BYTES or content[:_HEAD_BYTES] != _head(body):
+    body = None if len(content) > LARGEST_BYTES else cache_files.body_of(content, MAGIC)
+    if body is None:
         return {}
     with contextlib.suppress(ValueError):
         found = _plain(body)
@@ -64,16 +61,4 @@ def read(path: Path) -> dict[bytes, bytes]:
 
 def write(path: Path, kinds: Mapping[bytes, bytes]) -> None:
     """Let *path* hold these kinds: another process sees the old file or the new one; OSError."""
-    body = msgpack.packb(dict(kinds))
-    handle, part = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(_head(body) + body)
-        Path(part).replace(path)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
-
-
-def _head(body: bytes) -> bytes:
-    return _MAGIC + hashlib.sha256(body).digest()
+    cache_files.write(path, MAGIC, msgpack.packb(dict(kinds)))

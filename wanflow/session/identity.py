@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 
 from wanflow.models.bound import LocatedModel
+from wanflow.models.checkpoint import Checkpoint
 from wanflow.stages import StageSetup
 
 
@@ -26,11 +27,11 @@ def stage_identity(setup: StageSetup, located: LocatedModel | None) -> dict[str,
         "latent_space": attrs.astuple(around.latent_space),
         "latent_shape": around.latent_shape,
         "wants_negative": around.wants_negative,
-        "model": None if located is None else _model_identity(located),
+        "model": None if located is None else model_identity(located),
     }
 
 
-def _model_identity(located: LocatedModel) -> dict[str, object]:
+def model_identity(located: LocatedModel) -> dict[str, object]:
     """Say which module it is, with the fields that upstream fills in, and what it is made of."""
     config: Any = located.model.module.config
     fields = config.to_dict() if hasattr(config, "to_dict") else dict(config)
@@ -45,3 +46,9 @@ def _model_identity(located: LocatedModel) -> dict[str, object]:
         "config": {str(n): str(v) for n, v in fields.items() if not str(n).startswith("_")},
         "tensors": tensors,
     }
+
+
+def files_identity(checkpoint: Checkpoint) -> list[list[object]]:
+    """Say which files the weights are in: names, sizes, and when they were last changed."""
+    paths = sorted({entry.path for entry in checkpoint.entries.values()})
+    return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in paths]

@@ -12,6 +12,7 @@ import attrs
 
 from wanflow.errors import InputError
 from wanflow.session.folder import unwritable, write_json
+from wanflow.session.identity import files_identity
 from wanflow.session.prepare import Prepared, versions
 from wanflow.session.request import Request
 
@@ -94,8 +95,7 @@ def fingerprint(prepared: Prepared) -> dict[str, Any]:
     for name, model in prepared.models.items():
         found[f"precision of {name}"] = model.model.precision
         if model.checkpoint is not None:
-            paths = sorted({entry.path for entry in model.checkpoint.entries.values()})
-            files = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in paths]
+            files = files_identity(model.checkpoint)
             found[f"weights of {name}"] = hashlib.sha256(json.dumps(files).encode()).hexdigest()[
                 :16
             ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import itertools
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ import attrs
 import torch
 
 from wanflow import __version__
-from wanflow.errors import InputError
+from wanflow.errors import InputError, WeightsError
 from wanflow.graph import BoundGraph, BoundStage, PortRef, Size, VideoRules, bind, load
 from wanflow.graph.check import CheckedGraph
 from wanflow.models.backends import choose_backend
@@ -22,6 +23,7 @@ from wanflow.models.tokenizer import Tokenize, find_tokenizer, load_tokenizer
 from wanflow.scheduler.program import Program
 from wanflow.session.identity import stage_identity
 from wanflow.session.places import Place
+from wanflow.session.prompts import Prompts, prompts_of
 from wanflow.session.request import Request, pairs, precisions
 from wanflow.session.settings import StageSettings, settings_of
 from wanflow.stages import LatentSpace, StageSetup, Surroundings, make_program
@@ -40,6 +42,7 @@ class Prepared:
     place: Place
     request: Request
     recipe: Mapping[str, object]
+    prompts: Mapping[str, Prompts] = attrs.field(factory=dict)  # of stages that encode them
 
     def programs(self, out: Path | None) -> tuple[Program, ...]:
         """Make the programs of all stages; with *out* None to plan them only, on fake `cpu`."""
@@ -105,8 +108,9 @@ class Prepared:
             latent_shape=self._latent_shape(stage, space),
             out=out,
             recipe=self.recipe,
-            tokenize=self._tokenize(stage) if out is not None else None,
+            tokenize=self._tokenize(stage, to_run=out is not None),
             wants_negative=self._wants_negative(stage),
+            texts=self.prompts.get(stage.name),
         )
 
     def _latent_space(self) -> LatentSpace:
@@ -133,19 +137,34 @@ class Prepared:
             raise TypeError(msg)
         return space.shape(size.width, size.height, count)
 
-    def _tokenize(self, stage: BoundStage) -> Tokenize | None:
+    def _tokenize(self, stage: BoundStage, *, to_run: bool) -> Tokenize | None:
+        """Read the tokenizer; a plan does without."""
         if stage.op.name != "encode_text" or stage.model is None:
             return None
         located = self.models[stage.model]
+        if not to_run and located.folder is None:
+            return None
         if located.folder is None:
             raise missing(located.spec, graph_file(self.graph))
-        return load_tokenizer(find_tokenizer(located.folder))
+        try:
+            path = find_tokenizer(located.folder)
+            return _tokenizer(path, path.stat().st_mtime_ns)
+        except WeightsError:
+            if to_run:
+                raise
+            return None
 
     def _wants_negative(self, stage: BoundStage) -> bool:
         """Whether any stage that reads this one's text guides by its negative prompt."""
         text = PortRef(stage.name, "text")
         readers = [s for s in self.graph.stages if s.inputs.get("text") == text]
         return any(float(str(s.params.get("guidance", 0))) > 1 for s in readers)
+
+
+@functools.lru_cache(maxsize=4)
+def _tokenizer(path: Path, _changed_ns: int) -> Tokenize:
+    """Read once while it is as it was: the plan asks often, and then the run."""
+    return load_tokenizer(path)
 
 
 def _checked_pin(program: Program, key: str, value: str, *, spills: bool) -> str:
@@ -204,7 +223,8 @@ def prepare(request: Request, place: Place, *, to_run: bool) -> Prepared:
     bound = bind(checked, request.inputs, settings, rules, allow_missing_text=not to_run)
     if to_run:
         _choose_backends(bound, models, place)
-    return Prepared(bound, models, place, request, _recipe(bound, chosen))
+    prompts = prompts_of(bound, models, place, request)
+    return Prepared(bound, models, place, request, _recipe(bound, chosen), prompts)
 
 
 def _choose_backends(graph: BoundGraph, models: Mapping[str, LocatedModel], place: Place) -> None:

@@ -13,7 +13,10 @@ from wanflow.models.segments import DTYPES
 
 @attrs.frozen
 class Request:
-    """One job. `vram` and `ram` are sizes as text (`8GiB`, `80%`, `auto`)."""
+    """One job. `vram` and `ram` are sizes as text (`8GiB`, `80%`, `auto`).
+
+    `prompt_cache`: whether a prompt that was encoded before may be read, and a new one kept.
+    """
 
     graph: str
     inputs: Mapping[str, str | int | float | Size] = attrs.field(factory=dict)
@@ -26,6 +29,7 @@ class Request:
     pins: tuple[str, ...] = ()
     exact: bool = False
     machine: str | None = None
+    prompt_cache: bool = True
 
 
 def pairs(texts: Sequence[str], option: str, form: str) -> dict[str, str]:

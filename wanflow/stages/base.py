@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import attrs
 import torch
@@ -27,10 +28,36 @@ class LatentSpace:
 
 
 @attrs.frozen
+class Tokens:
+    """What decides an encoded prompt besides the model: its `ids`, and how long it is encoded."""
+
+    ids: tuple[int, ...]  # without padding
+    count: int  # with the padding that the layers see
+
+
+class KeptText(Protocol):
+    """An encoded prompt that is at hand, whatever happens to its file meanwhile."""
+
+    def read_into(self, rows: torch.Tensor) -> None:
+        """Fill contiguous CPU *rows* `[ids, width]`; StageFailed when they can't be read."""
+
+
+class KeptTexts(Protocol):
+    """Prompts that were encoded before. What is found once stays found."""
+
+    def find(self, tokens: Tokens) -> KeptText | None:
+        """Look for a prompt."""
+
+    def keep(self, tokens: Tokens, rows: torch.Tensor) -> None:
+        """Keep the rows of a prompt's own tokens, or don't: nothing depends on it."""
+
+
+@attrs.frozen
 class Surroundings:
     """What a stage may know of the run: where kernels run, where files go, how prompts are read.
 
-    `tokenize` turns text into ids; None while planning without a tokenizer on disk.
+    `tokenize` turns text into ids; None while planning without a tokenizer on disk. `out` is None
+    while planning. `texts` are prompts that need no encoding.
     """
 
     device: torch.device
@@ -40,6 +67,7 @@ class Surroundings:
     recipe: Mapping[str, object]
     tokenize: Callable[[str, int], tuple[list[int], list[int]]] | None
     wants_negative: bool
+    texts: KeptTexts | None = None
 
 
 @attrs.frozen

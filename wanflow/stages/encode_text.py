@@ -1,9 +1,10 @@
-"""Encode prompts with UMT5, layer by layer for the positive and the negative prompt together."""
+"""Encode prompts with UMT5, half a layer at a time, for the positive and the negative prompt."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import cast
 
 import attrs
@@ -15,7 +16,7 @@ from wanflow.errors import WeightsError
 from wanflow.models import umt5
 from wanflow.models.segments import BoundModule
 from wanflow.scheduler.program import GATHERED, Call, Gather, Knob, ShapeOf, Tensors
-from wanflow.stages.base import StageSetup
+from wanflow.stages.base import KeptText, StageSetup, Tokens
 
 
 def clean(prompt: str) -> str:
@@ -24,13 +25,33 @@ def clean(prompt: str) -> str:
     return str(regex.sub(r"\s+", " ", text)).strip()
 
 
+TOKENS = Knob(
+    "tokens", {"all": "bitwise", "real": "rounding"},
+    "encode a prompt padded to max_tokens, or its own tokens padded to a multiple of 16",
+)  # fmt: skip
+_MULTIPLE = 16  # bit-equal to the full length wherever kernels sum in the same order
+
+
+@attrs.frozen
+class _Text:
+    """A prompt that is to be text: `tokens` is None where a plan can't know them."""
+
+    which: str
+    prompt: str
+    count: int
+    tokens: Tokens | None = None
+    kept: KeptText | None = None
+
+
 @attrs.frozen
 class EncodeText:
     """Makes `text.positive` and, where guidance wants it, `text.negative`: `[1, tokens, width]`.
 
-    The embedding's rows are gathered from the file; each layer is used for all prompts before the
-    next one, so that streamed layers are read once. A prompt that is longer than `max_tokens` is
-    cut, a shorter one padded with zeros after encoding.
+    The embedding's rows are gathered from the file; each half of a layer is used for all prompts
+    before the next one, so that streamed weights are read once. A prompt that is longer than
+    `max_tokens` is cut, a shorter one padded with zeros after encoding. With `tokens` `real`,
+    padding is left out: it is masked and reaches no real token. Without a tokenizer a prompt counts
+    as full. A prompt that was encoded before, in the same way, is read instead.
     """
 
     setup: StageSetup
@@ -38,7 +59,6 @@ class EncodeText:
     op: str = "encode_text"
     steps: int = 1
     consumes: str | None = None
-    knobs: tuple[Knob, ...] = ()
 
     @stage.default
     def _stage(self) -> str:
@@ -49,6 +69,15 @@ class EncodeText:
         """The text encoder."""
         return self.setup.module()
 
+    @property
+    def knobs(self) -> tuple[Knob, ...]:
+        """Whether padding is encoded; without a tokenizer there is nothing to choose between."""
+        return (attrs.evolve(TOKENS, searched=self.setup.around.tokenize is not None),)
+
+    @property
+    def _most(self) -> int:
+        return cast("int", self.setup.param("max_tokens"))
+
     def _prompts(self) -> dict[str, str]:
         prompts = {"positive": str(self.setup.value("prompt"))}
         if self.setup.around.wants_negative:
@@ -56,44 +85,86 @@ class EncodeText:
             prompts["negative"] = str(given)
         return prompts
 
-    def calls(self, knobs: Mapping[str, str], shape: ShapeOf) -> Iterator[Call]:
-        """Yield: tokens, rows and mask of each prompt; each layer for each prompt; the ends."""
-        del knobs, shape
-        own, prompts = self.setup.own, self._prompts()
-        for which, prompt in prompts.items():
-            yield self._tokens(which, prompt)
-            yield self._rows(which)
-            yield self._mask(which)
-        for index in range(len(self.model.module.encoder.block)):  # type: ignore[union-attr,arg-type]
-            segment = self.model.segment_of(f"encoder.block.{index}")
-            for which in prompts:
-                yield self._layer(which, index, segment)
-        norm = self.model.segment_of("encoder.final_layer_norm")
-        for which in prompts:
-            reads = (own(f"hidden.{which}"), own(f"ids_mask.{which}"))
-            yield Call("finish", self._finish(which), reads, segment=norm)
+    def _text(self, which: str, prompt: str, way: str) -> _Text:
+        """Count the tokens the layers are given. No prompt stands for any: it may be a plan's."""
+        tokenize, texts = self.setup.around.tokenize, self.setup.around.texts
+        if tokenize is None or (which == "positive" and not prompt):
+            return _Text(which, prompt, self._most)
+        ids, mask = tokenize(clean(prompt), self._most)
+        count, own = self._most, sum(mask)
+        if way == "real":
+            count = min(count, max(math.ceil(own / _MULTIPLE), 1) * _MULTIPLE)
+        tokens = Tokens(tuple(ids[:own]), count)
+        kept = None if texts is None else texts.find(tokens)
+        return _Text(which, prompt, count, tokens, kept)
 
-    def _tokens(self, which: str, prompt: str) -> Call:
-        ids_name = self.setup.own(f"ids.{which}")
-        mask_name = self.setup.own(f"ids_mask.{which}")
-        count = cast("int", self.setup.param("max_tokens"))
-        around = self.setup.around
+    def calls(self, knobs: Mapping[str, str], shape: ShapeOf) -> Iterator[Call]:
+        """Yield: what is read; else tokens, rows and mask; each half layer; the ends."""
+        del shape
+        own, way = self.setup.own, knobs.get(TOKENS.name, "all")
+        texts = [self._text(which, prompt, way) for which, prompt in self._prompts().items()]
+        yield from (self._cached(text, text.kept) for text in texts if text.kept is not None)
+        texts = [text for text in texts if text.kept is None]
+        if not texts:
+            return
+        for text in texts:
+            yield self._tokens(text)
+            yield self._rows(text.which)
+            yield self._mask(text.which)
+        yield from self._layers([text.which for text in texts])
+        norm = self.model.segment_of("encoder.final_layer_norm")
+        for text in texts:
+            reads = (own(f"hidden.{text.which}"), own(f"ids_mask.{text.which}"))
+            yield Call("finish", self._finish(text), reads, segment=norm)
+
+    def _layers(self, which: Sequence[str]) -> Iterator[Call]:
+        for index in range(len(self.model.module.encoder.block)):  # type: ignore[union-attr,arg-type]
+            attention, feed = (
+                self.model.segment_of(f"encoder.block.{index}.layer.{half}", part=True)
+                for half in (0, 1)
+            )
+            yield from (self._attend(each, index, attention) for each in which)
+            yield from (self._feed(each, index, feed) for each in which)
+
+    def _cached(self, text: _Text, kept: KeptText) -> Call:
+        """Read what is kept of a prompt; the padding behind it is zeros."""
+        name, device = self.setup.own(f"text.{text.which}"), self.setup.around.device
+        row, ids = (
+            self.model.rows(umt5.EMBEDDING),
+            0 if text.tokens is None else len(text.tokens.ids),
+        )
+
+        def blank(_values: Tensors) -> Tensors:
+            return {name: torch.zeros(1, self._most, *row.shape, dtype=row.dtype)}
+
+        def run(values: Tensors) -> Tensors:
+            made = blank(values)[name]
+            kept.read_into(made[0, :ids])
+            return {name: made.to(device)}
+
+        return Call(f"cached.{text.which}", run, stand_in=blank)
+
+    def _tokens(self, text: _Text) -> Call:
+        ids_name = self.setup.own(f"ids.{text.which}")
+        mask_name = self.setup.own(f"ids_mask.{text.which}")
+        around, most, count = self.setup.around, self._most, text.count
 
         def run(_values: Tensors) -> Tensors:
             if around.tokenize is None:
                 raise WeightsError("there is no tokenizer", code="missing-tokenizer")
-            ids, mask = around.tokenize(clean(prompt), count)
-            device = around.device
+            ids, mask = around.tokenize(clean(text.prompt), most)
+            ids, mask = ids[:count], mask[:count]
             return {
                 ids_name: torch.tensor([ids], dtype=torch.int64),
-                mask_name: torch.tensor([mask], dtype=torch.int64, device=device),
+                mask_name: torch.tensor([mask], dtype=torch.int64, device=around.device),
             }
 
         def stand_in(_values: Tensors) -> Tensors:
             made = torch.zeros(1, count, dtype=torch.int64)
             return {ids_name: made, mask_name: torch.zeros_like(made)}
 
-        return Call(f"tokens.{which}", run, stand_in=stand_in)
+        kind = f"tokens.{text.which}" if count == most else f"tokens.{text.which}.{count}"
+        return Call(kind, run, stand_in=stand_in)
 
     def _rows(self, which: str) -> Call:
         ids = self.setup.own(f"ids.{which}")
@@ -112,20 +183,32 @@ class EncodeText:
 
         return Call(f"mask.{which}", run, (own(f"hidden.{which}"), own(f"ids_mask.{which}")))
 
-    def _layer(self, which: str, index: int, segment: str) -> Call:
+    def _attend(self, which: str, index: int, segment: str) -> Call:
         own, module = self.setup.own, self.model.module
         hidden, mask = own(f"hidden.{which}"), own(f"attention.{which}")
 
         def run(values: Tensors) -> Tensors:
-            return {hidden: umt5.layer(module, index, values[hidden], values[mask])}
+            return {hidden: umt5.attend(module, index, values[hidden], values[mask])}
 
-        return Call(f"layer.{which}", run, (hidden, mask), segment=segment)
+        return Call(f"attend.{which}", run, (hidden, mask), segment=segment)
 
-    def _finish(self, which: str) -> Callable[[Tensors], Tensors]:
-        own, module = self.setup.own, self.model.module
+    def _feed(self, which: str, index: int, segment: str) -> Call:
+        module, hidden = self.model.module, self.setup.own(f"hidden.{which}")
 
         def run(values: Tensors) -> Tensors:
-            hidden, mask = values[own(f"hidden.{which}")], values[own(f"ids_mask.{which}")]
-            return {own(f"text.{which}"): umt5.finish(module, hidden, mask)}
+            return {hidden: umt5.feed(module, index, values[hidden])}
+
+        return Call(f"feed.{which}", run, (hidden,), segment=segment)
+
+    def _finish(self, text: _Text) -> Callable[[Tensors], Tensors]:
+        own, module, around = self.setup.own, self.model.module, self.setup.around
+
+        def run(values: Tensors) -> Tensors:
+            hidden = values[own(f"hidden.{text.which}")]
+            made = umt5.finish(module, hidden, values[own(f"ids_mask.{text.which}")], self._most)
+            running = around.out is not None
+            if running and around.texts is not None and text.tokens is not None:
+                around.texts.keep(text.tokens, made[0, : len(text.tokens.ids)])
+            return {own(f"text.{text.which}"): made}
 
         return run
