@@ -217,7 +217,8 @@ def prepare(request: Request, place: Place, *, to_run: bool) -> Prepared:
         folder = locate(spec, options, file)
         if folder is None and to_run:
             raise missing(spec, file)
-        models[name] = bind_model(spec, chosen[name], folder, file)
+        ops = {stage.op.name for stage in checked.spec.stages.values() if stage.model == name}
+        models[name] = bind_model(spec, chosen[name], folder, file, ops)
     settings = pairs(request.settings, "--set", "STAGE.PARAM=VALUE")
     rules = _rules(models)
     bound = bind(checked, request.inputs, settings, rules, allow_missing_text=not to_run)
