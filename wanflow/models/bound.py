@@ -10,7 +10,7 @@ import torch
 
 from wanflow.errors import WeightsError
 from wanflow.graph.spec import ModelSpec
-from wanflow.models import dit, umt5
+from wanflow.models import clip, dit, umt5
 from wanflow.models.build import build
 from wanflow.models.checkpoint import STAGING_BYTES, Checkpoint
 from wanflow.models.discover import Segmentation, discover
@@ -34,6 +34,8 @@ def segmentation_of(
         if "decode_frames" in ops or not found:
             found.append(discover(module, vae.walk))
         return Segmentation.joined(found)
+    if part == "image_encoder":
+        return discover(module, clip.walk)
     driver = umt5 if part == "text_encoder" else dit
     return discover(module, driver.walk, (driver.LAYERS,))
 
@@ -67,6 +69,8 @@ def bind_model(
         config, where = config_of(spec.part, _present(folder))
     module = build(spec.part, config, where)
     checkpoint = open_part(spec.part, folder) if folder is not None else None
+    if checkpoint is not None and spec.part == "image_encoder":
+        checkpoint = clip.present(checkpoint)
     bound = BoundModule(spec.name, module, segmentation_of(spec.part, module, ops), 0, precision)
     if checkpoint is not None:
         _check(bound, spec.part, checkpoint)
