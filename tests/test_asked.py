@@ -12,6 +12,7 @@ import attrs
 import pytest
 import torch
 
+from tests.pictured import TALL, TWINS, make_folder
 from tests.resuming import Frames, Link, events, linked, profile_once
 from wanflow.cli import main
 from wanflow.graph.load import shipped_graphs
@@ -167,13 +168,15 @@ class TestEveryKnob:
         else:
             assert stage["streamed_bytes"] == 0
 
-    def test_of_every_graph(self, values: list[Value]) -> None:
-        """What another shipped graph's ops can be told is run here."""
+    def test_of_every_graph(self, values: list[Value], tmp_path: Path) -> None:
+        """What another shipped graph's ops can be told is run here, or in `test_pictured.py`."""
 
         def what(value: Value) -> tuple[str, str, str]:  # how many rows, depends on the size
             return (value.op, value.knob, value.value.partition(".")[0])
 
-        run_here = {what(value) for value in values}
+        twin = make_folder(TWINS["flf2v"], tmp_path / "twin") / "graph.yaml"
+        pictured = values_of(str(twin), {"size": TALL})
+        run_here = {what(value) for value in [*values, *pictured]}
         for graph in shipped_graphs():
             assert {what(value) for value in values_of(graph)} <= run_here
 

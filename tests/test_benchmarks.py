@@ -9,10 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import attrs
 import pytest
 from safetensors.torch import load_file
 
 from benchmarks import lean_peaks
+from benchmarks.lib import encodes
 from benchmarks.lib.report import RESULTS
 from benchmarks.prediction_errors import MARKS, PAGE, page, table
 from scripts.make_checkpoint import make_part, tensors_of
@@ -207,3 +209,15 @@ def test_lean_peaks(name, most_bytes) -> None:
     plain, by_rows = (lean_peaks.peak(lean_peaks.CASES[name], value) for value in ("all", "1024"))
     assert by_rows["peak_bytes"] <= min(most_bytes, plain["peak_bytes"] / 3)
     assert by_rows["flops"] <= plain["flops"]
+
+
+def test_encode_peaks() -> None:
+    """In strips encode is small, does no more work, and takes no more room for a longer clip."""
+    peaks = []
+    for frames in (17, 33):
+        case = attrs.evolve(encodes.CASES["encode-480p-17"], frames=frames)
+        rows = {row["strips"]: row for row in encodes.measured(case, ("plain", "strips.4"))}
+        assert rows["strips.4"]["flops"] <= rows["plain"]["flops"]
+        peaks.append(rows["strips.4"]["peak_bytes"])
+    assert max(peaks) <= 450_000_000
+    assert peaks[1] <= 1.01 * peaks[0]

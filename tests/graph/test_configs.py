@@ -44,7 +44,7 @@ def test_transformer_14b_is_diffusers_default() -> None:
     ours = {**known_config("wan2.1-t2v-14b", "transformer"), "patch_size": (1, 2, 2)}
     theirs = defaults(*TRANSFORMER)
     assert {key: theirs[key] for key in ours} == ours
-    assert set(theirs) - set(ours) == {"pos_embed_seq_len"}
+    assert set(theirs) == set(ours)
 
 
 def test_official_sizes() -> None:
@@ -78,7 +78,10 @@ def test_parts_fit_together() -> None:
     for name in KNOWN:
         transformer = known_config(name, "transformer")
         assert known_config(name, "text_encoder")["d_model"] == transformer["text_dim"]
-        assert known_config(name, "vae")["z_dim"] == transformer["in_channels"]
+        assert known_config(name, "vae")["z_dim"] == transformer["out_channels"]
+        if transformer["image_dim"] is not None:
+            assert known_config(name, "image_encoder")["hidden_size"] == transformer["image_dim"]
+            assert transformer["in_channels"] == 2 * 16 + 4  # noise, condition, mask
 
 
 def test_config_is_a_copy() -> None:

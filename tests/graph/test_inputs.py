@@ -89,3 +89,11 @@ def test_literal_needs_no_input(edited) -> None:
 def test_unused_declared_input_may_stay(edited) -> None:
     """A graph can keep an input while its stage is commented out."""
     assert "mood" in edited(("  size:", "  mood: {type: text}\n  size:")).spec.inputs
+
+
+def test_size_like_a_picture(edited, refused) -> None:
+    """A size may be like an image input, and like nothing else."""
+    graph = edited(("{type: size", "{type: size, like: image"))
+    assert graph.spec.inputs["size"].like == "image"
+    assert refused(("{type: size", "{type: size, like: prompt")).code == "wrong-type"
+    assert refused(("{type: int", "{type: int, like: image")).code == "wrong-type"

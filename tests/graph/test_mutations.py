@@ -23,7 +23,7 @@ DATA: Any = to_data(_tree)
 WRONG = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20),
     st.just([]), st.just({}), st.just(["a", {"b": 1}]), st.just({"op": "noise"}),
-    st.sampled_from(["$nothing", "$image", "decode.frames", "write.nothing", "nowhere.x", "$"]),
+    st.sampled_from(["$nothing", "$mask", "decode.frames", "write.nothing", "nowhere.x", "$"]),
 )  # fmt: skip
 NAMES = st.one_of(st.text(max_size=12), st.sampled_from(["noise", "in", "op", "<<", "a.b", "$x"]))
 

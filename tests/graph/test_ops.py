@@ -9,13 +9,17 @@ from wanflow.graph.inputs import STANDARD
 from wanflow.graph.ops import OPS, OpSpec, PortType
 from wanflow.graph.wanted import MisfitError, fit
 
-MADE = {PortType.TEXT_EMBEDDING, PortType.LATENTS, PortType.FRAMES}
+MADE = {
+    PortType.TEXT_EMBEDDING, PortType.IMAGE_EMBEDDING, PortType.LATENTS, PortType.MASK,
+    PortType.FRAMES,
+}  # fmt: skip
 
 
 def test_ops_of_the_contract() -> None:
     """Each has code in wanflow/stages."""
     assert set(OPS) == {
-        "encode_text", "noise", "denoise", "decode_frames", "write_video", "write_frames",
+        "encode_text", "encode_image", "encode_frames", "noise", "denoise", "decode_frames",
+        "write_video", "write_frames",
     }  # fmt: skip
 
 

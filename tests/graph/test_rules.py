@@ -43,6 +43,20 @@ def test_nearest_sizes(size: Size, nearest: list[Size]) -> None:
     assert WAN.nearest_sizes(size) == nearest
 
 
+@pytest.mark.parametrize(
+    ("picture", "area", "size"),
+    [
+        ((1600, 900), Size(832, 480), Size(832, 464)),
+        ((900, 1600), Size(832, 480), Size(464, 832)),
+        ((512, 512), Size(1280, 720), Size(960, 960)),
+        ((10_000, 10), Size(832, 480), Size(8192, 16)),
+    ],
+)
+def test_in_shape(picture: tuple[int, int], area: Size, size: Size) -> None:
+    """At most the area, in a picture's shape; what is too thin has the smallest side."""
+    assert WAN.in_shape(area, *picture) == size
+
+
 def test_several_rules_hold_together() -> None:
     """A graph with two models makes only what both can."""
     assert VideoRules.all_of([WAN, VideoRules(24, 4)]) == VideoRules(48, 4)

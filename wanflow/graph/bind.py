@@ -9,14 +9,14 @@ import attrs
 
 from wanflow.errors import InputError
 from wanflow.graph.check import CheckedGraph
-from wanflow.graph.inputs import InputSpec
+from wanflow.graph.inputs import FILE_TYPES, InputSpec
 from wanflow.graph.ops import OpSpec
 from wanflow.graph.rules import VideoRules
 from wanflow.graph.source import Source
 from wanflow.graph.spec import ModelSpec, StageSpec
 from wanflow.graph.values import InputRef, PortRef, Size, Value, ValueType
 from wanflow.graph.wanted import MisfitError, Wanted, fit, fit_text
-from wanflow.graph.wording import did_you_mean, quoted
+from wanflow.graph.wording import did_you_mean, listing, quoted
 
 
 @attrs.frozen
@@ -53,8 +53,8 @@ class BoundGraph:
         return found
 
     def noise_of(self, stage: BoundStage) -> BoundStage | None:
-        """Find the stage whose size and frames the latents of `stage` have; None for no latents."""
-        while stage.op.name != "noise":
+        """Find the stage that says the size and frames of the latents of `stage`, or None."""
+        while "size" not in stage.op.inputs:
             ref = stage.inputs.get("latents")
             if not isinstance(ref, PortRef):
                 return None
@@ -87,7 +87,7 @@ def bind(
         inputs: Values by input name (`-i NAME=VALUE`).
         settings: Params by `stage.param`, above what the file says (`--set`).
         rules: Needed when a model's configuration comes from its weights; else the graph's own.
-        allow_missing_text: Plan without a prompt: text nobody gave is "".
+        allow_missing_text: Plan without a prompt or a picture: text nobody gave is "".
     """
     rules = rules or graph.rules
     values = _inputs(graph, inputs or {}, rules, allow_missing_text)
@@ -95,6 +95,7 @@ def bind(
     spec = graph.spec
     stages = tuple(_stage(spec.stages[name], values, forced, rules) for name in graph.order)
     _check_files(stages)
+    _check_pictures(stages)
     return BoundGraph(
         name=spec.name, about=spec.about, source=graph.source, inputs=values, models=spec.models,
         stages=stages, outputs={name: out.ref for name, out in spec.outputs.items()}, rules=rules,
@@ -120,6 +121,8 @@ def _inputs(
             values[name] = spec.default
         elif spec.type is ValueType.TEXT and allow_missing_text:
             values[name] = ""
+        elif spec.type in FILE_TYPES and allow_missing_text:
+            values[name] = f"({name})"  # something: nothing would be another plan
         else:
             raise _missing(graph, spec)
     return values
@@ -209,6 +212,26 @@ def _typed(value: Value, wanted: Wanted, what: str, rules: VideoRules | None) ->
     except MisfitError as misfit:
         message = f"{what} {misfit.message}"
         raise InputError(message, hint=misfit.suggestion, code=misfit.code) from None
+
+
+def _check_pictures(stages: tuple[BoundStage, ...]) -> None:
+    """Something must be given to encode, and no frame twice."""
+    for stage in stages:
+        ports = [
+            port
+            for port, spec in stage.op.inputs.items()
+            if spec.wanted is not None and spec.wanted.type in FILE_TYPES
+        ]
+        given = [port for port in ports if stage.inputs.get(port)]
+        if ports and not given:
+            message = f"stage '{stage.name}' has nothing to encode"
+            raise InputError(message, hint=f"give {listing(ports)}", code="missing-input")
+        if "video" in given and len(given) > 1:
+            message = f"stage '{stage.name}' has {listing(given, 'and')}: a video has all frames"
+            raise InputError(message, hint="leave one out", code="frames-twice")
+        if "last_image" in given and stage.inputs.get("frames") == 1:
+            message = f"stage '{stage.name}' has a last image and one frame"
+            raise InputError(message, hint="ask for 5 frames or more", code="frames-twice")
 
 
 def _check_files(stages: tuple[BoundStage, ...]) -> None:

@@ -67,6 +67,12 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
         "feed_forward_proj": Field("text", choices=("gated-gelu",)),
         "layer_norm_epsilon": _EPS, "dropout_rate": _RATE,
     },
+    "image_encoder": {
+        "hidden_size": _WIDTH, "intermediate_size": _WIDTH, "num_hidden_layers": _LAYERS,
+        "num_attention_heads": _HEADS, "image_size": Field("int", 1, 4096),
+        "patch_size": Field("int", 1, 1024), "hidden_act": Field("text", choices=("gelu",)),
+        "layer_norm_eps": _EPS,
+    },
     "transformer": {
         "patch_size": Field("ints", 1, 8), "num_attention_heads": _HEADS,
         "attention_head_dim": Field("int", 6, 1024), "in_channels": Field("int", 1, 1024),
@@ -77,6 +83,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
         "image_dim": Field("int", 1, 65536, nullable=True),
         "added_kv_proj_dim": Field("int", 1, 65536, nullable=True),
         "rope_max_seq_len": Field("int", 1, 65536),
+        "pos_embed_seq_len": Field("int", 1, 65536, nullable=True),
     },
     "vae": {
         "base_dim": Field("int", 1, 4096), "z_dim": Field("int", 1, 256),
@@ -92,8 +99,12 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
 
 
 def shared_fields(part: str) -> dict[str, object]:
-    """Give the fields in which all known configurations agree: what a mapping may leave out."""
+    """Give the fields that a mapping may leave out: in which all known configurations agree.
+
+    Those that start from text alone, where there is one: a picture is asked for.
+    """
     configs = [parts[part] for parts in KNOWN.values() if part in parts]
+    configs = [each for each in configs if each.get("image_dim") is None]
     first = configs[0]
     return {k: v for k, v in first.items() if all(config[k] == v for config in configs)}
 

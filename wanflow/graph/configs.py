@@ -13,7 +13,7 @@ from wanflow.graph.wording import did_you_mean, quoted
 
 Config = Mapping[str, object]
 
-PARTS = ("text_encoder", "transformer", "vae")
+PARTS = ("text_encoder", "image_encoder", "transformer", "vae")
 
 _TEXT_XXL: Config = {
     "vocab_size": 256384,
@@ -45,6 +45,19 @@ _TRANSFORMER_1_3B: Config = {
     "image_dim": None,
     "added_kv_proj_dim": None,
     "rope_max_seq_len": 1024,
+    "pos_embed_seq_len": None,
+}
+
+# CLIP ViT-H/14 of open-clip-xlm-roberta-large-vit-huge-14: the vision tower.
+_IMAGE_H14: Config = {
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 16,
+    "image_size": 224,
+    "patch_size": 14,
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-5,
 }
 
 _VAE: Config = {
@@ -81,6 +94,12 @@ _TRANSFORMER_14B: Config = {
     "num_attention_heads": 40, "ffn_dim": 13824, "num_layers": 40,
 }  # fmt: skip
 
+# 16 channels of noise, 4 of mask and 16 of the given frames' latents; the pictures' tokens too.
+_TRANSFORMER_I2V: Config = {
+    **_TRANSFORMER_14B,
+    "in_channels": 36, "image_dim": 1280, "added_kv_proj_dim": 5120,
+}  # fmt: skip
+
 _TRANSFORMER_TINY: Config = {
     **_TRANSFORMER_1_3B,
     "num_attention_heads": 4, "attention_head_dim": 32, "text_dim": 128, "freq_dim": 128,
@@ -97,6 +116,18 @@ KNOWN: Mapping[str, Mapping[str, Config]] = MappingProxyType(
         "wan2.1-t2v-14b": {
             "text_encoder": _TEXT_XXL,
             "transformer": _TRANSFORMER_14B,
+            "vae": _VAE,
+        },
+        "wan2.1-i2v-14b": {
+            "text_encoder": _TEXT_XXL,
+            "image_encoder": _IMAGE_H14,
+            "transformer": _TRANSFORMER_I2V,
+            "vae": _VAE,
+        },
+        "wan2.1-flf2v-14b": {
+            "text_encoder": _TEXT_XXL,
+            "image_encoder": _IMAGE_H14,
+            "transformer": {**_TRANSFORMER_I2V, "pos_embed_seq_len": 514},  # two pictures' tokens
             "vae": _VAE,
         },
         "wan-tiny": {

@@ -12,10 +12,14 @@ from wanflow.graph.values import Value, ValueType
 from wanflow.graph.wanted import Rule, Wanted
 
 # The types an input may be declared with; the others are for params only.
-INPUT_TYPES = (ValueType.TEXT, ValueType.SIZE, ValueType.INT, ValueType.FLOAT)
+INPUT_TYPES = (
+    ValueType.TEXT, ValueType.SIZE, ValueType.INT, ValueType.FLOAT, ValueType.IMAGE,
+    ValueType.VIDEO,
+)  # fmt: skip
+FILE_TYPES = (ValueType.IMAGE, ValueType.VIDEO)  # the path of a file that the user has
 
-# Inputs of graphs that start from pictures: the names are kept free for them.
-RESERVED = ("image", "last_image", "video", "mask", "reference_images")
+# Inputs of graphs that edit videos: the names are kept free for them.
+RESERVED = ("mask", "reference_images")
 
 
 @attrs.frozen(kw_only=True)
@@ -25,6 +29,7 @@ class InputSpec(Wanted):
     name: str
     default: Value | None = None
     about: str = ""
+    like: str = ""  # of a size: its area, in the shape of the picture that this input names
     mark: Mark | None = None
     default_mark: Mark | None = None
 
@@ -66,6 +71,9 @@ _STANDARD = (
     _number("shift", ValueType.FLOAT, 5.0, 0.01, 100),
     _number("seed", ValueType.INT, 0, 0, LARGEST_SEED),
     _number("fps", ValueType.FLOAT, 16.0, 1, 240),
+    InputSpec(name="image", type=ValueType.IMAGE, about="A picture file: the first frame."),
+    InputSpec(name="last_image", type=ValueType.IMAGE, about="A picture file: the last frame."),
+    InputSpec(name="video", type=ValueType.VIDEO, about="A video file: the frames to start from."),
 )
 
 STANDARD: Mapping[str, InputSpec] = {spec.name: spec for spec in _STANDARD}

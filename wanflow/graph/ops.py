@@ -22,14 +22,18 @@ ATTENTION_BACKENDS = (
 
 
 class PortType(StrEnum):
-    """What flows through a port. The first four are literals or inputs, the rest stages make."""
+    """What flows through a port. The first six are literals or inputs, the rest stages make."""
 
     TEXT = "text"
     INT = "int"
     FLOAT = "float"
     SIZE = "size"
+    IMAGE = "image"
+    VIDEO = "video"
     TEXT_EMBEDDING = "text_embedding"
+    IMAGE_EMBEDDING = "image_embedding"
     LATENTS = "latents"
+    MASK = "mask"  # which frames are given, laid out as latents
     FRAMES = "frames"  # a stream: chunks of decoded frames, one in flight
     FILE = "file"
     FOLDER = "folder"
@@ -82,6 +86,20 @@ def _params(*params: ParamSpec) -> dict[str, ParamSpec]:
 
 
 _TEXT = Wanted(type=ValueType.TEXT)
+_SIZE = PortSpec(
+    PortType.SIZE, wanted=Wanted(type=ValueType.SIZE, rule=Rule.SIZE),
+    about="Width*height in pixels.",
+)  # fmt: skip
+_FRAMES = PortSpec(
+    PortType.INT,
+    wanted=Wanted(type=ValueType.INT, minimum=1, maximum=MOST_FRAMES, rule=Rule.FRAMES),
+    about="Frames of the video, 4n+1.",
+)
+
+
+def _picture(kind: PortType, about: str) -> PortSpec:
+    return PortSpec(kind, required=False, wanted=Wanted(type=ValueType(kind)), about=about)
+
 
 _OPS = (
     OpSpec(
@@ -103,20 +121,34 @@ _OPS = (
         ),
     ),
     OpSpec(
+        name="encode_image",
+        about="Turn pictures into image embeddings, one set of tokens a picture.",
+        model_part="image_encoder",
+        inputs={
+            "image": _picture(PortType.IMAGE, "The first frame, a picture file."),
+            "last_image": _picture(PortType.IMAGE, "The last frame, a picture file."),
+        },
+        outputs={"image": PortType.IMAGE_EMBEDDING},
+    ),
+    OpSpec(
+        name="encode_frames",
+        about="Turn pictures or a video into latents; frames that are not given are grey.",
+        model_part="vae",
+        inputs={
+            "image": _picture(PortType.IMAGE, "The first frame, a picture file."),
+            "last_image": _picture(PortType.IMAGE, "The last frame, a picture file."),
+            "video": _picture(PortType.VIDEO, "All frames, a video file."),
+            "size": _SIZE,
+            "frames": _FRAMES,
+        },
+        outputs={"latents": PortType.LATENTS, "mask": PortType.MASK},
+    ),
+    OpSpec(
         name="noise",
         about="Make the noise a video starts from, on the CPU, the same for a seed everywhere.",
         inputs={
-            "size": PortSpec(
-                PortType.SIZE, wanted=Wanted(type=ValueType.SIZE, rule=Rule.SIZE),
-                about="Width*height in pixels.",
-            ),
-            "frames": PortSpec(
-                PortType.INT,
-                wanted=Wanted(
-                    type=ValueType.INT, minimum=1, maximum=MOST_FRAMES, rule=Rule.FRAMES
-                ),
-                about="Frames of the video, 4n+1.",
-            ),
+            "size": _SIZE,
+            "frames": _FRAMES,
             "seed": PortSpec(
                 PortType.INT,
                 wanted=Wanted(type=ValueType.INT, minimum=0, maximum=LARGEST_SEED),
@@ -132,6 +164,17 @@ _OPS = (
         inputs={
             "text": PortSpec(PortType.TEXT_EMBEDDING, about="Embeddings of the prompts."),
             "latents": PortSpec(PortType.LATENTS, about="The noise to start from."),
+            "image": PortSpec(
+                PortType.IMAGE_EMBEDDING, required=False,
+                about="Embeddings of pictures, for models with a cross-attention to them.",
+            ),
+            "condition": PortSpec(
+                PortType.LATENTS, required=False,
+                about="Latents of what is given: beside the noise in the input's channels.",
+            ),
+            "mask": PortSpec(
+                PortType.MASK, required=False, about="Which frames of the condition are given."
+            ),
         },
         outputs={"latents": PortType.LATENTS},
         params=_params(

@@ -52,6 +52,15 @@ class VideoRules:
         """Say whether both sides are multiples."""
         return size.width % self.size_multiple == 0 and size.height % self.size_multiple == 0
 
+    def in_shape(self, area: Size, width: int, height: int) -> Size:
+        """Give the size of a picture's shape, nearly, and at most of an area, as Wan's code does.
+
+        A picture so thin that a side would vanish gets the smallest one.
+        """
+        pixels = area.width * area.height
+        sides = (math.sqrt(pixels * width / height), math.sqrt(pixels * height / width))
+        return Size(*(self._round(int(side), 0) for side in sides))
+
     def nearest_sizes(self, size: Size) -> list[Size]:
         """Give the nearest allowed sizes with both sides rounded down, then up."""
         down = Size(self._round(size.width, 0), self._round(size.height, 0))

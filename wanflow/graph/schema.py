@@ -77,6 +77,7 @@ def _inputs() -> Schema:
             "min": bound,
             "max": bound,
             "choices": {"type": "array", "items": {"type": "string"}, "minItems": 1},
+            "like": {"type": "string", "pattern": _ID},
             "about": {"type": "string"},
         }
         return {**_table(properties, ["type"]), **({"description": about} if about else {})}

@@ -25,6 +25,8 @@ class ValueType(StrEnum):
     CHOICE = "choice"
     FILE_NAME = "file_name"
     FOLDER_NAME = "folder_name"
+    IMAGE = "image"  # the path of a picture file; "" for none, where it may be left out
+    VIDEO = "video"
 
 
 @attrs.frozen

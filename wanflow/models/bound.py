@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import attrs
@@ -10,7 +10,7 @@ import torch
 
 from wanflow.errors import WeightsError
 from wanflow.graph.spec import ModelSpec
-from wanflow.models import dit, umt5
+from wanflow.models import clip, dit, umt5
 from wanflow.models.build import build
 from wanflow.models.checkpoint import STAGING_BYTES, Checkpoint
 from wanflow.models.discover import Segmentation, discover
@@ -20,12 +20,22 @@ from wanflow.models.locate import missing
 from wanflow.models.segments import BoundModule
 
 
-def segmentation_of(part: str, module: torch.nn.Module) -> Segmentation:
-    """Find the segments of a part's module, as its stage runs it."""
-    if part == "vae":
-        from wanflow.models import vae  # imports diffusers' VAE, which only a VAE needs
+def segmentation_of(
+    part: str, module: torch.nn.Module, ops: Collection[str] = ("decode_frames",)
+) -> Segmentation:
+    """Find the segments of a part's module, as the stages of *ops* run it.
 
-        return discover(module, vae.walk)
+    Of a VAE that means its decoder, its encoder, or both.
+    """
+    if part == "vae":
+        from wanflow.models import vae, vae_encoder  # diffusers' VAE, which only a VAE needs
+
+        found = [vae_encoder.segmentation(module)] if "encode_frames" in ops else []
+        if "decode_frames" in ops or not found:
+            found.append(discover(module, vae.walk))
+        return Segmentation.joined(found)
+    if part == "image_encoder":
+        return discover(module, clip.walk)
     driver = umt5 if part == "text_encoder" else dit
     return discover(module, driver.walk, (driver.LAYERS,))
 
@@ -42,9 +52,16 @@ class LocatedModel:
 
 
 def bind_model(
-    spec: ModelSpec, precision: str, folder: Path | None, graph_file: Path
+    spec: ModelSpec,
+    precision: str,
+    folder: Path | None,
+    graph_file: Path,
+    ops: Collection[str] = ("decode_frames",),
 ) -> LocatedModel:
-    """Build a model; its config comes from the graph, else from where its weights are."""
+    """Build a model; its config comes from the graph, else from where its weights are.
+
+    *ops* are those of the stages that run it: what none of them uses need not be on disk.
+    """
     if spec.fields is None and folder is None:
         raise missing(spec, graph_file)
     config, where = spec.fields, f"model {spec.name!r}"
@@ -52,7 +69,9 @@ def bind_model(
         config, where = config_of(spec.part, _present(folder))
     module = build(spec.part, config, where)
     checkpoint = open_part(spec.part, folder) if folder is not None else None
-    bound = BoundModule(spec.name, module, segmentation_of(spec.part, module), 0, precision)
+    if checkpoint is not None and spec.part == "image_encoder":
+        checkpoint = clip.present(checkpoint)
+    bound = BoundModule(spec.name, module, segmentation_of(spec.part, module, ops), 0, precision)
     if checkpoint is not None:
         _check(bound, spec.part, checkpoint)
     bound.staging_bytes = _staging_bytes(bound, spec.part, checkpoint)

@@ -20,11 +20,12 @@ from wanflow.graph.configs import known_config
 
 # Fields of released configurations that a graph file has no use for.
 _MORE: Mapping[str, Mapping[str, Field]] = {
-    "transformer": {"pos_embed_seq_len": Field("int", 1, 65536, nullable=True)},
     "vae": {"decoder_base_dim": Field("int", 1, 4096, nullable=True)},
 }
 _DEFAULTS = "wan2.1-t2v-1.3b"  # upstream's constructors fill in Wan 2.1's
+_PICTURES = "wan2.1-i2v-14b"  # what a model that starts from text has no part for
 _REQUIRED = {
+    "image_encoder": ("hidden_size", "num_hidden_layers", "num_attention_heads"),
     "text_encoder": ("vocab_size", "d_model", "num_layers", "num_heads"),
     "transformer": ("num_attention_heads", "attention_head_dim", "num_layers", "text_dim"),
     "vae": ("base_dim", "z_dim"),
@@ -55,7 +56,8 @@ def allowed(part: str, config: Mapping[str, object], where: str) -> dict[str, An
     missing = [name for name in _REQUIRED[part] if name not in kept]
     if missing:
         raise WeightsError(f"{where}: {part} config lacks {', '.join(missing)}", code="bad-config")
-    for fault in inconsistencies(part, {**known_config(_DEFAULTS, part), **kept}):
+    defaults = known_config(_PICTURES if part == "image_encoder" else _DEFAULTS, part)
+    for fault in inconsistencies(part, {**defaults, **kept}):
         raise WeightsError(f"{where}: {fault}", code="bad-config")
     return kept
 
@@ -80,6 +82,15 @@ def _text_encoder(config: dict[str, Any]) -> torch.nn.Module:
     return module
 
 
+def _image_encoder(config: dict[str, Any]) -> torch.nn.Module:
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    settings = CLIPVisionConfig(**config)
+    settings._attn_implementation = "sdpa"  # noqa: SLF001 - as above
+    module: torch.nn.Module = CLIPVisionModel(settings)
+    return module
+
+
 def _transformer(config: dict[str, Any]) -> torch.nn.Module:
     from diffusers import WanTransformer3DModel
 
@@ -96,6 +107,7 @@ def _vae(config: dict[str, Any]) -> torch.nn.Module:
 
 _BUILDERS: Mapping[str, Callable[[dict[str, Any]], torch.nn.Module]] = {
     "text_encoder": _text_encoder,
+    "image_encoder": _image_encoder,
     "transformer": _transformer,
     "vae": _vae,
 }

@@ -35,6 +35,13 @@ class Segmentation:
     segments: Mapping[str, tuple[str, ...]]
     parts: Mapping[str, Mapping[str, tuple[str, ...]]]
 
+    @classmethod
+    def joined(cls, found: Sequence[Segmentation]) -> Segmentation:
+        """Put segmentations that share no name beside each other."""
+        segments = [item for each in found for item in each.segments.items()]
+        parts = [item for each in found for item in each.parts.items()]
+        return cls(dict(segments), dict(parts))
+
     @property
     def finest(self) -> dict[str, tuple[str, ...]]:
         """The parts of every segment, and the segments that have none."""

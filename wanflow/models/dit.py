@@ -32,7 +32,12 @@ def walk(module: Any) -> torch.Tensor:
     latents = torch.zeros(1, config.in_channels, *config.patch_size)
     rotary = rotary_tables(module, latents, latents.device)
     timestep = torch.zeros(1, dtype=torch.int64)
-    made = embed(module, latents, timestep, torch.zeros(1, TEXT_TOKENS, config.text_dim))
+    text, image = torch.zeros(1, TEXT_TOKENS, config.text_dim), None
+    if config.image_dim is not None:
+        pictures = 1 if config.pos_embed_seq_len is None else 2
+        tokens = 1 if config.pos_embed_seq_len is None else config.pos_embed_seq_len // 2
+        image = torch.zeros(pictures, tokens, config.image_dim)
+    made = embed(module, latents, timestep, text, image)
     hidden = made.hidden
     for index in range(len(module.blocks)):
         hidden = block(module, index, hidden, made.context, made.modulation, rotary)
@@ -54,14 +59,26 @@ def rotary_tables(
 
 
 def embed(
-    module: Any, latents: torch.Tensor, timestep: torch.Tensor, text: torch.Tensor
+    module: Any,
+    latents: torch.Tensor,
+    timestep: torch.Tensor,
+    text: torch.Tensor,
+    image: torch.Tensor | None = None,
 ) -> Embedded:
-    """Embed patches, time and text. *timestep* `[B]` int64, *text* `[B, 512, text width]`."""
+    """Embed patches, time and text; *image* `[pictures, tokens, image width]` goes before text.
+
+    *timestep* `[B]`, or `[B, tokens]` where a token has its own; *text* `[B, 512, text width]`.
+    """
     dtype = module.patch_embedding.weight.dtype
     hidden = module.patch_embedding(latents.to(dtype))
     hidden = hidden.flatten(2).transpose(1, 2).contiguous()
-    time, modulation, context, _ = module.condition_embedder(timestep, text.to(dtype), None)
-    return Embedded(hidden, time, modulation.unflatten(1, (6, -1)), context)
+    per_token = timestep.shape[1] if timestep.dim() == 2 else None
+    time, modulation, context, seen = module.condition_embedder(
+        timestep.flatten(), text.to(dtype), None if image is None else image.to(dtype), per_token
+    )
+    if seen is not None:
+        context = torch.cat([seen, context], dim=1)
+    return Embedded(hidden, time, modulation.unflatten(-1, (6, -1)), context)
 
 
 def block(
@@ -83,13 +100,15 @@ def attend(
     modulation: torch.Tensor,
     rotary: tuple[torch.Tensor, torch.Tensor],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Run a block's self-attention: the hidden state, and `[B, 6, width]` that `feed` takes too.
+    """Run a block's self-attention: the hidden state, and the scales that `feed` takes too.
+
+    Those are `[B, 6, width]`, or `[B, tokens, 6, width]` where a token has its own timestep.
 
     `attend`, `cross` and `feed` are one block, as `WanTransformerBlock.forward` has it.
     """
     block = module.blocks[index]
     scales = block.scale_shift_table + modulation.float()
-    shift, scale, gate, *_ = scales.chunk(6, dim=1)
+    shift, scale, gate, *_ = _of_tokens(scales)
     normed = (block.norm1(hidden.float()) * (1 + scale) + shift).type_as(hidden)
     attended = block.attn1(normed, None, None, rotary)
     return (hidden.float() + attended * gate).type_as(hidden), scales
@@ -105,16 +124,26 @@ def cross(module: Any, index: int, hidden: torch.Tensor, context: torch.Tensor) 
 def feed(module: Any, index: int, hidden: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
     """Run a block's feed-forward."""
     block = module.blocks[index]
-    *_, shift, scale, gate = scales.chunk(6, dim=1)
+    *_, shift, scale, gate = _of_tokens(scales)
     normed = (block.norm3(hidden.float()) * (1 + scale) + shift).type_as(hidden)
     return torch.as_tensor((hidden.float() + block.ffn(normed).float() * gate).type_as(hidden))
+
+
+def _of_tokens(scales: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Split scales; each `[B, 1 or tokens, width]`."""
+    each = scales.chunk(6, dim=-2)
+    return each if scales.dim() == 3 else tuple(one.squeeze(2) for one in each)
 
 
 def head(
     module: Any, hidden: torch.Tensor, time: torch.Tensor, latent_shape: tuple[int, ...]
 ) -> torch.Tensor:
     """Norm, project and put the patches back: the prediction, shaped like the latents."""
-    shift, scale = (module.scale_shift_table + time.unsqueeze(1)).chunk(2, dim=1)
+    if time.dim() == 3:  # a token's own
+        scales = module.scale_shift_table.unsqueeze(0) + time.unsqueeze(2)
+        shift, scale = (each.squeeze(2) for each in scales.chunk(2, dim=2))
+    else:
+        shift, scale = (module.scale_shift_table + time.unsqueeze(1)).chunk(2, dim=1)
     normed = (module.norm_out(hidden.float()) * (1 + scale) + shift).type_as(hidden)
     return unpatchify(module, module.proj_out(normed), latent_shape)
 

@@ -14,6 +14,7 @@ from wanflow.graph.configs import known_config
 from wanflow.models.build import read_config
 
 _WAN = "wan2.1-t2v-14b"  # text encoder and VAE are the same in all of Wan 2.1
+_PICTURES = "wan2.1-i2v-14b"  # so is CLIP in those that have it
 _FIELDS = {
     "num_heads": "num_attention_heads",
     "in_dim": "in_channels",
@@ -31,7 +32,7 @@ def config_of(part: str, place: Path) -> tuple[Mapping[str, object], str]:
     """A part's configuration in diffusers' fields, and where it comes from."""
     folder = place if place.is_dir() else place.parent
     if place.is_file() and part != "transformer":
-        return known_config(_WAN, part), str(place)
+        return known_config(_PICTURES if part == "image_encoder" else _WAN, part), str(place)
     if place.is_file() and not (folder / "config.json").is_file():
         raise WeightsError(
             f"{place}: has no config.json beside it",

@@ -69,17 +69,17 @@ def run(module: Any, part: str, x: torch.Tensor, cache: Cache, *, first: bool) -
     """Run one part on one latent frame's features; *cache* is updated in place."""
     decoder = module.decoder
     if part == "in":
-        return _cached(decoder.conv_in, x, cache)
+        return cached(decoder.conv_in, x, cache)
     if part == "head":
-        return _cached(decoder.conv_out, decoder.nonlinearity(decoder.norm_out(x)), cache)
+        return cached(decoder.conv_out, decoder.nonlinearity(decoder.norm_out(x)), cache)
     if part == "mid":
         return torch.as_tensor(decoder.mid_block(x, feat_cache=cache, feat_idx=[0]))
     up = _part(module, part)
     return torch.as_tensor(up(x, feat_cache=cache, feat_idx=[0], first_chunk=first))
 
 
-def _cached(conv: Any, x: torch.Tensor, cache: Cache) -> torch.Tensor:
-    """A convolution of the decoder's own with its place in the cache, as its forward has them."""
+def cached(conv: Any, x: torch.Tensor, cache: Cache) -> torch.Tensor:
+    """A convolution at an end, with its place in the cache, as its forward has them."""
     kept = x[:, :, -CACHE_T:].clone()
     if kept.shape[2] < CACHE_T and cache[0] is not None:
         kept = torch.cat([cache[0][:, :, -1:], kept], dim=2)

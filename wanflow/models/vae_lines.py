@@ -74,8 +74,8 @@ def run(module: Any, part: str, x: torch.Tensor | None, strip: Strip, rows: int)
     block, shortcut = _block(module, part), None
     if _shortcut(block) is not None:
         shortcut = _shortcut(block)(x, first_chunk=strip.first)
-    for i, resnet in enumerate(block.resnets):
-        x = _resnet(resnet, x, strip, str(i))
+    for i, each in enumerate(block.resnets):
+        x = resnet(each, x, strip, str(i))
     if _upsampler(block) is not None and x.shape[strip.axis]:
         x = _upsample(_upsampler(block), x, strip)
     if shortcut is None:
@@ -191,7 +191,8 @@ def _shortcut(block: Any) -> Any:
     return getattr(block, "avg_shortcut", None)
 
 
-def _resnet(block: Any, x: torch.Tensor, strip: Strip, name: str) -> torch.Tensor:
+def resnet(block: Any, x: torch.Tensor, strip: Strip, name: str) -> torch.Tensor:
+    """Run a residual block; it gives two rows fewer than it has taken, until the frame's end."""
     shortcut = block.conv_shortcut(x)
     x = strip.conv(f"{name}.conv1", block.conv1, block.nonlinearity(block.norm1(x)))
     x = strip.conv(f"{name}.conv2", block.conv2, block.nonlinearity(block.norm2(x)))

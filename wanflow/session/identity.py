@@ -15,7 +15,8 @@ def stage_identity(setup: StageSetup, located: LocatedModel | None) -> dict[str,
     """Give the identity of a stage.
 
     Text is left out: it reaches tensors only through a call that stands in for what is outside of
-    them, and from there on by the shape of its ids, which every call is looked up by.
+    them, and from there on by the shape of its ids, which every call is looked up by. Of pictures
+    it counts which ones are given.
     """
     bound, around = setup.bound, setup.around
     return {
@@ -24,6 +25,7 @@ def stage_identity(setup: StageSetup, located: LocatedModel | None) -> dict[str,
         # How often a stage repeats decides how many calls there are, not what one of them costs.
         "params": {name: str(v) for name, v in bound.params.items() if name != "steps"},
         "inputs": {n: str(v) for n, v in bound.inputs.items() if not isinstance(v, str)},
+        "given": sorted(n for n, v in bound.inputs.items() if isinstance(v, str) and v),
         "latent_space": attrs.astuple(around.latent_space),
         "latent_shape": around.latent_shape,
         "wants_negative": around.wants_negative,

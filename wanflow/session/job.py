@@ -13,6 +13,7 @@ import attrs
 from wanflow.errors import InputError
 from wanflow.session.folder import unwritable, write_json
 from wanflow.session.identity import files_identity
+from wanflow.session.pictures import content
 from wanflow.session.prepare import Prepared, versions
 from wanflow.session.request import Request
 
@@ -91,6 +92,10 @@ def fingerprint(prepared: Prepared) -> dict[str, Any]:
         **{f"input {n}": v for n, v in _plain(prepared.graph.inputs).items()},
         "settings": sorted(prepared.request.settings),
     }
+    for name in prepared.files:
+        if path := str(prepared.graph.inputs[name]):
+            found[f"input {name}"] = Path(path).name
+            found[f"content of {name}"] = content(Path(path))
     found |= {f"version of {name}": version for name, version in versions().items()}
     for name, model in prepared.models.items():
         found[f"precision of {name}"] = model.model.precision

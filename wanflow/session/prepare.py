@@ -22,6 +22,7 @@ from wanflow.models.locate import locate, missing, parse_weights
 from wanflow.models.tokenizer import Tokenize, find_tokenizer, load_tokenizer
 from wanflow.scheduler.program import Program
 from wanflow.session.identity import stage_identity
+from wanflow.session.pictures import absolute, check_file, files_of, in_shape
 from wanflow.session.places import Place
 from wanflow.session.prompts import Prompts, prompts_of
 from wanflow.session.request import Request, pairs, precisions
@@ -43,6 +44,7 @@ class Prepared:
     request: Request
     recipe: Mapping[str, object]
     prompts: Mapping[str, Prompts] = attrs.field(factory=dict)  # of stages that encode them
+    files: frozenset[str] = frozenset()  # inputs that are files
 
     def programs(self, out: Path | None) -> tuple[Program, ...]:
         """Make the programs of all stages; with *out* None to plan them only, on fake `cpu`."""
@@ -114,11 +116,12 @@ class Prepared:
         )
 
     def _latent_space(self) -> LatentSpace:
-        """Channels from the transformer, factors from the VAE, Wan 2.1's where there is none."""
+        """Channels of what the transformer makes, factors of the VAE, Wan 2.1's without one."""
         configs = _configs(self.models)
         dit, vae = configs.get("transformer"), configs.get("vae")
+        channels = dit.out_channels if dit is not None else getattr(vae, "z_dim", 16)
         return LatentSpace(
-            channels=dit.in_channels if dit is not None else 16,
+            channels=channels,
             spatial=vae.scale_factor_spatial if vae is not None else 8,
             temporal=vae.scale_factor_temporal if vae is not None else 4,
         )
@@ -217,14 +220,23 @@ def prepare(request: Request, place: Place, *, to_run: bool) -> Prepared:
         folder = locate(spec, options, file)
         if folder is None and to_run:
             raise missing(spec, file)
-        models[name] = bind_model(spec, chosen[name], folder, file)
+        ops = {stage.op.name for stage in checked.spec.stages.values() if stage.model == name}
+        models[name] = bind_model(spec, chosen[name], folder, file, ops)
     settings = pairs(request.settings, "--set", "STAGE.PARAM=VALUE")
     rules = _rules(models)
-    bound = bind(checked, request.inputs, settings, rules, allow_missing_text=not to_run)
+    request = attrs.evolve(request, inputs=absolute(checked, request.inputs))
+    inputs = in_shape(checked, request.inputs, rules or checked.rules)
+    bound = bind(checked, inputs, settings, rules, allow_missing_text=not to_run)
+    files = {n: (kind, str(bound.inputs[n])) for n, kind in files_of(checked).items()}
+    for name, (kind, path) in files.items():
+        if path and (to_run or name in request.inputs):
+            check_file(name, kind, Path(path))
     if to_run:
         _choose_backends(bound, models, place)
     prompts = prompts_of(bound, models, place, request)
-    return Prepared(bound, models, place, request, _recipe(bound, chosen), prompts)
+    return Prepared(
+        bound, models, place, request, _recipe(bound, chosen), prompts, frozenset(files)
+    )
 
 
 def _choose_backends(graph: BoundGraph, models: Mapping[str, LocatedModel], place: Place) -> None:

@@ -48,7 +48,7 @@ def run(
     folder = make_folder(out, planned.prepared.graph.name, force=force)
     with locked(folder):
         _forget(folder)
-        Job(folder, request, fingerprint(planned.prepared)).write()
+        Job(folder, planned.prepared.request, fingerprint(planned.prepared)).write()
         return _carry_out(planned, folder, sink, watch, overwrite=force)
 
 

@@ -8,6 +8,8 @@ from wanflow.scheduler.program import Program
 from wanflow.stages.base import LatentSpace, StageSetup, Surroundings
 from wanflow.stages.decode_frames import DecodeFrames
 from wanflow.stages.denoise import Denoise
+from wanflow.stages.encode_frames import EncodeFrames
+from wanflow.stages.encode_image import EncodeImage
 from wanflow.stages.encode_text import EncodeText
 from wanflow.stages.noise import Noise
 from wanflow.stages.write_frames import WriteFrames
@@ -17,6 +19,8 @@ __all__ = ["LatentSpace", "StageSetup", "Surroundings", "make_program"]
 
 _MAKERS: Mapping[str, Callable[[StageSetup], Program]] = {
     "encode_text": EncodeText,
+    "encode_image": EncodeImage,
+    "encode_frames": EncodeFrames,
     "noise": Noise,
     "denoise": Denoise,
     "decode_frames": DecodeFrames,

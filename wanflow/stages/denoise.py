@@ -13,6 +13,7 @@ from wanflow.scheduler.attending import with_meant
 from wanflow.scheduler.program import Call, Knob, ShapeOf, Tensors
 from wanflow.stages import denoise_rows, samplers
 from wanflow.stages.base import StageSetup
+from wanflow.stages.conditions import Conditions
 from wanflow.stages.denoise_rows import RowCalls
 
 _CFG = Knob(
@@ -59,8 +60,12 @@ class Denoise:
     @property
     def knobs(self) -> tuple[Knob, ...]:
         """How the two passes of guidance share the weights, and what is there of a block."""
-        rows = denoise_rows.knob(self.setup)
-        return (_CFG, _SPLIT, rows) if len(self._passes) > 1 else (_SPLIT, rows)
+        rows = () if self._given.replaces else (denoise_rows.knob(self.setup),)
+        return (_CFG, _SPLIT, *rows) if len(self._passes) > 1 else (_SPLIT, *rows)
+
+    @property
+    def _given(self) -> Conditions:
+        return Conditions.of(self.setup)
 
     @property
     def _guidance(self) -> float:
@@ -95,6 +100,8 @@ class Denoise:
                 else:
                     yield from self._forward(names, step, latents, latent_shape, knobs)
             yield from self._advance(step, latents)
+        if self._given.replaces:
+            yield self._replace()
 
     def _groups(self, knobs: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
         """Passes that go through the blocks together."""
@@ -115,6 +122,15 @@ class Denoise:
             return {own("rope.cos"): cos, own("rope.sin"): sin}
 
         return Call("rotary", rotary, (noise,))
+
+    def _replace(self) -> Call:
+        """Put the given frames back where the model has denoised them too."""
+        latents, given = self.setup.own("latents"), self._given
+
+        def run(values: Tensors) -> Tensors:
+            return {latents: given.replaced(values, latents)}
+
+        return Call("replace", run, (latents, *given.reads), step=self.steps - 1)
 
     def _timesteps(self) -> Call:
         own, device = self.setup.own, self.setup.around.device
@@ -145,11 +161,12 @@ class Denoise:
 
     def _embed(self, name: str, step: int, latents: str) -> Call:
         own, module = self.setup.own, self.model.module
-        text = f"{self.setup.source('text')}.{name}"
+        text, given = f"{self.setup.source('text')}.{name}", self._given
 
         def run(values: Tensors) -> Tensors:
-            at = values[own("timesteps")][step].expand(1)
-            made = dit.embed(module, values[latents], at, values[text])
+            at = given.times(values, latents, values[own("timesteps")][step])
+            joined = given.joined(values, latents)
+            made = dit.embed(module, joined, at, values[text], given.seen(values))
             return {
                 own(f"hidden.{name}"): made.hidden,
                 own(f"time.{name}"): made.time,
@@ -157,7 +174,7 @@ class Denoise:
                 own(f"context.{name}"): made.context,
             }
 
-        reads = (latents, own("timesteps"), text)
+        reads = (latents, own("timesteps"), text, *given.reads)
         segment = self.model.segment_of("patch_embedding", "condition_embedder")
         return Call(f"embed.{name}", run, reads, segment=segment, step=step)
 

@@ -18,6 +18,7 @@ from wanflow.models.dit_rows import Rows, Scales
 from wanflow.models.rope import Grid, Rope, make_rope
 from wanflow.scheduler.program import Call, Knob, Tensors
 from wanflow.stages.base import StageSetup
+from wanflow.stages.conditions import Conditions
 
 # A kernel may be picked by the number of rows, so that a row's last bits depend on it.
 _CHOICES = {"all": "bitwise", "4096": "rounding", "1024": "rounding"}
@@ -108,11 +109,12 @@ class RowCalls:
 
     def _embed(self, name: str, step: int, latents: str) -> Call:
         own, module, rows = self.setup.own, self._module, self.rows
-        text = f"{self.setup.source('text')}.{name}"
+        text, given = f"{self.setup.source('text')}.{name}", Conditions.of(self.setup)
 
         def run(values: Tensors) -> Tensors:
             at = values[own("timesteps")][step].expand(1)
-            made = dit_rows.embed(module, values[latents], at, values[text], rows)
+            joined = given.joined(values, latents)
+            made = dit_rows.embed(module, joined, at, values[text], rows, given.seen(values))
             return {
                 own(f"hidden.{name}"): made.hidden,
                 own(f"time.{name}"): made.time,
@@ -120,7 +122,7 @@ class RowCalls:
                 own(f"context.{name}"): made.context,
             }
 
-        reads = (latents, own("timesteps"), text)
+        reads = (latents, own("timesteps"), text, *given.reads)
         segment = self.setup.module().segment_of("patch_embedding", "condition_embedder")
         return Call(f"embed.{name}.{self.rows.size}", run, reads, segment=segment, step=step)
 

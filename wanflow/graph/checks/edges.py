@@ -86,7 +86,9 @@ def _is_sound(draft: Draft, stage: StageSpec, edge: Edge) -> bool:
 # What two models must agree on when a value goes from one to the other.
 _WIDTHS = {
     PortType.TEXT_EMBEDDING: {"text_encoder": "d_model", "transformer": "text_dim"},
-    PortType.LATENTS: {"transformer": "in_channels", "vae": "z_dim"},
+    PortType.IMAGE_EMBEDDING: {"image_encoder": "hidden_size", "transformer": "image_dim"},
+    # Not what goes in: noise and a condition share those channels.
+    PortType.LATENTS: {"transformer": "out_channels", "vae": "z_dim"},
 }
 
 
@@ -97,8 +99,7 @@ def check_widths(draft: Draft, edges: list[Edge]) -> None:
         taker = _model(draft, edge.target.stage)
         if giver is None or taker is None:
             continue
-        gives = _width(giver, edge.type, "out_channels")
-        takes = _width(taker, edge.type, "in_channels")
+        gives, takes = _width(giver, edge.type), _width(taker, edge.type)
         if gives is not None and takes is not None and gives != takes:
             message = (
                 f"model '{taker.name}' wants {edge.type} {takes} wide, '{giver.name}' gives {gives}"
@@ -112,7 +113,6 @@ def _model(draft: Draft, stage: str) -> ModelSpec | None:
     return draft.models.get(draft.stages[stage].model or "")
 
 
-def _width(model: ModelSpec, kind: PortType, channels: str) -> object:
+def _width(model: ModelSpec, kind: PortType) -> object:
     fields: Mapping[str, object] = model.fields or {}
-    name = _WIDTHS.get(kind, {}).get(model.part, "")
-    return fields.get(channels if name == "in_channels" else name)
+    return fields.get(_WIDTHS.get(kind, {}).get(model.part, ""))

@@ -49,7 +49,7 @@ class Draft:
 
     def reserved(self, name: str, mark: Mark, stage: str = "") -> None:
         """Refuse an input of a kind of graph that can't be run yet."""
-        message = f"input '{name}' is reserved for graphs that start from pictures"
+        message = f"input '{name}' is reserved for graphs that edit videos"
         self.problems.add(
             "reserved-input", message, mark, stage=stage, suggestion="not supported yet"
         )

@@ -15,7 +15,7 @@ from wanflow.graph.values import STAGE_ID, ValueType
 from wanflow.graph.wanted import MisfitError, fit
 from wanflow.graph.wording import quoted
 
-KEYS = ("type", "default", "min", "max", "choices", "about")
+KEYS = ("type", "default", "min", "max", "choices", "like", "about")
 
 
 def read_inputs(fields: Fields, draft: Draft) -> None:
@@ -48,6 +48,7 @@ def _input(name: str, entry: Entry, draft: Draft) -> InputSpec | None:
         choices=_choices(fields, kind) or base.choices,
         minimum=_bound(fields, "min", kind, base.minimum),
         maximum=_bound(fields, "max", kind, base.maximum),
+        like=_like(fields, kind, draft),
         mark=entry.key.mark,
     )
     return _with_default(spec, fields) if _range_is_sane(spec, fields) else None
@@ -95,6 +96,19 @@ def _range_is_sane(spec: InputSpec, fields: Fields) -> bool:
     message = f"{fields.what}: min {low} is above max {high}"
     fields.tell("bad-range", message, fields.place("min" if "min" in fields.entries else "max"))
     return False
+
+
+def _like(fields: Fields, kind: ValueType, draft: Draft) -> str:
+    """Read the name of the picture whose shape a size takes on."""
+    name = fields.text("like")
+    if not name:
+        return ""
+    spec = draft.inputs.get(name) or STANDARD.get(name)
+    if kind is not ValueType.SIZE or spec is None or spec.type is not ValueType.IMAGE:
+        message = f"{fields.what}: 'like' wants an image input, for an input of type size"
+        fields.tell("wrong-type", message, fields.place("like"), "write 'like: image'")
+        return ""
+    return name
 
 
 def _choices(fields: Fields, kind: ValueType) -> tuple[str, ...]:

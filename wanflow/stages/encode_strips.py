@@ -1,0 +1,200 @@
+"""The encoder's calls where the frame is cut into strips, each (chunk, strip) once, no halo.
+
+    order `frames`: for each chunk, its strips: caches wait, one a strip
+    order `strips`: for each strip, all chunks: line buffers wait, one a chunk, and the pixels
+
+Down to the latents' size all parts are one call, which keeps its lines for the next strip and its
+cache for the next chunk; what is small, below, sees whole frames. A state's name has the place
+where it was made: `line.0.conv1@7-3`, by strip 3 of chunk 7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+import torch
+
+from wanflow.models import vae_encoder, vae_encoder_lines, vae_lines
+from wanflow.scheduler.program import Call, Tensors
+from wanflow.stages.base import StageSetup
+from wanflow.stages.clip import Clip, to_pixels
+
+
+def chunk_shape(clip: Clip, chunk: int) -> tuple[int, ...]:
+    """Shape `[1, 3, n, H, W]` of a chunk's pixels."""
+    return (1, 3, clip.count(chunk), clip.size.height, clip.size.width)
+
+
+def pixels_calls(
+    setup: StageSetup, clip: Clip, axis: int = 0, step: int | None = None
+) -> Iterator[Call]:
+    """Yield a call for each chunk in which something is given: it reads `pixels`, uint8.
+
+    With *step* they are cut along *axis* of `[3, n, H, W]` into strips of so many rows.
+    """
+    pictures = clip.read()
+    for chunk in range(clip.chunks):
+        if clip.given(chunk):
+            total = clip.shape(chunk)[axis]
+            starts = range(0, total, step or total)
+            places = [str(chunk) if step is None else f"{chunk}-{s}" for s in range(len(starts))]
+            strips = dict(zip(places, starts, strict=True))
+            yield _pixels(setup, clip, chunk, pictures, _Cut(axis, step or total, strips))
+
+
+@attrs.frozen
+class _Cut:
+    """Cuts along an axis into strips of *size* rows: where each place begins."""
+
+    axis: int
+    size: int
+    starts: Mapping[str, int]
+
+    def of(self, whole: torch.Tensor) -> Tensors:
+        end = whole.shape[self.axis]
+        return {
+            place: whole.narrow(self.axis, at, min(self.size, end - at)).clone()
+            for place, at in self.starts.items()
+        }
+
+
+def _pixels(
+    setup: StageSetup, clip: Clip, chunk: int, pictures: Iterator[torch.Tensor], cut: _Cut
+) -> Call:
+    own, device = setup.own, setup.around.device
+
+    def run(_values: Tensors) -> Tensors:
+        strips = cut.of(next(pictures))
+        return {own(f"pixels@{place}"): strip.to(device) for place, strip in strips.items()}
+
+    def stand_in(_values: Tensors) -> Tensors:
+        strips = cut.of(torch.empty(clip.shape(chunk), dtype=torch.uint8))
+        return {own(f"pixels@{place}"): strip for place, strip in strips.items()}
+
+    return Call(f"pixels.{clip.given(chunk)}", run, stand_in=stand_in, places=tuple(cut.starts))
+
+
+def part_call(
+    setup: StageSetup, part: str, frame: int, reads: tuple[str, ...], axis: int = 0
+) -> Call:
+    """Run a part on a chunk's whole frames; *reads* are strips of them along *axis*, or one."""
+    own, model = setup.own, setup.module()
+    kept = [own(f"state.{part}.{i}") for i in range(vae_encoder.cache_places(model.module, part))]
+    made = own(f"moments@{frame}") if part == "head" else own("features")
+
+    def run(values: Tensors) -> Tensors:
+        strips = [values[name] for name in reads]
+        x = strips[0] if len(strips) == 1 else torch.cat(strips, axis)
+        cache = [values.get(name) for name in kept]
+        out = vae_encoder.run(model.module, part, x, cache)
+        left = zip(kept, cache, strict=True)
+        return {made: out, **{n: t for n, t in left if t is not None}}
+
+    places = (*(name.partition("@")[2] for name in reads if "@" in name), str(frame))
+    return Call(
+        f"{part}.{min(frame, 2)}", run, (*reads, *kept),
+        segment=model.segment_of(*vae_encoder.paths(part), part=True), places=places,
+    )  # fmt: skip
+
+
+@attrs.frozen
+class EncodeStrips:
+    """One setting's calls, for a VAE and a clip."""
+
+    setup: StageSetup
+    setting: str
+    clip: Clip
+
+    @property
+    def _axis(self) -> int:
+        return vae_lines.axis_of(chunk_shape(self.clip, 0))
+
+    @property
+    def _step(self) -> int:
+        """Rows of pixels in a strip."""
+        return int(self.setting.partition(".")[2]) * vae_encoder.spatial(self._module)
+
+    @property
+    def _module(self) -> Any:
+        return self.setup.module().module
+
+    @property
+    def _total(self) -> int:
+        return chunk_shape(self.clip, 0)[self._axis]
+
+    @property
+    def _strips(self) -> range:
+        return range(-(-self._total // self._step))
+
+    def calls(self) -> Iterator[Call]:
+        """Yield every call up to the moments."""
+        frames = range(self.clip.chunks)
+        pixels = pixels_calls(self.setup, self.clip, self._axis - 1, self._step)
+        parts = vae_encoder.whole_parts(self._module)
+        if self.setting.startswith("frames."):
+            for frame in frames:
+                if self.clip.given(frame):
+                    yield next(pixels)
+                for strip in self._strips:
+                    yield self._strip(frame, strip)
+                for part in parts:
+                    yield self._part(part, frame, parts[0])
+            return
+        yield from pixels
+        for strip in self._strips:
+            for frame in frames:
+                yield self._strip(frame, strip)
+        for frame in frames:
+            for part in parts:
+                yield self._part(part, frame, parts[0])
+
+    def _part(self, part: str, frame: int, first: str) -> Call:
+        """Run a part at the latents' size: the first one puts the strips together."""
+        made = [s for s in self._strips if self._rows(s) > self._rows(s - 1)]
+        strips = tuple(self.setup.own(f"rows@{frame}-{s}") for s in made)
+        reads = strips if part == first else (self.setup.own("features"),)
+        return part_call(self.setup, part, frame, reads, self._axis)
+
+    def _rows(self, strip: int) -> int:
+        """Latent rows that are made once a strip is done."""
+        patch, seen = self._module.config.patch_size or 1, (strip + 1) * self._step
+        if seen >= self._total:
+            return self._total // vae_encoder.spatial(self._module)
+        return vae_encoder_lines.rows_out(self._module, seen // patch)
+
+    def _strip(self, frame: int, strip: int) -> Call:
+        own, module, axis = self.setup.own, self._module, self._axis
+        here, before, above = f"{frame}-{strip}", f"{frame - 1}-{strip}", f"{frame}-{strip - 1}"
+        names = vae_encoder_lines.kept_names(module)
+        lines = {n: own(f"state.line.{n}@{above}") for n in names} if strip else {}
+        cache = {n: own(f"state.cache.{n}@{before}") for n in names} if frame else {}
+        rows = min(self._step, self._total - strip * self._step)
+        bottom, makes = strip == self._strips[-1], self._rows(strip) > self._rows(strip - 1)
+        pixels = own(f"pixels@{here}")
+        given = (pixels,) if self.clip.given(frame) else ()
+
+        def run(values: Tensors) -> Tensors:
+            shape = list(chunk_shape(self.clip, frame))
+            shape[axis] = rows
+            weight = module.encoder.conv_in.weight
+            x = to_pixels(values.get(pixels), tuple(shape), weight)
+            kept = vae_lines.Strip(
+                axis, bottom, frame == 0,
+                {n: values[v] for n, v in lines.items() if v in values},
+                {n: values[v] for n, v in cache.items() if v in values},
+            )  # fmt: skip
+            out = vae_encoder_lines.run(module, vae_encoder.opened(module, x), kept)
+            return {
+                **({own(f"rows@{here}"): out} if makes else {}),
+                **{own(f"state.line.{n}@{here}"): t for n, t in kept.made_lines.items()},
+                **{own(f"state.cache.{n}@{here}"): t for n, t in kept.made_cache.items()},
+            }
+
+        kind = f"{self.setting}.{min(frame, 2)}.{rows}{'.end' if bottom else ''}"
+        return Call(
+            kind, run, (*given, *lines.values(), *cache.values()),
+            segment=self.setup.module().segment_of("encoder.conv_in", "encoder.down_blocks.0"),
+            places=(here, above, before),
+        )  # fmt: skip
