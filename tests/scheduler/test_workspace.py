@@ -8,7 +8,7 @@ from measured import peak_bytes
 from torch.nn.functional import conv2d, conv3d, scaled_dot_product_attention
 
 from wanflow.scheduler.recorder import Recorder
-from wanflow.scheduler.workspace import TABLE, workspace_of
+from wanflow.scheduler.workspace import workspace_of
 
 ATEN = torch.ops.aten
 CONVOLUTION = ATEN.convolution.default
