@@ -74,6 +74,12 @@ def shards_of(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
     return shards
 
 
+def noise_pool(seed: int) -> torch.Tensor:
+    """Draw the noise that all tensors are cut out of, twice, so that a cut may begin anywhere."""
+    noise = torch.randn(_POOL, generator=_generator(seed))
+    return torch.cat((noise, noise))
+
+
 def pieces(tensor: Tensor, pool: torch.Tensor, seed: int) -> Iterator[memoryview]:
     """Bytes of a tensor: the pool from a place of its own, round and round."""
     count = math.prod(tensor.shape)
@@ -146,8 +152,7 @@ def _check_room(out: Path, nbytes: int) -> None:
 
 
 def _write_files(folder: Path, stem: str, tensors: Sequence[Tensor], seed: int) -> None:
-    noise = torch.randn(_POOL, generator=_generator(seed))
-    pool = torch.cat((noise, noise))  # a stretch may begin anywhere
+    pool = noise_pool(seed)
     shards = shards_of(tensors)
     places = {}
     for number, shard in enumerate(shards):

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import attrs
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from benchmarks import lean_peaks
-from benchmarks.lib import encodes
+from benchmarks.lib import encodes, kernels
+from benchmarks.lib.random_weights import RandomWeights
 from benchmarks.lib.report import RESULTS
 from benchmarks.prediction_errors import MARKS, PAGE, page, table
 from scripts.make_checkpoint import make_part, tensors_of
@@ -28,6 +30,8 @@ MEASURED = {
 }  # fmt: skip
 LINKED = frozenset({"case", "budget_bytes", "predicted_peak_bytes", "time_error"})
 TIMED = frozenset({"case", "seconds", "share", "difference"})
+PEER = frozenset({"case", "way", "peak_bytes", "seconds", "share", "difference", "within_bound"})
+WAYS = ("diffusers", "tiling", "model offload", "group offload")
 ROW = LINKED | {"peak_bytes", "peak_error"}
 
 
@@ -117,6 +121,54 @@ class TestShrunken:
         assert row["knobs"] == {"tokens": "real"}
         assert row["offload_modules"]["on_disk"] > 0
         assert {"offload_seconds", "rss_peak_bytes", "offload_rss_peak_bytes"} <= row.keys()
+
+
+class TestLean:
+    def test_on_a_cpu(self, tmp_path) -> None:
+        """Every value of every knob beside every peer; what a CPU can't measure is named."""
+        report = shrunken(
+            "gpu_lean", tmp_path, "--device", "cpu", "--rounds", "1",
+            "--cases", "14b-480p,vae-720p,umt5-xxl", rows=PEER,
+        )  # fmt: skip
+        ours = [row for row in report["rows"] if row["way"] == "wanflow"]
+        values = {f"{k}={v}" for row in ours for k, v in row["knobs"].items()}
+
+        assert report["failed"] == []
+        assert values >= {"rows=all", "rows=1024", "split=parts", "strips=whole", "strips=strips.2"}
+        assert {row["budget"] for row in ours} == {"resident", "minimum"}
+        assert {row["way"] for row in report["rows"]} == {"wanflow", *WAYS}
+        assert all(abs(row["peak_error"]) < 0.03 for row in ours)
+        assert len(report["verdict"]) == 3
+        for found in report["verdict"].values():
+            assert found["within_bound"]
+            assert found["bitwise_is_identical"]
+            assert 0 < found["least_bytes"] < found["least_bytes_of_diffusers"]
+        assert [text for text in report["left_out"] if "attention=_native_" in text]
+        attending = [k for k in report["kernels"] if "_scaled_dot_product" in k["op"]]
+        assert len({k["case"] for k in attending}) == 3
+        assert all(k["workspace_bytes"] == k["predicted_workspace_bytes"] for k in attending)
+
+    def test_kernel_again(self) -> None:
+        """A kernel runs again on the layouts that it ran on, those of an expanded view too."""
+        cpu, weight = torch.device("cpu"), torch.rand(4, 8).t()
+        with kernels.Seen() as seen:
+            for _ in range(3):
+                torch.mm(torch.rand(1, 8).expand(5, 8), weight)
+        ((kernel, count),) = seen.kernels.values()
+        row = kernels.measured(kernel, cpu, "native")
+
+        assert count == 3
+        assert row["operands"] == ["5x8 float32 strides 0x1", "8x4 float32 strides 1x8"]
+        assert row["output_bytes"] == 5 * 4 * 4
+
+    def test_rows_of_random_weights(self) -> None:
+        """Rows that are gathered are those of the whole matrix, whatever its height."""
+        weights = RandomWeights()
+        for height in (40, 600_000):
+            whole, rows = torch.empty(height, 16), torch.empty(3, 16)
+            weights.read_into("shared.weight", whole)
+            weights.read_rows_into("shared.weight", [7, 0, 33], rows)
+            assert torch.equal(whole[[7, 0, 33]], rows)
 
 
 class TestCheckpoint:

@@ -37,6 +37,10 @@ class Driver:
         """Who saw it: `nvml`, `free` (memory before less memory now) or `none`."""
         return "nvml" if self._by_process else "free" if self._by_free else "none"
 
+    def forget(self) -> None:
+        """Look for the most from now on."""
+        self._by_process = self._by_free = 0
+
     def __enter__(self) -> Self:
         if self._index is not None:
             self._thread.start()

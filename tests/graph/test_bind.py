@@ -48,7 +48,9 @@ class TestValues:
     def test_params_are_filled_with_defaults(self, graph) -> None:
         """A stage never has to ask for an op's default."""
         params = bind(graph, {"steps": 4}).stage("denoise").params
-        assert params == {"steps": 4, "sampler": "unipc", "shift": 5.0, "guidance": 5.0}
+        assert params == {
+            "steps": 4, "sampler": "unipc", "shift": 5.0, "guidance": 5.0, "attention": "native",
+        }  # fmt: skip
 
     def test_optional_port_stays_out(self, graph) -> None:
         """No negative prompt was wired."""
@@ -205,7 +207,12 @@ class TestSettings:
         [
             ("denose.steps", "4", "unknown-stage", "did you mean 'denoise'?"),
             ("denoise.step", "4", "unknown-param", "did you mean 'steps'?"),
-            ("denoise", "4", "unknown-param", "allowed: guidance, sampler, shift, steps"),
+            (
+                "denoise",
+                "4",
+                "unknown-param",
+                "allowed: attention, guidance, sampler, shift, steps",
+            ),
             ("decode.tile", "4", "unknown-param", "op decode_frames has no params"),
             ("denoise.steps", "x", "wrong-type", ""),
             ("denoise.sampler", "ddim", "bad-choice", "allowed: dpm++, euler, unipc"),

@@ -23,6 +23,7 @@ denoise (denoise, model dit, repeats: steps)
   sampler = unipc
   shift = 5.0 (default)
   guidance = 5.0 (default)
+  attention = native (default)
 decode (decode_frames, model vae, repeats: latent frames)
   latents <- denoise.latents
 write (write_video)
@@ -69,6 +70,7 @@ def test_describe_names_stages_and_edges(edited) -> None:
     assert [stage["stage"] for stage in stages] == ["encode", "noise", "denoise", "decode", "write"]
     assert stages[2]["params"] == {
         "steps": "$steps", "sampler": "unipc", "shift": 5.0, "guidance": 5.0,
+        "attention": "native",
     }  # fmt: skip
 
 

@@ -46,7 +46,10 @@ def cpu_attention(args: tuple[Any, ...], _kwargs: Mapping[str, Any], _out: objec
 
 
 def cpu_convolution(args: tuple[Any, ...], _kwargs: Mapping[str, Any], out: torch.Tensor) -> int:
-    """Columns of the slow path, or oneDNN's blocked copies of input, weight and output."""
+    """Columns of the slow path, or oneDNN's blocked copies of input, weight and output.
+
+    Before either, ATen copies what is not contiguous, and keeps the copies to the end.
+    """
     data, weight, bias, stride, padding, dilation, transposed, output_padding, groups = args[:9]
     backend = str(
         torch._C._select_conv_backend(  # noqa: SLF001 - the only way to ask which kernel runs
@@ -54,13 +57,14 @@ def cpu_convolution(args: tuple[Any, ...], _kwargs: Mapping[str, Any], out: torc
             None if bias is None else list(bias.shape),
         )
     )  # fmt: skip
+    copies = sum(_tensor_bytes(t) for t in (data, weight) if not t.is_contiguous())
     if "Slow" in backend:
         kernel = math.prod(weight.shape[2:])
         if kernel == 1 and all(s == 1 for s in stride):
-            return 0
+            return copies
         positions = out.shape[0] * math.prod(out.shape[2:])
-        return int(weight.shape[1] * groups * kernel * positions * data.element_size())
-    return _onednn_bytes(data, weight, bias, out)
+        return copies + int(weight.shape[1] * groups * kernel * positions * data.element_size())
+    return copies + _onednn_bytes(data, weight, bias, out)
 
 
 def _onednn_bytes(
