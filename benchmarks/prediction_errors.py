@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.lib.report import RESULTS, ROOT, error
+from benchmarks.lib.report import RESULTS, ROOT, between, error
 from wanflow.units import format_bytes, format_seconds
 
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -64,19 +64,12 @@ def table(results: Path = RESULTS) -> str:
     return HEAD + rows if rows else NONE
 
 
-def page(text: str, made: str) -> str:
-    """The page with *made* between its marks."""
-    before, _, rest = text.partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
-    return f"{before}{MARKS[0]}\n{made}\n{MARKS[1]}{after}"
-
-
 def main(given: argparse.Namespace) -> None:
     """Print the table, or write it into the page."""
     made = table(given.results)
     print(made, end="")
     if given.write:
-        PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), made), encoding="utf-8")
+        PAGE.write_text(between(MARKS, PAGE.read_text(encoding="utf-8"), made), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from benchmarks import lean_peaks
 from benchmarks.lib import encodes, kernels
 from benchmarks.lib.random_weights import RandomWeights
-from benchmarks.lib.report import RESULTS
-from benchmarks.prediction_errors import MARKS, PAGE, page, table
+from benchmarks.lib.report import RESULTS, between
+from benchmarks.prediction_errors import MARKS, PAGE, table
 from scripts.make_checkpoint import make_part, tensors_of
 from wanflow.graph.configs import known_config
 from wanflow.models.layouts import open_part
@@ -199,7 +199,9 @@ class TestErrors:
         """The table in docs/benchmarks.md is that of the committed results."""
         text = PAGE.read_text()
         assert all(mark.strip() in text for mark in MARKS)
-        assert text == page(text, table()), "run: python benchmarks/prediction_errors.py --write"
+        assert text == between(MARKS, text, table()), (
+            "run: python benchmarks/prediction_errors.py --write"
+        )
 
     def test_every_file_is_read(self, tmp_path) -> None:
         """Each row that measured a peak is in the table, in whatever folder its file lies."""

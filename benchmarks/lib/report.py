@@ -54,6 +54,13 @@ def _cpu_name() -> str:
     return found[1].strip() if found else platform.machine()
 
 
+def between(marks: tuple[str, str], text: str, made: str) -> str:
+    """A page's *text* with *made* between its marks."""
+    before, _, rest = text.partition(marks[0])
+    _, _, after = rest.partition(marks[1])
+    return f"{before}{marks[0]}\n{made}\n{marks[1]}{after}"
+
+
 def keep(report: dict[str, Any], out: Path | None, *, name: str | None = None) -> Path:
     """Write the report to *out*, or among the results under the benchmark's and device's name."""
     if out is None:
