@@ -141,16 +141,18 @@ class TestKnobs:
             torch.allclose(each, frames["whole"], rtol=0, atol=1e-3) for each in frames.values()
         )
 
+    @pytest.mark.parametrize("form", ["flf2v", "ti2v"])
     def test_by_rows(
-        self, folders: dict[str, Path], pictures: tuple[str, str], tmp_path: Path
+        self, form: str, folders: dict[str, Path], pictures: tuple[str, str], tmp_path: Path
     ) -> None:
-        """The transformer a chunk of rows at a time takes the same conditions."""
-        asked = attrs.evolve(request(folders["flf2v"], pictures), exact=False)
-        wanted = expected(TWINS["flf2v"], folders["flf2v"], pictures)
-        for value in ("1024", "grouped"):
-            pinned = attrs.evolve(asked, pins=(f"denoise.rows={value}",))
-            made = run_watched(pinned, tmp_path / value)
-            assert torch.allclose(made.frames, wanted, rtol=0, atol=1e-3), value
+        """The transformer a chunk of rows at a time takes the same conditions and timesteps."""
+        given = pictures[:1] if form == "ti2v" else pictures
+        asked = attrs.evolve(request(folders[form], given), exact=False)
+        wanted = expected(TWINS[form], folders[form], given)
+        for value, split in (("1024", "whole"), ("grouped", "whole"), ("1024", "parts")):
+            pinned = attrs.evolve(asked, pins=(f"denoise.rows={value}", f"denoise.split={split}"))
+            made = run_watched(pinned, tmp_path / value / split)
+            assert torch.allclose(made.frames, wanted, rtol=0, atol=1e-3), (value, split)
 
 
 class TestSize:

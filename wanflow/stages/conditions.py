@@ -98,6 +98,17 @@ class Conditions:
             return at.expand(1)
         return (self.free(values, values[latents])[0][0][:, ::2, ::2] * at).flatten().unsqueeze(0)
 
+    def distinct(self, at: torch.Tensor) -> torch.Tensor:
+        """Give the timesteps of a forward once each, `[1]` or `[2]`: what is given has zero."""
+        if not self.replaces:
+            return at.expand(1)
+        return torch.stack([torch.zeros_like(at), at]).float()
+
+    def index(self, values: Tensors, latents: str) -> torch.Tensor:
+        """Which of the distinct timesteps a token has: `[1, tokens]` int64."""
+        free = self.free(values, values[latents])[0][0][:, ::2, ::2]
+        return free.flatten().unsqueeze(0).long()
+
     def seen(self, values: Tensors) -> torch.Tensor | None:
         """The pictures' tokens."""
         return values[self.image] if self.image else None

@@ -60,8 +60,8 @@ class Denoise:
     @property
     def knobs(self) -> tuple[Knob, ...]:
         """How the two passes of guidance share the weights, and what is there of a block."""
-        rows = () if self._given.replaces else (denoise_rows.knob(self.setup),)
-        return (_CFG, _SPLIT, *rows) if len(self._passes) > 1 else (_SPLIT, *rows)
+        rows = denoise_rows.knob(self.setup)
+        return (_CFG, _SPLIT, rows) if len(self._passes) > 1 else (_SPLIT, rows)
 
     @property
     def _given(self) -> Conditions:

@@ -72,15 +72,29 @@ class RowCalls:
         return self.setup.module().module
 
     def tables(self, noise: str) -> Call:
-        """Make the rotary tables: a row a place."""
+        """Make what all forwards look tokens up in: the rotary tables, a row a place, and times."""
         own, module, device = self.setup.own, self._module, self.setup.around.device
+        given = self._given
 
         def run(values: Tensors) -> Tensors:
             grid = Grid.of(module, tuple(values[noise].shape))
             rope = make_rope(module, grid, device)
-            return {own("rope.table"): rope.table, own("rope.places"): rope.places}
+            made = {own("rope.table"): rope.table, own("rope.places"): rope.places}
+            return {**made, own("times"): given.index(values, noise)} if given.replaces else made
 
-        return Call("rotary.places", run, (noise,))
+        return Call("rotary.places", run, (noise, *(given.reads if given.replaces else ())))
+
+    @property
+    def _given(self) -> Conditions:
+        return Conditions.of(self.setup)
+
+    @property
+    def _times(self) -> tuple[str, ...]:
+        """The value that says which timestep a token has, where they differ."""
+        return (self.setup.own("times"),) if self._given.replaces else ()
+
+    def _index(self, values: Tensors) -> torch.Tensor | None:
+        return values[self._times[0]] if self._times else None
 
     def forward(
         self, passes: tuple[str, ...], step: int, latents: str, latent_shape: tuple[int, ...]
@@ -109,10 +123,10 @@ class RowCalls:
 
     def _embed(self, name: str, step: int, latents: str) -> Call:
         own, module, rows = self.setup.own, self._module, self.rows
-        text, given = f"{self.setup.source('text')}.{name}", Conditions.of(self.setup)
+        text, given = f"{self.setup.source('text')}.{name}", self._given
 
         def run(values: Tensors) -> Tensors:
-            at = values[own("timesteps")][step].expand(1)
+            at = given.distinct(values[own("timesteps")][step])
             joined = given.joined(values, latents)
             made = dit_rows.embed(module, joined, at, values[text], rows, given.seen(values))
             return {
@@ -133,13 +147,13 @@ class RowCalls:
 
         def run(values: Tensors) -> Tensors:
             x, rope = values[hidden], Rope(values[table], values[places])
-            scaled = dit_rows.scales(block, values[modulation])
+            scaled = dit_rows.scales(block, values[modulation], self._index(values))
             self._attended(block, x, scaled, rope)
             dit_rows.cross(block, x, values[context], rows)
             dit_rows.feed(block, x, scaled, rows)
             return {hidden: x}
 
-        reads = (hidden, context, modulation, table, places)
+        reads = (hidden, context, modulation, table, places, *self._times)
         segment = self.setup.module().segment_of(f"blocks.{index}")
         return Call(f"block.{name}.{self.value}", run, reads, segment=segment, step=step)
 
@@ -155,13 +169,13 @@ class RowCalls:
         scales, table, places = own(f"scales.{name}"), own("rope.table"), own("rope.places")
 
         def run(values: Tensors) -> Tensors:
-            scaled = dit_rows.scales(block, values[modulation])
+            scaled = dit_rows.scales(block, values[modulation], self._index(values))
             self._attended(block, values[hidden], scaled, Rope(values[table], values[places]))
             return {hidden: values[hidden], scales: scaled.table}
 
         at = f"blocks.{index}"
         segment = self._part(f"{at}.attn1", f"{at}.scale_shift_table")
-        reads = (hidden, modulation, table, places)
+        reads = (hidden, modulation, table, places, *self._times)
         return Call(f"block.attn1.{name}.{self.value}", run, reads, segment=segment, step=step)
 
     def _cross(self, name: str, step: int, index: int) -> Call:
@@ -181,12 +195,13 @@ class RowCalls:
         hidden, scales = own(f"hidden.{name}"), own(f"scales.{name}")
 
         def run(values: Tensors) -> Tensors:
-            dit_rows.feed(block, values[hidden], Scales(values[scales]), rows)
+            scaled = Scales(values[scales], self._index(values))
+            dit_rows.feed(block, values[hidden], scaled, rows)
             return {hidden: values[hidden]}
 
         segment = self._part(f"blocks.{index}.ffn")
         kind = f"block.ffn.{name}.{self.value}"
-        return Call(kind, run, (hidden, scales), segment=segment, step=step)
+        return Call(kind, run, (hidden, scales, *self._times), segment=segment, step=step)
 
     def _part(self, *paths: str) -> str:
         return self.setup.module().segment_of(*paths, part=True)
@@ -196,9 +211,10 @@ class RowCalls:
         hidden, time = own(f"hidden.{name}"), own(f"time.{name}")
 
         def run(values: Tensors) -> Tensors:
-            out = dit_rows.head(module, values[hidden], values[time], latent_shape, rows)
+            index = self._index(values)
+            out = dit_rows.head(module, values[hidden], values[time], latent_shape, rows, index)
             return {own(f"prediction.{name}"): out}
 
         kind = f"head.{name}.{self.rows.size}"
         segment = self.setup.module().segment_of("proj_out", "scale_shift_table")
-        return Call(kind, run, (hidden, time), segment=segment, step=step)
+        return Call(kind, run, (hidden, time, *self._times), segment=segment, step=step)
