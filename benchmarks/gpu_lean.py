@@ -107,11 +107,15 @@ class Bench:
             for figures in list(all_of) if number else _new(ways, all_of):
                 name = figures.way.name
                 if time.monotonic() > ends:
-                    self.told["left_out"].append(f"{name}, round {number + 1}: {_LATE}")
-                    continue
+                    left = f"{name} of round {number + 1} and all after it: {_LATE}"
+                    self.told["left_out"].append(left)
+                    break
                 if expected is None:
                     expected = measure(Figures(figures.way), *self._tools, None).made
                 self._turn(figures, name, expected)
+            else:
+                continue
+            break
         done = [each for each in all_of if each.seconds]
         for each in done:
             row = each.row(done[0])
