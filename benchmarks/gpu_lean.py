@@ -15,6 +15,7 @@ those of the whole model, resident weights are `block_bytes` a layer more.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shutil
 import tempfile
@@ -30,10 +31,11 @@ import torch
 from benchmarks.lib.alone import Alone
 from benchmarks.lib.driver import Driver
 from benchmarks.lib.kernels import Seen, measured
-from benchmarks.lib.peers import DIFFUSERS, Peer
+from benchmarks.lib.lean_report import BOUNDS, LEVEL, line, verdict, within
+from benchmarks.lib.peers import Peer
 from benchmarks.lib.random_weights import RandomWeights
 from benchmarks.lib.report import keep, machine_line, probe
-from benchmarks.lib.stage_case import Case
+from benchmarks.lib.stage_case import ENCODE, Case
 from benchmarks.lib.ways import Figures, Way, make_room, measure, ours, peers
 from wanflow.errors import WanflowError
 
@@ -44,14 +46,13 @@ CASES = (
     Case("14b-720p", "t2v-14b", "denoise", "1280*720", steps=3, blocks=2),
     Case("umt5-xxl", "t2v-14b", "encode", "832*480", blocks=4),
     Case("vae-480p", "t2v-1.3b", "decode", "832*480", blocks=1),
+    Case("vae-encode-480p", "t2v-1.3b", ENCODE, "832*480", blocks=1),
     Case("vae-720p", "t2v-14b", "decode", "1280*720", precision="fp32", blocks=1),
 )
 BACKENDS = ("native", "_native_cudnn", "_native_flash")
-BOUNDS = {"bf16": 8 * 2**-8, "fp32": 2**-9}  # fp32: of a card's convolutions, which are TF32
-LEVEL = 1 / 255  # more, where frames are levels
+_KINDS_OF_FRAMES = 9  # of a VAE: after the third latent frame all are alike
 _TURNS_SHARE = 0.8  # of a case's time; the rest is for its kernels
 _LATE = "the time was up"
-LEFT_OUT = ("VAE encode: no shipped graph encodes frames",)
 NOTES = (
     "seconds: from weights in host memory (wanflow's: out of a pool of noise) to the result there",
     "step_seconds: the median of a run's later steps, the sampler's included",
@@ -89,7 +90,8 @@ class Bench:
         turns = _TURNS_SHARE * (ends - time.monotonic())
         self._turns(_ways(alone, size), time.monotonic() + turns)
         for backend in BACKENDS if case.stage == "denoise" else BACKENDS[:1]:
-            self._kernels(case, backend, ends)
+            with self._told(f"{case.name}, kernels of {backend}"):
+                self._kernels(case, backend, ends)
 
     def _of(self, case: Case, backend: str) -> Alone:
         key = (case, backend)
@@ -107,11 +109,15 @@ class Bench:
             for figures in list(all_of) if number else _new(ways, all_of):
                 name = figures.way.name
                 if time.monotonic() > ends:
-                    self.told["left_out"].append(f"{name}, round {number + 1}: {_LATE}")
-                    continue
+                    left = f"{name} of round {number + 1} and all after it: {_LATE}"
+                    self.told["left_out"].append(left)
+                    break
                 if expected is None:
                     expected = measure(Figures(figures.way), *self._tools, None).made
                 self._turn(figures, name, expected)
+            else:
+                continue
+            break
         done = [each for each in all_of if each.seconds]
         for each in done:
             row = each.row(done[0])
@@ -120,9 +126,15 @@ class Bench:
             print(line(row), flush=True)
 
     def _turn(self, figures: Figures, name: str, expected: torch.Tensor) -> None:
-        try:
+        with self._told(name):
             measure(figures, *self._tools, expected)
-        except Exception as problem:  # noqa: BLE001 - a peer may raise anything; the others go on
+
+    @contextlib.contextmanager
+    def _told(self, name: str) -> Iterator[None]:
+        """Tell what fails instead of ending everything: a peer may raise anything."""
+        try:
+            yield
+        except Exception as problem:  # noqa: BLE001 - it is in the report, by its name
             self.told["failed"].append(f"{name}: {type(problem).__name__}: {problem}"[:500])
 
     @property
@@ -131,10 +143,8 @@ class Bench:
 
     def _kernels(self, case: Case, backend: str, ends: float) -> None:
         """Note the kernels of a short run at each setting, then run each by itself."""
-        few = attrs.evolve(
-            case, frames=min(case.frames, 9) if case.stage == "decode" else case.frames, steps=1,
-            blocks=1,
-        )  # fmt: skip
+        frames = case.frames if case.stage == "denoise" else min(case.frames, _KINDS_OF_FRAMES)
+        few = attrs.evolve(case, frames=frames, steps=1, blocks=1)
         try:
             alone = self._of(few, backend)
         except WanflowError as problem:
@@ -166,45 +176,6 @@ def _new(ways: Iterator[Way], kept: list[Figures]) -> Iterator[Figures]:
         yield kept[-1]
 
 
-def within(row: Row) -> bool:
-    """Whether a row's result is as near to diffusers' as it has to be."""
-    bound = BOUNDS[row["precision"]] + (LEVEL / row["largest"] if row["in_levels"] else 0)
-    return bool(row["finite"] and row["difference"] <= bound)
-
-
-def line(row: Row) -> str:
-    """Say a row."""
-    seconds, share = (
-        row[f"step_{name}" if f"step_{name}" in row else name]["median"]
-        for name in ("seconds", "share")
-    )
-    peak = f"peak {row['peak_bytes']}"
-    if "peak_error" in row:
-        peak += f", predicted {row['predicted_peak_bytes']}"
-    return (
-        f"{row['case']} {row.get('budget', row['way'])}: {seconds:.3f} s ({share:.3f} of "
-        f"{DIFFUSERS}), {peak}, off by {row['difference']:.2g}"
-    )
-
-
-def verdict(told: list[Row]) -> Row:
-    """What must hold of every case, and the least memory that was seen of either side."""
-    found = {}
-    for name in dict.fromkeys(row["case"].partition(" ")[0] for row in told):
-        mine = [r for r in told if r["case"].partition(" ")[0] == name]
-        our = [r for r in mine if "knobs" in r]
-        theirs = [r["peak_bytes"] for r in mine if "knobs" not in r]
-        found[name] = {
-            "within_bound": all(r["within_bound"] for r in our) if our else None,
-            "bitwise_is_identical": all(r["identical"] for r in our if not r["rounding"])
-            if our
-            else None,
-            "least_bytes": min((r["peak_bytes"] for r in our), default=None),
-            "least_bytes_of_diffusers": min(theirs, default=None),
-        }
-    return found
-
-
 def main(given: argparse.Namespace) -> None:
     """Measure until the time is up."""
     ends = time.monotonic() + 60 * given.minutes
@@ -213,7 +184,7 @@ def main(given: argparse.Namespace) -> None:
     wanted = [case for case in CASES if case.name in names]
     told: Row = {
         "benchmark": "gpu_lean", "shrink": given.shrink, "bounds": {**BOUNDS, "a level": LEVEL},
-        "notes": NOTES, "rows": [], "kernels": [], "failed": [], "left_out": [*LEFT_OUT],
+        "notes": NOTES, "rows": [], "kernels": [], "failed": [], "left_out": [],
     }  # fmt: skip
     try:
         with Driver(given.device) as driver:

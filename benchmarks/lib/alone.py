@@ -124,7 +124,8 @@ class Alone:
     def is_result(self, name: str) -> bool:
         """Whether a value is what the stage makes for others."""
         stage, port = name.split(".")[:2]
-        return stage == self.case.stage and port in self.program.setup.bound.op.outputs
+        made = self.program.setup.bound.op.outputs
+        return stage == self.case.stage and port in made and port != "mask"
 
     @property
     def is_stream(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from types import ModuleType
 from unittest.mock import patch
 
 import attrs
@@ -21,8 +22,11 @@ _CAPACITY_BYTES = 1 << 30
 
 
 @contextlib.contextmanager
-def linked(rate: float) -> Iterator[None]:
-    """Have runs and plans in this process go to a `LinkedDevice`; *rate* is in bytes a second."""
+def linked(rate: float, *more: ModuleType) -> Iterator[None]:
+    """Have runs and plans in this process go to a `LinkedDevice`; *rate* is in bytes a second.
+
+    So do those of the modules *more*, which find a place and open a device by themselves.
+    """
     opened: list[LinkedDevice] = []
 
     def open_device(_device: torch.device) -> LinkedDevice:
@@ -35,8 +39,9 @@ def linked(rate: float) -> Iterator[None]:
         return Place(cpu, "cuda:0", _machine(rate), nbytes, request.vram, 0, ram_bytes)
 
     with contextlib.ExitStack() as patches:
-        patches.enter_context(patch.object(executing, "open_device", open_device))
-        for module in (planning, running):
+        for module in (executing, *more):
+            patches.enter_context(patch.object(module, "open_device", open_device))
+        for module in (planning, running, *more):
             patches.enter_context(patch.object(module, "find_place", find_place))
         yield
     for device in opened:

@@ -12,6 +12,7 @@ from benchmarks.lib.alone import Alone
 from benchmarks.lib.stage_case import tokenize
 from wanflow.models import vae
 from wanflow.models.build import build
+from wanflow.stages.clip import Clip
 
 DIFFUSERS = "diffusers"
 Took = Callable[[], None]  # is called as each step ends
@@ -27,8 +28,8 @@ class Peer:
     @classmethod
     def of(cls, alone: Alone) -> Peer:
         """Take the module that the stage has."""
-        parts = {"encode_text": "text_encoder", "denoise": "transformer", "decode_frames": "vae"}
-        return cls(alone, parts[alone.program.op])
+        part = alone.program.setup.bound.op.model_part
+        return cls(alone, str(part))
 
     @property
     def ways(self) -> tuple[str, ...]:
@@ -39,9 +40,12 @@ class Peer:
     def run(self, pipe: Any, way: str, took: Took) -> torch.Tensor:
         """Set a pipeline up in a way and do the stage's work; the result on the host."""
         _WAYS[way](pipe, self.alone.place.device)
-        work = {"text_encoder": self._encode, "transformer": self._denoise, "vae": self._decode}
+        work = {
+            "encode_text": self._encode, "denoise": self._denoise, "decode_frames": self._decode,
+            "encode_frames": self._encode_frames,
+        }  # fmt: skip
         with torch.no_grad():
-            made = work[self.part](pipe, took)
+            made = work[self.alone.program.op](pipe, took)
         pipe.remove_all_hooks()
         return made.cpu()
 
@@ -89,6 +93,18 @@ class Peer:
         made = vae.to_frames(pipe.vae, decoded).cpu()
         took()
         return made
+
+    def _encode_frames(self, pipe: Any, took: Took) -> torch.Tensor:
+        """Read the clip and encode it, as `WanImageToVideoPipeline.prepare_latents` does."""
+        device, config = self.alone.place.device, pipe.vae.config
+        pixels = torch.cat([*Clip.of(self.alone.program.setup).read()], 1).to(device)
+        clip = (pixels[None].float() / 255 * 2 - 1).to(pipe.vae.dtype)
+        mode = pipe.vae.encode(clip).latent_dist.mode().float()
+        mean = torch.tensor(config.latents_mean).view(1, -1, 1, 1, 1).to(mode)
+        inverse = 1.0 / torch.tensor(config.latents_std).view(1, -1, 1, 1, 1).to(mode)
+        made = ((mode - mean) * inverse).cpu()
+        took()
+        return torch.as_tensor(made)
 
     def _encode(self, pipe: Any, took: Took) -> torch.Tensor:
         device = self.alone.place.device

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from typing import Any
 
 import attrs
+import av
+import numpy as np
 import yaml
 
 from wanflow.graph import load
 from wanflow.graph.configs import known_config
 from wanflow.session import Request
 
+ENCODE = "given"
 _REAL_TOKENS = 64
 
 
@@ -49,6 +53,9 @@ class Case:
         for model in made["models"].values():
             model["config"] = self.fields(model["part"], model["config"])
             model |= {"precision": self.precision, "path": str(scratch / "nowhere")}
+        if self.stage == ENCODE:  # no shipped graph encodes a whole video
+            clip = {"video": str(_video(self, scratch)), "size": "$size", "frames": "$frames"}
+            made["stages"][ENCODE] = {"op": "encode_frames", "model": "vae", "in": clip}
         path = scratch / f"{self.name}.yaml"
         path.write_text(yaml.safe_dump(made, sort_keys=False), encoding="utf-8")
         return path
@@ -69,3 +76,19 @@ def tokenize(_prompt: str, count: int) -> tuple[list[int], list[int]]:
     real = min(_REAL_TOKENS, count // 2)
     ids = [5 + 3 * index for index in range(real)]
     return ids + [0] * (count - real), [1] * real + [0] * (count - real)
+
+
+def _video(case: Case, scratch: Path) -> Path:
+    """Write a clip of the case's size: blocks of one colour each, so that any codec keeps them."""
+    width, height = map(int, case.size.split("*"))
+    path = scratch / f"{width}-{height}-{case.frames}.mp4"
+    random = np.random.default_rng(zlib.crc32(path.name.encode()))
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=16)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for _ in range(case.frames):
+            small = random.integers(0, 256, (height // 16, width // 16, 3), dtype=np.uint8)
+            frame = av.VideoFrame.from_ndarray(np.kron(small, np.ones((16, 16, 1), np.uint8)))
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path

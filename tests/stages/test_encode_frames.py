@@ -19,6 +19,7 @@ from wanflow.graph.configs import known_config
 from wanflow.graph.ops import OPS
 from wanflow.models.bound import bind_model
 from wanflow.models.checkpoint import STAGING_BYTES
+from wanflow.scheduler.profiler import Profiler
 from wanflow.stages import LatentSpace, StageSetup, Surroundings, make_program
 
 SPACE = LatentSpace(channels=16, spatial=8, temporal=4)
@@ -220,6 +221,16 @@ class TestStrips:
             for width, frames in ((96, 13), (128, 17))
         ]
         assert kinds[0] == kinds[1]
+
+    def test_settings_share_no_kind(self, program):
+        """What one setting's calls make isn't taken for what another's do."""
+        stage, profiler = program(64, 48, 9, video="of no matter"), Profiler("cpu")
+        for setting in ("whole", "strips.2", "frames.2"):
+            made, alone = (
+                each.profile((stage,), {"see": {"strips": setting}}, lambda _name: True)
+                for each in (profiler, Profiler("cpu"))
+            )
+            assert alone.steps == made.steps
 
 
 class TestKnob:

@@ -73,7 +73,8 @@ def _pixels(
         strips = cut.of(torch.empty(clip.shape(chunk), dtype=torch.uint8))
         return {own(f"pixels@{place}"): strip for place, strip in strips.items()}
 
-    return Call(f"pixels.{clip.given(chunk)}", run, stand_in=stand_in, places=tuple(cut.starts))
+    kind = f"pixels.{clip.given(chunk)}.{cut.axis}.{cut.size}"
+    return Call(kind, run, stand_in=stand_in, places=tuple(cut.starts))
 
 
 def part_call(
