@@ -304,3 +304,19 @@ def test_encode_peaks() -> None:
         peaks.append(rows["strips.4"]["peak_bytes"])
     assert max(peaks) <= 450_000_000
     assert peaks[1] <= 1.01 * peaks[0]
+
+
+def test_vae_decode(tmp_path) -> None:
+    """Plain, tiled and in strips, of the tiny VAE: the same frames to a level."""
+    out = tmp_path / "report.json"
+    command = [sys.executable, "-m", "benchmarks.vae_decode", "--shrink", "--precision", "fp32"]
+    subprocess.run(
+        [*command, "--out", str(out)],
+        check=True, cwd=ROOT, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    report = json.loads(out.read_text())
+
+    assert [row["case"] for row in report["rows"]] == ["plain", "tiled", "strips"]
+    assert all(row["levels_off_strips"] <= 1 for row in report["rows"])
+    assert all(row["peak_rss_bytes"] > row["rss_growth_bytes"] > 0 for row in report["rows"])
+    assert report["seconds_over_plain"]["median"] > 0 < report["seconds_over_tiled"]["median"]

@@ -4,9 +4,11 @@ import pytest
 import torch
 from diffusers import AutoencoderKLWan
 
-from tests.models.test_vae_lines import BOUNDS, CONFIGS
+from tests.models.test_vae_decoder_lines import CONFIGS
 from wanflow.models import vae_encoder, vae_encoder_lines
 from wanflow.models.vae_lines import Strip, axis_of
+
+BOUNDS = {torch.float32: 1e-5, torch.bfloat16: 2**-6}
 
 # Frames, latent rows and columns; bfloat16, which few CPUs are quick at, once.
 CLIPS = [

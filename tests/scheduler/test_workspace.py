@@ -129,6 +129,28 @@ class TestCopies:
         assert used.nbytes == conv.predicted() - predicted == peak_bytes(conv) - measured
 
 
+class TestChannelsLast:
+    """`convolution` of data whose channels lie next to each other."""
+
+    @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+    @pytest.mark.parametrize("weight", [(96, 96, 3, 3, 3), (3, 96, 3, 3, 3), (192, 96, 1, 3, 3)])
+    def test_only_the_weight_is_copied(self, weight, dtype) -> None:
+        """Nothing of the data's size is taken."""
+        conv = Convolution((1, 96, 5, 60, 20), weight, dtype)
+        conv.data = conv.data.contiguous(memory_format=torch.channels_last_3d)
+        conv()
+        measured = peak_bytes(conv)
+
+        assert measured <= conv.predicted() <= measured + 20480
+
+    def test_slow_path_copies_the_data(self) -> None:
+        """Columns, and the data as the slow kernel wants it."""
+        conv = Convolution((1, 16, 3, 8, 8), (8, 16, 3, 3, 3), torch.float32)
+        conv.data = conv.data.contiguous(memory_format=torch.channels_last_3d)
+
+        assert conv.predicted() == peak_bytes(conv)
+
+
 # Rows, inner, columns.
 PRODUCTS = [
     (16, 64, 64), (1, 64, 128), (16, 48, 32), (300, 200, 64), (700, 64, 64), (64, 2048, 512),

@@ -60,7 +60,7 @@ class TestPins:
 
     def test_free(self, prepared):
         """Without a pin every value is tried, the plain one first, what saves memory in levels."""
-        found = [k["denoise"] for k in prepared("encode.tokens=all").knobs()]
+        found = [k["denoise"] for k in prepared("encode.tokens=all", "decode.strips=whole").knobs()]
         levels = [("whole", "all"), ("whole", "4096"), ("parts", "grouped"), ("whole", "1024"),
                   ("parts", "1024")]  # fmt: skip
         assert found == [
@@ -71,7 +71,12 @@ class TestPins:
 
     def test_a_level_with_a_pin(self, prepared):
         """The other knobs go through the levels that are left."""
-        pins = ("denoise.rows=1024", "denoise.cfg=serial", "encode.tokens=all")
+        pins = (
+            "denoise.rows=1024",
+            "denoise.cfg=serial",
+            "encode.tokens=all",
+            "decode.strips=whole",
+        )
         found = [k["denoise"] for k in prepared(*pins).knobs()]
         assert [each["split"] for each in found] == ["whole", "parts"]
 
@@ -79,16 +84,19 @@ class TestPins:
     def test_pinned(self, prepared, value):
         """A pinned knob has that value only."""
         pins = (f"denoise.cfg={value}", "denoise.split=whole", "denoise.rows=all")
-        denoise = {"cfg": value, "split": "whole", "rows": "all"}
-        assert prepared(*pins).knobs() == [
-            {"encode": {"tokens": t}, "denoise": denoise} for t in ("all", "real")
+        others = {
+            "denoise": {"cfg": value, "split": "whole", "rows": "all"},
+            "decode": {"strips": "strips.4"},
+        }
+        assert prepared(*pins, "decode.strips=strips.4").knobs() == [
+            {"encode": {"tokens": t}, **others} for t in ("all", "real")
         ]
 
     def test_weights(self, prepared):
         """A pin of weights is no knob of the program."""
         found = prepared("decode.weights=stream")
         assert found.weight_pins() == {"decode": "stream"}
-        assert len(found.knobs()) == 20
+        assert len(found.knobs()) == 40
 
     def test_knob_that_is_not_there(self, prepared):
         """Without guidance there are no two passes, hence no such knob."""

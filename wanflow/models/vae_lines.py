@@ -1,14 +1,11 @@
-"""Wan's VAE decoder, its upper blocks in strips of a frame, without halo and without recomputing.
+"""A strip of a frame with line buffers handed in and out by name, for the VAE's encoder.
 
     strip  s-1 | s      a convolution keeps the last two rows of its input (its *line buffer*), so
       ....##|xxxx       that the next strip's rows go on where these ended; it is one row behind
           `- kept      its input until the last strip, whose border is the frame's own
 
-Drives the submodules of `diffusers.AutoencoderKLWan` (0.42): their weights, norms and shortcuts.
-What a part keeps goes in and out by name in two mappings: *lines*, from a strip to the next one of
-the same frame, and *cache*, from a frame to the next one of the same strip. A cache has the last
-two frames of a convolution's input; fewer when fewer have been, where upstream has zeros. Rows are
-those of the frame's longer side (`axis`), so that they are short.
+*lines* go from a strip to the next one of the same frame, *cache* from a frame to the next one of
+the same strip: the last two frames of a convolution's input, fewer when fewer have been.
 """
 
 from __future__ import annotations
@@ -21,8 +18,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from diffusers.models.autoencoders.autoencoder_kl_wan import CACHE_T
 
-from wanflow.models import vae
-
 Kept = Mapping[str, torch.Tensor]
 _HEIGHT, _WIDTH = 3, 4
 _TIME = 2
@@ -31,57 +26,6 @@ _TIME = 2
 def axis_of(shape: tuple[int, ...]) -> int:
     """Return the dimension of `[1, C, F, h, w]` along which a frame is cut: its longer side."""
     return _WIDTH if shape[_WIDTH] >= shape[_HEIGHT] else _HEIGHT
-
-
-def parts(module: Any) -> tuple[str, ...]:
-    """The parts that run in strips, in execution order."""
-    return tuple(part for part in vae.parts(module) if part not in ("in", "mid"))
-
-
-def rows_out(module: Any, part: str, rows: int) -> int:
-    """How many rows a part has made once it has seen *rows* of a frame that goes on."""
-    if part == "head":
-        return max(0, rows - 1)
-    block = _block(module, part)
-    rows = max(0, rows - 2 * len(block.resnets))
-    return rows if _upsampler(block) is None else max(0, 2 * rows - 1)
-
-
-def kept_names(module: Any, part: str) -> tuple[str, ...]:
-    """Names of all that a part may keep, in *lines* or in *cache*."""
-    if part == "head":
-        return ("pending", "conv")
-    block = _block(module, part)
-    names = [f"{i}.{n}" for i in range(len(block.resnets)) for n in ("conv1", "conv2", "short")]
-    up = ["up", "time"] if _upsampler(block) is not None else []
-    return ("pending", *names, *up, *(["short"] if _shortcut(block) is not None else []))
-
-
-def scale(module: Any, part: str) -> int:
-    """How many rows a part makes of one."""
-    return 1 if part == "head" or _upsampler(_block(module, part)) is None else 2
-
-
-def run(module: Any, part: str, x: torch.Tensor | None, strip: Strip, rows: int) -> torch.Tensor:
-    """Run one part on the next *rows* of a latent frame's features; *strip* has what it keeps.
-
-    *x* are the rows that have come, which may be more than *rows*: the rest waits.
-    """
-    decoder, x = module.decoder, strip.delayed("pending", x, rows)
-    if part == "head":
-        x = decoder.nonlinearity(decoder.norm_out(x))
-        return strip.conv("conv", decoder.conv_out, x)
-    block, shortcut = _block(module, part), None
-    if _shortcut(block) is not None:
-        shortcut = _shortcut(block)(x, first_chunk=strip.first)
-    for i, each in enumerate(block.resnets):
-        x = resnet(each, x, strip, str(i))
-    if _upsampler(block) is not None and x.shape[strip.axis]:
-        x = _upsample(_upsampler(block), x, strip)
-    if shortcut is None:
-        return x
-    late = strip.delayed("short", shortcut, x.shape[strip.axis])
-    return x + late if x.shape[strip.axis] else x
 
 
 @attrs.define
@@ -176,35 +120,9 @@ def _causal(
     return F.conv3d(rows, weight, conv.bias, padding=padding)
 
 
-def _block(module: Any, part: str) -> Any:
-    return module.decoder.up_blocks[int(part.partition(".")[2])]
-
-
-def _upsampler(block: Any) -> Any:
-    """Wan 2.2's block has `upsampler`, Wan 2.1's a list `upsamplers`; either may be None."""
-    if hasattr(block, "upsampler"):
-        return block.upsampler
-    return None if block.upsamplers is None else block.upsamplers[0]
-
-
-def _shortcut(block: Any) -> Any:
-    return getattr(block, "avg_shortcut", None)
-
-
 def resnet(block: Any, x: torch.Tensor, strip: Strip, name: str) -> torch.Tensor:
     """Run a residual block; it gives two rows fewer than it has taken, until the frame's end."""
     shortcut = block.conv_shortcut(x)
     x = strip.conv(f"{name}.conv1", block.conv1, block.nonlinearity(block.norm1(x)))
     x = strip.conv(f"{name}.conv2", block.conv2, block.nonlinearity(block.norm2(x)))
     return x + strip.delayed(f"{name}.short", shortcut, x.shape[strip.axis])
-
-
-def _upsample(layer: Any, x: torch.Tensor, strip: Strip) -> torch.Tensor:
-    """Double the frames but the clip's first, then the rows, as `WanResample.forward` does."""
-    if layer.mode == "upsample3d" and not strip.first:
-        doubled = strip.temporal("time", layer.time_conv, x)
-        batch, _, time, height, width = x.shape
-        halves = doubled.reshape(batch, 2, -1, time, height, width)
-        x = torch.stack((halves[:, 0], halves[:, 1]), 3).reshape(batch, -1, 2 * time, height, width)
-    frames = layer.resample[0](x[0].transpose(0, 1))
-    return strip.conv2d("up", layer.resample[1], frames.transpose(0, 1).unsqueeze(0))

@@ -73,6 +73,9 @@ class Reserve:
         costs: dict[tuple[int, int], Cost] = {}
         steps = []
         for step, nbytes in zip(footprint.steps, slack, strict=True):
+            if nbytes == step.cost.slack_bytes:
+                steps.append(step)
+                continue
             key = (id(step.cost), nbytes)
             if key not in costs:
                 costs[key] = attrs.evolve(step.cost, slack_bytes=nbytes)
@@ -94,6 +97,7 @@ class _Player:
         self._numbers: dict[Hashable, int] = {empty: 0}
         self._played: dict[tuple[object, ...], _Played] = {}
         self._costs: dict[int, Cost] = {}  # keeps every cost whose id is a key
+        self._pool, self._at = open_(), 0  # the one that played last, and its state
 
     def slack(self, footprint: Footprint) -> list[int]:
         """Per call: the peak of what holds anything over the peak of what was asked for."""
@@ -123,7 +127,7 @@ class _Player:
         return self._played[key]
 
     def _play(self, before: int, step: Step, gone: Sequence[int]) -> _Played:
-        pool = self._open(self._states[before])
+        pool = self._pool if self._at == before else self._open(self._states[before])
         held = pool.used()
         rows = pool.take(step.gathered_bytes) if step.gathered_bytes else None
         made, peak_bytes = _requests(pool, step)
@@ -136,6 +140,7 @@ class _Player:
         if state not in self._numbers:
             self._numbers[state] = len(self._states)
             self._states.append(state)
+        self._pool, self._at = pool, self._numbers[state]
         numbers = {_name(block): number for number, block in blocks.items() if block is not None}
         sources = tuple(numbers[_name(block)] for block in pool.used())
         return _Played(self._numbers[state], sources, peak_bytes)

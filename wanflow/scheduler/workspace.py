@@ -24,6 +24,8 @@ _NUMBER_BYTES = 8  # of a Python number as a tensor
 _GEMM_COLUMNS, _GEMM_INNER, _GEMM_ROWS = 64, 1024, 256
 _GEMM_TABLE_BYTES = 1024
 _BF16_GEMM = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001 - the only way to ask
+_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+_SCRATCH_BYTES = 20 << 10  # what oneDNN takes at most beside a weight where channels are last
 _ALIGNMENT_BYTES = 128  # around oneDNN's scratchpad, which holds a bias that had to be padded
 
 Kernel = Callable[[tuple[Any, ...], Mapping[str, Any], Any], int]
@@ -58,12 +60,16 @@ def cpu_convolution(args: tuple[Any, ...], _kwargs: Mapping[str, Any], out: torc
         )
     )  # fmt: skip
     copies = sum(_tensor_bytes(t) for t in (data, weight) if not t.is_contiguous())
+    form = _LAST.get(data.dim(), torch.contiguous_format)
+    last = not data.is_contiguous() and data.is_contiguous(memory_format=form)
     if "Slow" in backend:
         kernel = math.prod(weight.shape[2:])
         if kernel == 1 and all(s == 1 for s in stride):
             return copies
         positions = out.shape[0] * math.prod(out.shape[2:])
         return copies + int(weight.shape[1] * groups * kernel * positions * data.element_size())
+    if last:  # read and written as it lies; the weight is put in order, and then in blocks
+        return _tensor_bytes(weight) + _blocked(weight, (0, 1)) + _SCRATCH_BYTES
     return copies + _onednn_bytes(data, weight, bias, out)
 
 

@@ -11,7 +11,7 @@ from wanflow.models import vae
 from wanflow.models.segments import BoundModule
 from wanflow.scheduler.program import Call, Knob, ShapeOf, Tensors
 from wanflow.stages.base import StageSetup
-from wanflow.stages.decode_strips import WHOLE, Strips, settings
+from wanflow.stages.decode_strips import WHOLE, Strips, searched, settings
 
 _ABOUT = (
     "whole: a latent frame at a time, as diffusers does; the others cut it into strips of so many "
@@ -44,9 +44,11 @@ class DecodeFrames:
     @property
     def knobs(self) -> tuple[Knob, ...]:
         """How a frame is cut; a frame of a row or two can't be."""
-        cuts = settings(max(self.setup.around.latent_shape[3:]))
+        longer = max(self.setup.around.latent_shape[3:])
+        cuts = settings(longer)
         choices = {WHOLE: "bitwise", **dict.fromkeys(cuts, "rounding")}
-        return (Knob("strips", choices, _ABOUT, searched=False),) if cuts else ()
+        knob = Knob("strips", choices, _ABOUT, levels=dict.fromkeys(searched(longer), 1))
+        return (knob,) if cuts else ()
 
     @property
     def steps(self) -> int:

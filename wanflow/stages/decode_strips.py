@@ -12,23 +12,38 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import attrs
 import torch
 
-from wanflow.models import vae, vae_lines
+from wanflow.models import vae
+from wanflow.models import vae_decoder_lines as lines
+from wanflow.models.vae_strip import ROWS
 from wanflow.scheduler.program import Call, Tensors
 from wanflow.stages.base import StageSetup
 from wanflow.stages.frames import to_levels
 from wanflow.stages.strip_schedule import Turn, schedule
 
 WHOLE = "whole"
-_SETTINGS = ("frames.8", "frames.2", "strips.8", "strips.4", "strips.2")
+_SETTINGS = ("strips.32", "strips.16", "strips.8", "strips.4", "strips.2", "frames.8", "frames.2")
+_MOST_STRIPS = 8  # of a setting that is searched: each is a call a part and latent frame
 
 
 def settings(longer: int) -> tuple[str, ...]:
     """Every way to cut a frame of *longer* latent rows that gives more than one strip."""
-    return tuple(name for name in _SETTINGS if int(name.partition(".")[2]) < longer)
+    return tuple(name for name in _SETTINGS if _height(name) < longer)
+
+
+def searched(longer: int) -> tuple[str, ...]:
+    """Of those the one that the planner tries by itself: the leanest of not too many strips."""
+    few = [s for s in settings(longer) if s.startswith("strips.")]
+    few = [s for s in few if -(-longer // _height(s)) <= _MOST_STRIPS]
+    return tuple(few[-1:])
+
+
+def _height(setting: str) -> int:
+    return int(setting.partition(".")[2])
 
 
 @attrs.frozen
@@ -42,18 +57,23 @@ class Strips:
 
     @_schedule.default
     def _made_schedule(self) -> list[list[Turn]]:
-        module = self.setup.module().module
-        parts = [(part, vae_lines.scale(module, part)) for part in vae_lines.parts(module)]
-        behind = partial(vae_lines.rows_out, module)
-        return schedule(parts, behind, self._height, self.shape[self._axis])
+        module = self._module
+        parts = [(part, lines.scale(module, part)) for part in lines.parts(module)]
+        behind = partial(lines.rows_out, module)
+        return schedule(parts, behind, _height(self.setting), self._total)
 
     @property
-    def _height(self) -> int:
-        return int(self.setting.partition(".")[2])
+    def _module(self) -> Any:
+        return self.setup.module().module
 
     @property
-    def _axis(self) -> int:
-        return vae_lines.axis_of(self.shape)
+    def _turned(self) -> bool:
+        return lines.is_turned(self.shape)
+
+    @property
+    def _total(self) -> int:
+        """Latent rows along the longer side."""
+        return max(self.shape[3:])
 
     @property
     def _by_frames(self) -> bool:
@@ -62,7 +82,7 @@ class Strips:
     @property
     def _bounds(self) -> list[tuple[int, int]]:
         """Latent rows, from and up to, of every strip."""
-        height, total = self._height, self.shape[self._axis]
+        height, total = _height(self.setting), self._total
         return [(start, min(start + height, total)) for start in range(0, total, height)]
 
     def calls(self) -> Iterator[Call]:
@@ -88,7 +108,7 @@ class Strips:
         return str(strip) if self._by_frames else f"{frame}-{strip}"
 
     def _kind(self, part: str, frame: int) -> str:
-        return f"{part}.{self.setting}.{min(frame, 2)}"
+        return f"{part}.{self.setting}.{frame}"
 
     def _segment(self, part: str) -> str:
         return self.setup.module().segment_of(*vae.paths(part))
@@ -98,7 +118,7 @@ class Strips:
 
     def _open(self, frame: int) -> Iterator[Call]:
         """The parts that see a whole frame, which is small there."""
-        own, module = self.setup.own, self.setup.module().module
+        own, module = self.setup.own, self._module
         inner = (own("latents"), "in", own("opened")), (own("opened"), "mid", own("strip"))
         places = tuple(self._place(frame, strip) for strip in range(len(self._bounds)))
         for reads, part, makes in inner:
@@ -120,13 +140,13 @@ class Strips:
                 return {**made, **{n: t for n, t in left if isinstance(t, torch.Tensor)}}
 
             yield Call(
-                self._kind(part, frame), run, (reads, *kept), segment=self._segment(part),
+                self._kind(part, min(frame, 2)), run, (reads, *kept), segment=self._segment(part),
                 step=self._step(frame), places=places,
             )  # fmt: skip
 
     def _cut(self, whole: torch.Tensor, name: str, places: tuple[str, ...]) -> Tensors:
         return {
-            f"{name}@{place}": whole.narrow(self._axis, start, stop - start).clone()
+            f"{name}@{place}": lines.cut(whole, start, stop, turned=self._turned)
             for place, (start, stop) in zip(places, self._bounds, strict=True)
         }
 
@@ -139,45 +159,62 @@ class Strips:
             features = made
 
     def _part(self, turn: Turn, frame: int, strip: int, reads: str | None, makes: str) -> Call:
-        module, axis, part = self.setup.module().module, self._axis, turn.part
-        lines, cache = self._kept(part, "line", frame), self._kept(part, "cache", strip)
-        old_lines = {n: v for n, v in lines.items() if _has_line(n, turn)}
-        old_cache = {n: v for n, v in cache.items() if frame > (n == "time")}
+        part, place = turn.part, self._rows_of(turn, frame)
+        line, cache = self._kept(part, "line", frame), self._kept(part, "cache", strip)
+        wait = self._kept(part, "wait", frame)
+        old = [n for n, is_there in ((line, turn.taken), (cache, frame)) if is_there]
 
         def run(values: Tensors) -> Tensors:
-            here = vae_lines.Strip(
-                axis, turn.bottom, frame == 0,
-                {n: values[v] for n, v in old_lines.items() if v in values},
-                {n: values[v] for n, v in old_cache.items() if v in values},
-            )  # fmt: skip
-            x = values[reads] if reads is not None else None
-            out = vae_lines.run(module, part, x, here, turn.takes)
-            if part == "head":
-                out = to_levels(vae.to_frames(module, out))
+            come = [values[n] for n in (wait, reads) if n is not None and n in values]
+            x, left = _taken(come, turn.takes)
+            kept = self._buffers(part, place, x, [values.get(line), values.get(cache)])
+            out = lines.run(self._module, part, x, place, *kept)
             return {
-                **({makes: out} if turn.makes else {}),
-                **{lines[name]: tensor for name, tensor in here.made_lines.items()},
-                **{cache[name]: tensor for name, tensor in here.made_cache.items()},
+                **({makes: self._finished(out) if part == "head" else out} if turn.makes else {}),
+                **({} if turn.bottom else {line: kept[0]}),
+                **({} if left is None else {wait: left}),
+                cache: kept[1],
             }
 
-        names = (*old_lines.values(), *old_cache.values())
-        new, end = (reads,) if reads is not None else (), ".end" if turn.bottom else ""
+        names = (*((wait,) if turn.waiting else ()), *((reads,) if reads is not None else ()), *old)
         return Call(
-            self._kind(part, frame) + f".{turn.takes}{end}", run, (*new, *names),
+            self._kind(part, min(frame, 1)) + self._stretch(turn), run, names,
             segment=self._segment(part), step=self._step(frame),
             places=(self._place(frame, strip), str(frame)),
         )  # fmt: skip
 
-    def _kept(self, part: str, what: str, index: int) -> dict[str, str]:
-        """Name what a part keeps: of its lines or its cache, those that have to wait are many."""
-        waits = what == ("cache" if self._by_frames else "line")
-        place = f"@{index}" if waits else ""
-        names = vae_lines.kept_names(self.setup.module().module, part)
-        return {name: self.setup.own(f"state.{what}.{part}.{name}{place}") for name in names}
+    def _rows_of(self, turn: Turn, frame: int) -> lines.Place:
+        return lines.Place(turn.taken, turn.takes, frame == 0, turn.bottom, self._turned)
+
+    def _stretch(self, turn: Turn) -> str:
+        """Tell turns apart that cost different things: far from both ends they are alike."""
+        taken = min(turn.taken, lines.behind(self._module, turn.part) + 2)
+        return f".{taken}+{turn.takes}{'.end' if turn.bottom else ''}"
+
+    def _buffers(
+        self, part: str, place: lines.Place, x: torch.Tensor, old: list[torch.Tensor | None]
+    ) -> list[torch.Tensor]:
+        """Lines and cache: those that are there, zeros where a frame or a strip begins."""
+        sizes = lines.sizes(self._module, part, place, tuple(x.shape))
+        fresh = (place.taken == 0, place.first)
+        return [
+            lines.zeros(x, size) if is_fresh or kept is None else kept
+            for kept, size, is_fresh in zip(old, sizes, fresh, strict=True)
+        ]
+
+    def _finished(self, decoded: torch.Tensor) -> torch.Tensor:
+        """Rows of a chunk: uint8 `[1 or 4, 3, H, W]`."""
+        decoded = decoded.transpose(3, 4) if self._turned else decoded
+        return to_levels(vae.to_frames(self._module, decoded)).contiguous()
+
+    def _kept(self, part: str, what: str, index: int) -> str:
+        """Name what a part keeps: of its lines or its caches, those that have to wait are many."""
+        waits = what != "cache" if not self._by_frames else what == "cache"
+        return self.setup.own(f"state.{what}.{part}" + (f"@{index}" if waits else ""))
 
     def _emit(self, frame: int) -> Call:
         """Put a chunk together: uint8 `[1 or 4, 3, H, W]`."""
-        own, axis = self.setup.own, self._axis - 1
+        own, axis = self.setup.own, 2 if self._turned else 3
         last = (turns[-1] for turns in self._schedule)
         made = [s for s, turn in enumerate(last) if turn.part == "head" and turn.makes]
         places = tuple(self._place(frame, strip) for strip in made)
@@ -186,16 +223,14 @@ class Strips:
         def run(values: Tensors) -> Tensors:
             return {own("frames"): torch.cat([values[name] for name in names], axis)}
 
-        kind = self._kind("emit", frame)
+        kind = self._kind("emit", min(frame, 1))
         return Call(kind, run, names, step=frame, emits=True, places=places)
 
 
-def _has_line(name: str, turn: Turn) -> bool:
-    """Whether a part has kept this since the frame began: an older frame's may still be there."""
-    if name == "pending":
-        return turn.waiting > 0
-    if name == "up":
-        return turn.made > 0
-    number, _, what = name.partition(".")
-    behind = 2 * int(number) if what == "short" else 0  # rows lost on the way to its block
-    return turn.taken > behind
+def _taken(come: list[torch.Tensor], count: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Take *count* of the rows that have come; the rest waits."""
+    x = come[0] if len(come) == 1 else torch.cat(come, ROWS)
+    left = x.shape[ROWS] - count
+    if not left:
+        return x, None
+    return x.narrow(ROWS, 0, count), x.narrow(ROWS, count, left).clone()
