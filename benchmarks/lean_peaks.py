@@ -5,8 +5,9 @@
 Each forward runs on fake tensors as the planner's profiles do: diffusers' own (`all`), and a chunk
 of rows at a time. Peaks are bytes without the weights, everything else included: inputs, hidden
 state, what kernels take, prediction. bf16, batch 1, 512 tokens of text. Of the blocks, which are
-alike, only two are there; FLOPs are a share of diffusers' on the same two. The cases `encode-*` are
-the VAE's encode instead, weights included, as planned for a card with a host (`lib/encodes.py`).
+alike, only two are there; FLOPs are a share of diffusers' on the same two. The cases `decode-*` and
+`encode-*` are the VAE's instead, weights included, as planned for a card with a host
+(`lib/decodes.py`, `lib/encodes.py`).
 Prints one JSON object, which goes into benchmarks/results/ too.
 """
 
@@ -21,7 +22,7 @@ from typing import Any
 import attrs
 import torch
 
-from benchmarks.lib import encodes
+from benchmarks.lib import decodes, encodes
 from benchmarks.lib.forwards import Inputs, by_rows, plain
 from benchmarks.lib.report import keep, machine_line
 from wanflow.graph.configs import known_config
@@ -133,6 +134,8 @@ def measure(name: str) -> list[dict[str, Any]]:
     """Profile every way to run a case."""
     if name in encodes.CASES:
         return encodes.measure(name)
+    if name in decodes.CASES:
+        return decodes.measure(name)
     rows = [{"model": name, "rows": value, **peak(CASES[name], value)} for value in VALUES]
     for row in rows:
         row["peak_over_plain"] = round(row["peak_bytes"] / rows[0]["peak_bytes"], 4)
@@ -143,9 +146,9 @@ def measure(name: str) -> list[dict[str, Any]]:
 def main() -> None:
     """Measure, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument(
-        "--cases", nargs="+", choices=(*CASES, *encodes.CASES), default=tuple(CASES)
-    )
+    names = (*CASES, *decodes.CASES, *encodes.CASES)
+    default = (*CASES, *decodes.CASES)
+    parser.add_argument("--cases", nargs="+", choices=names, default=default)
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     rows = [row for name in asked.cases for row in measure(name)]

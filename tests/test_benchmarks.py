@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from benchmarks import gpu_lean, lean_peaks
-from benchmarks.lib import alone, encodes, kernels
+from benchmarks.lib import alone, decodes, encodes, kernels
+from benchmarks.lib.decodes import Decode
 from benchmarks.lib.linked import linked
 from benchmarks.lib.random_weights import RandomWeights
 from benchmarks.lib.report import RESULTS, between
@@ -320,3 +321,16 @@ def test_vae_decode(tmp_path) -> None:
     assert all(row["levels_off_strips"] <= 1 for row in report["rows"])
     assert all(row["peak_rss_bytes"] > row["rss_growth_bytes"] > 0 for row in report["rows"])
     assert report["seconds_over_plain"]["median"] > 0 < report["seconds_over_tiled"]["median"]
+
+
+def test_decode_peaks() -> None:
+    """In strips a decode takes as much at any length, and no more work than whole."""
+    clips = [Decode(832, 480, frames, "bf16", ()) for frames in (13, 29)]
+    whole = decodes.row("whole", clips[0], "whole")
+    rows = [decodes.row("strips", clip, "strips.8") for clip in clips]
+
+    assert rows[0]["lines_peak_bytes"] == rows[1]["lines_peak_bytes"] <= 450_000_000
+    assert rows[0]["spilled_peak_bytes"] == rows[1]["spilled_peak_bytes"]
+    assert 0 < rows[0]["lines_traffic_bytes"] < rows[1]["lines_traffic_bytes"]
+    assert rows[0]["lines_host_bytes"] <= rows[0]["lines_traffic_bytes"]
+    assert rows[0]["flops"] <= whole["flops"]

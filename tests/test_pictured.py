@@ -131,7 +131,7 @@ class TestKnobs:
         asked = attrs.evolve(asked, inputs={**asked.inputs, "size": TALL, "frames": 5}, exact=False)
         programs = prepare(asked, find_place(asked), to_run=False).programs(None)
         (knob,) = next(p.knobs for p in programs if p.stage == "given")
-        assert len(knob.choices) == 6
+        assert len(knob.choices) > 3
         frames = {}
         for value in knob.choices:
             pinned = attrs.evolve(asked, pins=(f"given.strips={value}", "denoise.cfg=serial"))

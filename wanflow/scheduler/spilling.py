@@ -6,9 +6,9 @@
 A value that waits for its next reader takes room at every call of the gap. Spilled, it is copied
 to the host after the call before the gap and brought back, like weights, ahead of the call after
 it. What is chosen together are all gaps of a *name* (the same cache of every frame; of names that
-differ in the place after an `@`, as many strips' do, all). The choice is
-a chain of sets, each the one before and the name that lowers the fullest call the most, so that it
-depends on no budget.
+differ in the place after an `@`, as many strips' do, all). The choice is a chain of sets, each the
+one before and the name that lowers the fullest call the most for the bytes that it moves, so that
+it depends on no budget.
 """
 
 from __future__ import annotations
@@ -74,16 +74,21 @@ def spill_levels(footprint: Footprint, pinned: Mapping[str, str]) -> list[Gaps]:
 
 
 def _chain(by_name: Mapping[str, Sequence[Gap]], need: np.ndarray) -> list[str]:
-    """Names in the order in which they lower the fullest call, until that can't be lowered."""
+    """Names in the order in which they lower the fullest call, until that can't be lowered.
+
+    First comes the one that lowers it most for the bytes that it moves.
+    """
     left = {name: _away(gaps, len(need)) for name, gaps in by_name.items()}
+    moved = {name: sum(gap.nbytes for gap in gaps) for name, gaps in by_name.items()}
     chain: list[str] = []
     while left and len(need):
         peak = int(need.max())
         full = need >= peak
         gains = {name: int(away[full].min()) for name, away in left.items()}
-        best = max(gains, key=lambda name: gains[name])
-        if gains[best] <= _SHARE * peak:
+        gains = {name: gain for name, gain in gains.items() if gain > _SHARE * peak}
+        if not gains:
             break
+        best = max(gains, key=lambda name: gains[name] / moved[name])
         need = need - left.pop(best)
         chain.append(best)
     return chain
