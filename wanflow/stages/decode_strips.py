@@ -26,7 +26,16 @@ from wanflow.stages.frames import to_levels
 from wanflow.stages.strip_schedule import Turn, schedule
 
 WHOLE = "whole"
-_SETTINGS = ("strips.32", "strips.16", "strips.8", "strips.4", "strips.2", "frames.8", "frames.2")
+_SETTINGS = (
+    "strips.32",
+    "strips.16",
+    "strips.8",
+    "strips.4",
+    "strips.2",
+    "strips.1",
+    "frames.8",
+    "frames.2",
+)
 _MOST_STRIPS = 8  # of a setting that is searched: each is a call a part and latent frame
 
 
