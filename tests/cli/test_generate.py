@@ -3,13 +3,15 @@
 import json
 import shlex
 from pathlib import Path
+from typing import Annotated
 
 import pytest
+import typer
 
 from tests.jobs import TINY
 from tests.official import write_official
 from tests.pictured import TWINS, make_folder, picture
-from wanflow.cli import official, official_request, saving
+from wanflow.cli import official, official_request, saving, trace
 from wanflow.cli.official_tasks import TASKS
 from wanflow.errors import InputError, StageFailed
 from wanflow.graph import load
@@ -32,6 +34,8 @@ LINES = {
     "--attention_slicing true --offload_model true --t5_cpu true",
     "fork, for speed": "--task t2v-1.3B --size 832*480 --frame_num 81 --ckpt_dir DIR --prompt a "
     "--precision fp16 --attention_slicing false --offload_model false",
+    "fork, quick start": "--task t2v-1.3B --size 832*480 --frame_num 81 --ckpt_dir DIR --prompt "
+    '"A beautiful sunset over the ocean" --precision fp16 --profile_memory true --log_path logs',
     "fork, bare switches": "--task t2v-1.3B --size 480*832 --ckpt_dir DIR --prompt a "
     "--attention_slicing --offload_model --t5_cpu",
 }
@@ -378,6 +382,60 @@ class TestSaving:
         assert caught.value.hint == f"the video is done: {tmp_path / 'absent.mp4'}"
         assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
         assert (tmp_path / "a.mp4").read_bytes() == b"old"
+
+
+@pytest.fixture
+def exporting(monkeypatch):
+    """Let `wanflow trace export` be one that writes down what it is asked for."""
+    app = typer.Typer()
+
+    @app.command("export")
+    def export(
+        file: Path, to: Annotated[str, typer.Option()], output: Annotated[Path, typer.Option()]
+    ):
+        output.write_text(json.dumps([str(file), to]))
+        print("exported")  # noqa: T201
+
+    known = trace.app.registered_commands
+    monkeypatch.setattr(trace.app, "registered_commands", [*known, *app.registered_commands])
+
+
+class TestProfileMemory:
+    @pytest.mark.parametrize(
+        ("more", "folder"),
+        [("", "runs/one"), ("--log_path profiler_logs/quick_start", "profiler_logs/quick_start")],
+    )
+    def test_goes_into_the_log_path(self, more, folder, fake, exporting, wanflow_here, tmp_path):
+        """By the command that exports traces; a folder that is missing is made."""
+        words = f"--profile_memory true --json {more}".split()
+        code, out, _ = wanflow_here("generate", *line(), *words)
+        path = tmp_path / folder / "memory_events.json"
+        assert code == 0
+        assert Path(json.loads(out)["memory_events"]).resolve() == path
+        assert json.loads(path.read_text()) == ["runs/one/trace.msgpack", "json"]
+
+    def test_a_log_path_that_is_a_file(self, fake, exporting, wanflow_here, tmp_path):
+        """Exit 2 before anything runs."""
+        (tmp_path / "log").touch()
+        code, _, err = wanflow_here("generate", *line(log_path="log"), "--profile_memory", "yes")
+        assert (code, err) == (2, "error: --log_path log: file exists\n")
+        assert not (tmp_path / "runs").exists()
+
+    def test_a_log_path_alone(self, fake, wanflow_here, tmp_path):
+        """Nothing is written there, which is said."""
+        code, _, err = wanflow_here("generate", *line(log_path="log", base_seed=1))
+        assert code == 0
+        assert err == "--log_path without --profile_memory true: nothing is written there\n"
+        assert not (tmp_path / "log").exists()
+
+    def test_without_an_exporter(self, fake, monkeypatch, wanflow_here, tmp_path):
+        """It is refused by name before anything runs."""
+        others = [c for c in trace.app.registered_commands if c.callback.__name__ != "export"]
+        monkeypatch.setattr(trace.app, "registered_commands", others)
+        code, _, err = wanflow_here("generate", *line(), "--profile_memory", "true")
+        assert code == 2
+        assert err.startswith("error: --profile_memory: is not served yet")
+        assert not (tmp_path / "runs").exists()
 
 
 class TestHelp:

@@ -10,7 +10,7 @@ from wanflow.cli.output import clean, note, say, say_json
 
 def generate(context: Context) -> int:
     """Run a Wan2.1 command line: --task --size --ckpt_dir --prompt ..."""
-    from wanflow.cli import official, official_request, saving
+    from wanflow.cli import memory_events, official, official_request, saving
 
     flags = official.parse(context.args)
     if flags.help:
@@ -18,12 +18,20 @@ def generate(context: Context) -> int:
         return 0
     asked = official_request.read(flags)
     target = saving.check_target(flags.save_file)
+    log = None
+    if flags.profile_memory:
+        memory_events.check()
+        log = saving.make_folder(flags.log_path) if flags.log_path is not None else None
     if not flags.json:
         for line in asked.notes:
-            note(line)
+            note(clean(line))
     done = _run(asked, flags)
     saving.put(Path(str(done["video"])), target)
-    _tell({**done, "save_file": str(target), "notes": list(asked.notes)}, flags)
+    made: dict[str, object] = {"save_file": str(target), "notes": list(asked.notes)}
+    if flags.profile_memory:
+        folder = log or Path(str(done["out"]))
+        made["memory_events"] = str(memory_events.write(Path(str(done["trace"])), folder))
+    say_json({**done, **made}) if flags.json else _tell(done, flags.save_file, made)
     return 0
 
 
@@ -36,12 +44,12 @@ def _run(asked: Any, flags: Any) -> dict[str, object]:
         return session.run(request, sink=progress)
 
 
-def _tell(done: dict[str, Any], flags: Any) -> None:
+def _tell(done: dict[str, Any], saved: str, made: dict[str, object]) -> None:
+    """What `run` says, of the file that was asked for, and where the rest is."""
     from wanflow.cli.render_run import render
 
-    if flags.json:
-        say_json(done)
-        return
-    said = render({**done, "video": flags.save_file}).split("\n")
+    said = render({**done, "video": saved}).split("\n")
     said.insert(-1, clean(f"run folder: {done['out']}"))
+    if "memory_events" in made:
+        said.insert(-1, clean(f"memory events: {made['memory_events']}"))
     say("\n".join(said))
