@@ -34,6 +34,7 @@ class Request:
     exact: bool = False
     machine: str | None = None
     prompt_cache: bool = True
+    own_configs: bool = False
 
 
 @pytest.fixture

@@ -31,10 +31,18 @@ def loaded_by(*arguments):
     return done.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["run", "--help"], ["generate", "--help"], ["--version"]]
+)
 def test_help_loads_nothing_heavy(words):
     """The answer to `--help` waits for no library."""
     assert loaded_by(*words) == "[] 0"
+
+
+def test_a_wrong_flag_of_generate_loads_nothing_heavy():
+    """A size that is not allowed is told at once."""
+    words = ["generate", "--task", "t2v-1.3B", "--size", "1*1", "--ckpt_dir", "."]
+    assert loaded_by(*words) == "[] 2"
 
 
 def test_trace_summary_loads_rich_and_nothing_heavier(trace):

@@ -33,7 +33,7 @@ class TestTransformer:
     @pytest.mark.parametrize(("fields", "name"), [(T2V, "1.3b"), (_14B, "14b")])
     def test_text_to_video(self, folder, fields, name):
         """Field for field the known configuration."""
-        config, where = config_of("transformer", folder(**fields))
+        config, where = config_of("transformer", folder(**fields), {})
         assert known_config(f"wan2.1-t2v-{name}", "transformer") == config
         assert where.endswith("config.json")
 
@@ -41,7 +41,7 @@ class TestTransformer:
     def test_from_images(self, folder, kind, tokens):
         """Image models have the fields that diffusers' own configurations have for them."""
         config, where = config_of(
-            "transformer", folder(**_14B | {"model_type": kind, "in_dim": 36})
+            "transformer", folder(**_14B | {"model_type": kind, "in_dim": 36}), {}
         )
         wanted = {
             **known_config("wan2.1-t2v-14b", "transformer"),
@@ -63,25 +63,25 @@ class TestTransformer:
     def test_what_is_not_served(self, folder, fields, words):
         """A field that makes no sense is told with its value, exit 4."""
         with pytest.raises(WeightsError, match=words) as caught:
-            config_of("transformer", folder(**T2V | fields))
+            config_of("transformer", folder(**T2V | fields), {})
         assert caught.value.exit_code == 4
 
     def test_diffusers_folder(self, tiny):
         """A diffusers folder's own `config.json` is taken as it is."""
-        config, _ = config_of("transformer", tiny / "transformer")
+        config, _ = config_of("transformer", tiny / "transformer", {})
         assert config["num_attention_heads"] == 4
 
     def test_beside_a_file(self, folder):
         """A file by itself is described by the `config.json` beside it."""
         path = folder(**T2V) / "diffusion_pytorch_model.safetensors"
         path.touch()
-        assert config_of("transformer", path)[0]["ffn_dim"] == 8960
+        assert config_of("transformer", path, {})[0]["ffn_dim"] == 8960
 
     def test_nothing_beside_a_file(self, tmp_path):
         """Without one the graph has to say what the file is."""
         (tmp_path / "wan.safetensors").touch()
         with pytest.raises(WeightsError, match=r"no config.json beside it"):
-            config_of("transformer", tmp_path / "wan.safetensors")
+            config_of("transformer", tmp_path / "wan.safetensors", {})
 
 
 class TestOtherParts:
@@ -89,4 +89,4 @@ class TestOtherParts:
     def test_official_file(self, tmp_path, part):
         """Text encoder and VAE are what the official code builds, whatever lies beside them."""
         (tmp_path / "any.pth").touch()
-        assert known_config("wan2.1-t2v-1.3b", part) == config_of(part, tmp_path / "any.pth")[0]
+        assert known_config("wan2.1-t2v-1.3b", part) == config_of(part, tmp_path / "any.pth", {})[0]

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from wanflow import __version__
-from wanflow.cli import doctor, explain, graph, machine, models, plan, resume, run, trace
+from wanflow.cli import doctor, explain, generate, graph, machine, models, plan, resume, run, trace
 from wanflow.cli.output import say
 
 EXIT_CODES = """\b
@@ -51,6 +51,11 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: half the start-up time, and it pipes well
 )
 app.command("run")(run.run)
+app.command(
+    "generate",
+    add_help_option=False,  # its own parser's, with all flags
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)(generate.generate)
 app.command("resume")(resume.resume)
 app.command("plan")(plan.plan)
 app.command("explain")(explain.explain)

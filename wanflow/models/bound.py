@@ -14,7 +14,7 @@ from wanflow.models import clip, dit, umt5
 from wanflow.models.build import build
 from wanflow.models.checkpoint import STAGING_BYTES, Checkpoint
 from wanflow.models.discover import Segmentation, discover
-from wanflow.models.layout_config import config_of
+from wanflow.models.layout_config import config_of, is_told
 from wanflow.models.layouts import open_part
 from wanflow.models.locate import missing
 from wanflow.models.segments import BoundModule
@@ -57,20 +57,21 @@ def bind_model(
     folder: Path | None,
     graph_file: Path,
     ops: Collection[str] = ("decode_frames",),
+    *,
+    own_config: bool = False,
 ) -> LocatedModel:
     """Build a model; its config comes from the graph, else from where its weights are.
 
-    *ops* are those of the stages that run it: what none of them uses need not be on disk.
+    With *own_config* it comes from the weights, if these have one, before the graph. *ops* are
+    those of the stages that run it: what none of them uses need not be on disk.
     """
     if spec.fields is None and folder is None:
         raise missing(spec, graph_file)
-    config, where = spec.fields, f"model {spec.name!r}"
-    if config is None:
-        config, where = config_of(spec.part, _present(folder))
-    module = build(spec.part, config, where)
     checkpoint = open_part(spec.part, folder) if folder is not None else None
     if checkpoint is not None and spec.part == "image_encoder":
         checkpoint = clip.present(checkpoint)
+    config, where = _config(spec, checkpoint, own=own_config)
+    module = build(spec.part, config, where)
     bound = BoundModule(spec.name, module, segmentation_of(spec.part, module, ops), 0, precision)
     if checkpoint is not None:
         _check(bound, spec.part, checkpoint)
@@ -78,11 +79,19 @@ def bind_model(
     return LocatedModel(spec, config, folder, bound, checkpoint)
 
 
-def _present(folder: Path | None) -> Path:
-    if folder is None:
-        msg = "a folder that was checked is gone"
+def _config(
+    spec: ModelSpec, checkpoint: Checkpoint | None, *, own: bool
+) -> tuple[Mapping[str, object], str]:
+    """A model's configuration, and where it comes from."""
+    stated = spec.fields
+    if checkpoint is not None and (
+        stated is None or (own and is_told(spec.part, checkpoint.folder))
+    ):
+        return config_of(spec.part, checkpoint.folder, checkpoint.entries)
+    if stated is None:
+        msg = f"model {spec.name!r} has neither a configuration nor weights"
         raise AssertionError(msg)
-    return folder
+    return stated, f"model {spec.name!r}"
 
 
 def _check(bound: BoundModule, part: str, checkpoint: Checkpoint) -> None:

@@ -1,7 +1,8 @@
 """The configuration of a part as its weights on disk say it, where the graph does not.
 
-An official folder has a `config.json` for the DiT alone; text encoder and VAE are what the official
-code builds. Field names: github.com/Wan-Video/Wan2.1, wan/modules/model.py.
+An official folder has a `config.json` for the DiT alone; text encoder, VAE and CLIP are what the
+official code builds, in the sizes of their tensors. Field names: github.com/Wan-Video/Wan2.1,
+wan/modules/model.py.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from pathlib import Path
 from wanflow.errors import WeightsError
 from wanflow.graph.configs import known_config
 from wanflow.models.build import read_config
+from wanflow.models.checkpoint import Entry
+from wanflow.models.shape_config import fitted
 
 _WAN = "wan2.1-t2v-14b"  # text encoder and VAE are the same in all of Wan 2.1
 _PICTURES = "wan2.1-i2v-14b"  # so is CLIP in those that have it
@@ -28,11 +31,23 @@ _IMAGE_DIM = 1280  # of CLIP's vision tower
 _IMAGE_TOKENS = 257
 
 
-def config_of(part: str, place: Path) -> tuple[Mapping[str, object], str]:
-    """A part's configuration in diffusers' fields, and where it comes from."""
+def is_told(part: str, place: Path) -> bool:
+    """Whether weights say their own configuration: by a `config.json`, or as official files."""
+    folder = place if place.is_dir() else place.parent
+    return (place.is_file() and part != "transformer") or (folder / "config.json").is_file()
+
+
+def config_of(
+    part: str, place: Path, entries: Mapping[str, Entry]
+) -> tuple[Mapping[str, object], str]:
+    """A part's configuration in diffusers' fields, and where it comes from.
+
+    *entries* are its tensors under diffusers' names.
+    """
     folder = place if place.is_dir() else place.parent
     if place.is_file() and part != "transformer":
-        return known_config(_PICTURES if part == "image_encoder" else _WAN, part), str(place)
+        known = known_config(_PICTURES if part == "image_encoder" else _WAN, part)
+        return fitted(part, known, entries), str(place)
     if place.is_file() and not (folder / "config.json").is_file():
         raise WeightsError(
             f"{place}: has no config.json beside it",
@@ -40,7 +55,9 @@ def config_of(part: str, place: Path) -> tuple[Mapping[str, object], str]:
             code="bad-config",
         )
     found, where = read_config(folder), str(folder / "config.json")
-    return (_from_official(found, where) if "dim" in found else found), where
+    if "dim" not in found:
+        return found, where
+    return fitted(part, _from_official(found, where), entries), where
 
 
 def _from_official(found: Mapping[str, object], where: str) -> dict[str, object]:

@@ -221,7 +221,9 @@ def prepare(request: Request, place: Place, *, to_run: bool) -> Prepared:
         if folder is None and to_run:
             raise missing(spec, file)
         ops = {stage.op.name for stage in checked.spec.stages.values() if stage.model == name}
-        models[name] = bind_model(spec, chosen[name], folder, file, ops)
+        models[name] = bind_model(
+            spec, chosen[name], folder, file, ops, own_config=request.own_configs
+        )
     settings = pairs(request.settings, "--set", "STAGE.PARAM=VALUE")
     rules = _rules(models)
     request = attrs.evolve(request, inputs=absolute(checked, request.inputs))

@@ -16,6 +16,7 @@ class Request:
     """One job. `vram` and `ram` are sizes as text (`8GiB`, `80%`, `auto`).
 
     `prompt_cache`: whether a prompt that was encoded before may be read, and a new one kept.
+    `own_configs`: whether weights that say a model's shape are believed before the graph is.
     """
 
     graph: str
@@ -30,6 +31,7 @@ class Request:
     exact: bool = False
     machine: str | None = None
     prompt_cache: bool = True
+    own_configs: bool = False
 
 
 def pairs(texts: Sequence[str], option: str, form: str) -> dict[str, str]:

@@ -1,0 +1,55 @@
+"""`wanflow generate`: Wan2.1's own command line, planned and run inside the budget."""
+
+from pathlib import Path
+from typing import Any
+
+from typer import Context
+
+from wanflow.cli.output import clean, note, say, say_json
+
+
+def generate(context: Context) -> int:
+    """Run a Wan2.1 command line: --task --size --ckpt_dir --prompt ..."""
+    from wanflow.cli import memory_events, official, official_request, saving
+
+    flags = official.parse(context.args)
+    if flags.help:
+        say(official.help_text().rstrip())
+        return 0
+    asked = official_request.read(flags)
+    target = saving.check_target(flags.save_file)
+    log = None
+    if flags.profile_memory:
+        memory_events.check()
+        log = saving.make_folder(flags.log_path) if flags.log_path is not None else None
+    if not flags.json:
+        for line in asked.notes:
+            note(clean(line))
+    done = _run(asked, flags)
+    saving.put(Path(str(done["video"])), target)
+    made: dict[str, object] = {"save_file": str(target), "notes": list(asked.notes)}
+    if flags.profile_memory:
+        folder = log or Path(str(done["out"]))
+        made["memory_events"] = str(memory_events.write(Path(str(done["trace"])), folder))
+    say_json({**done, **made}) if flags.json else _tell(done, flags.save_file, made)
+    return 0
+
+
+def _run(asked: Any, flags: Any) -> dict[str, object]:
+    request = asked.request(flags)
+    from wanflow import session
+    from wanflow.cli.progress import silent, watch
+
+    with silent() if flags.json else watch() as progress:
+        return session.run(request, sink=progress)
+
+
+def _tell(done: dict[str, Any], saved: str, made: dict[str, object]) -> None:
+    """What `run` says, of the file that was asked for, and where the rest is."""
+    from wanflow.cli.render_run import render
+
+    said = render({**done, "video": saved}).split("\n")
+    said.insert(-1, clean(f"run folder: {done['out']}"))
+    if "memory_events" in made:
+        said.insert(-1, clean(f"memory events: {made['memory_events']}"))
+    say("\n".join(said))

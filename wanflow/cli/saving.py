@@ -1,0 +1,86 @@
+"""The finished video under the name that was asked for: looked at before a run, put there after."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from wanflow.errors import InputError, StageFailed
+
+
+def check_target(text: str) -> Path:
+    """Give the path of `--save_file`; InputError where no video can be put there.
+
+    A file that is there will be replaced, behind a link too.
+    """
+    shown = f"--save_file {text}"
+    try:
+        path = Path(text).expanduser().resolve()
+        if path.exists() and not path.is_file():
+            what = "is a folder" if path.is_dir() else "is no regular file"
+            raise InputError(f"{shown}: {what}", hint="name a file: .mp4", code="save-file")
+        if path.suffix.lower() != ".mp4":
+            raise InputError(
+                f"{shown}: what is written is an mp4 file", hint="end it in .mp4", code="save-file"
+            )
+        if not path.parent.is_dir():
+            raise InputError(
+                f"{shown}: there is no folder {path.parent}",
+                hint="make it, or name another",
+                code="save-file",
+            )
+        if path.exists() and not os.access(path, os.W_OK):
+            raise InputError(f"{shown}: may not be written over", code="save-file")
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, no home, a NUL
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{shown}: {reason.lower()}", code="save-file") from None
+    return path
+
+
+def make_folder(text: str) -> Path:
+    """Make the folder of `--log_path` if it is missing; InputError where nothing can be put."""
+    try:
+        path = Path(text).expanduser().resolve()
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"--log_path {text}: {reason.lower()}", code="log-path") from None
+    return path
+
+
+def put(video: Path, target: Path) -> None:
+    """Copy a finished video; StageFailed, with the target as it was, when that fails."""
+    part: Path | None = None
+    try:
+        with tempfile.NamedTemporaryFile(
+            dir=target.parent, prefix=f".{target.name[:100]}.", suffix=".part", delete=False
+        ) as copy:
+            part = Path(copy.name)
+            with video.open("rb") as source:
+                shutil.copyfileobj(source, copy, 1 << 20)
+            copy.flush()
+            os.fchmod(copy.fileno(), _mode(target, video))
+            os.fsync(copy.fileno())
+        part.replace(target)
+    except OSError as error:
+        raise StageFailed(
+            f"{target}: {(error.strerror or str(error)).lower()}",
+            hint=f"the video is done: {video}",
+            code="write-failed",
+        ) from None
+    finally:
+        if part is not None:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+
+
+def _mode(target: Path, video: Path) -> int:
+    """What a file that was there could be read by, else what the run folder's can."""
+    return (target if target.exists() else video).stat().st_mode & 0o777
