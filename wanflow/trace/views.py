@@ -145,6 +145,7 @@ def _peak(summary: Summary) -> list[str]:
         "values": peak.value_bytes,
         "states": peak.state_bytes,
         "workspace": peak.workspace_bytes,
+        "allocator slack": peak.slack_bytes,
         "other": peak.other_bytes,
     }
     held = [f"{name} {_size(nbytes)}" for name, nbytes in kinds.items() if nbytes]
