@@ -235,7 +235,7 @@ def _peak(tier: str | None, peak: Peak) -> PeakMoment | None:
         tier=tier,
         stage=peak.stage,
         step=peak.step,
-        at_seconds=peak.ended_ns / _NS,
+        at_seconds=peak.began_ns / _NS,
         resident_bytes=peak.resident_bytes,
         weights_bytes=kinds[Kind.WEIGHTS],
         value_bytes=kinds[Kind.VALUE],
