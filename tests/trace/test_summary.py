@@ -48,7 +48,7 @@ class TestRun:
     def test_who_was_there_at_the_peak(self, summary) -> None:
         """Kinds add up to the peak."""
         peak = summary.peak
-        assert (peak.tier, peak.stage, peak.step, peak.at_seconds) == ("cuda:0", "denoise", 0, 100)
+        assert (peak.tier, peak.stage, peak.step, peak.at_seconds) == ("cuda:0", "denoise", 0, 13)
         assert (peak.weights_bytes, peak.value_bytes) == (3 * GIB, GIB)
         assert (peak.state_bytes, peak.workspace_bytes, peak.other_bytes) == (0, 3 * GIB, 0)
 

@@ -21,7 +21,7 @@ stage      wall  compute  waiting  moved in  moved out      peak  share  moves
 encode   12.0 s   7.00 s   4.00 s  2.00 GiB        0 B  3.00 GiB     5%      3
 denoise    3:38     3:35   1.00 s  3.00 GiB   1.00 GiB  7.00 GiB    94%      3
 decode        -   0.00 s   0.00 s       0 B        0 B       0 B     0%      0
-peak 7.00 GiB on cuda:0 in denoise at 1:40:  weights 3.00 GiB  values 1.00 GiB
+peak 7.00 GiB on cuda:0 in denoise at 13.0 s:  weights 3.00 GiB  values 1.00 GiB
   workspace 3.00 GiB
 waited for transfers 5.00 s (2.2%)  most in encode
 note: re-plan: the device is fuller than planned
@@ -35,7 +35,7 @@ stage      wall  compute  waiting  moved in  moved out      peak  share  moves  
 encode   12.0 s   7.00 s   4.00 s  2.00 GiB        0 B  3.00 GiB     5%      3         order=layers
 denoise    3:38     3:35   1.00 s  3.00 GiB   1.00 GiB  7.00 GiB    94%      3    2/2  attn_rows=1024 cfg=serial
 decode        -   0.00 s   0.00 s       0 B        0 B       0 B     0%      0
-peak 7.00 GiB on cuda:0 in denoise at 1:40:  weights 3.00 GiB  values 1.00 GiB  workspace 3.00 GiB
+peak 7.00 GiB on cuda:0 in denoise at 13.0 s:  weights 3.00 GiB  values 1.00 GiB  workspace 3.00 GiB
 waited for transfers 5.00 s (2.2%)  most in encode
 note: re-plan: the device is fuller than planned
 hint: wanflow trace events TRACE --stage encode --kind weights

@@ -1,5 +1,6 @@
 """`wanflow plan`: what a run would do, without weights and without a GPU."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import attrs
@@ -19,6 +20,10 @@ def plan(
         str | None, Option(metavar="NAME", help="Plan for a named machine, not for this one.")
     ] = None,
     *,
+    trace: Annotated[
+        Path | None, Option(metavar="FILE", help="Write the trace that a run would leave.")
+    ] = None,
+    force: Annotated[bool, Option("--force", help="Overwrite that trace.")] = False,
     sweep: Annotated[bool, Option("--sweep", help="One row a budget.")] = False,
     json: Json = False,
 ) -> int:
@@ -28,6 +33,8 @@ def plan(
 
     request = attrs.evolve(request, machine=machine)
     planned = session.sweep(request) if sweep else session.plan(request)
+    if trace is not None:
+        session.predict(planned, trace, force=force)
     if json:
         say_json(planned.report)
     else:

@@ -8,11 +8,15 @@ from typer import Argument, Option
 
 from wanflow.cli.options import Json
 from wanflow.cli.output import clean, lines, note, page, say_json
+from wanflow.errors import DiffExceeded, InputError
 
 app = typer.Typer(
     name="trace", help="Read what a run wrote down.", no_args_is_help=True, rich_markup_mode=None
 )
 File = Annotated[Path, Argument(metavar="FILE", help="A trace, or the run folder it is in.")]
+Tier = Annotated[
+    str | None, Option(metavar="NAME", help="Of this tier; else the one with the budget.")
+]
 VerbName = Literal["place", "offload", "stream", "free"]
 KindName = Literal["weights", "value", "state", "workspace"]
 
@@ -56,6 +60,140 @@ def events(
         if problem := reader.info().problem:
             note(clean(f"note: the trace is {reader.info().state}: {problem}"))
     return 0
+
+
+@app.command()
+def stages(file: File, *, json: Json = False) -> int:
+    """Show what each stage's peak is made of, and where its time went."""
+    from wanflow.trace import read, summarise
+    from wanflow.trace.stages import stage_loads
+
+    path = _trace(file)
+    summary = summarise(path)
+    found = stage_loads(read(path), summary.stages, summary.budget_tier or "")
+    if json:
+        say_json({"tier": summary.budget_tier, "stages": [each.to_dict() for each in found]})
+        return 0
+    from wanflow.trace.views import render_stages
+
+    with page() as console:
+        render_stages(found, console)
+    return 0
+
+
+@app.command()
+def timeline(
+    file: File,
+    tier: Tier = None,
+    stage: Annotated[str | None, Option(metavar="NAME", help="Only its time.")] = None,
+    rows: Annotated[int, Option(metavar="N", min=1, help="So many objects.")] = 20,
+    *,
+    json: Json = False,
+) -> int:
+    """Draw memory over time: the budget, and a row an object."""
+    from wanflow.trace import read, summarise
+    from wanflow.trace.timeline import timeline as draw
+
+    path = _trace(file)
+    summary = summarise(path)
+    where = tier or summary.budget_tier or ""
+    budget = summary.budget_bytes if where == summary.budget_tier else None
+    if json:
+        found = draw(lambda: read(path), where, budget, rows=rows, stage=stage)
+        say_json(found.to_dict())
+        return 0
+    from wanflow.trace.views.timeline import cells_for, render_timeline
+
+    with page() as console:
+        cells = cells_for(console.width)
+        found = draw(lambda: read(path), where, budget, cells=cells, rows=rows, stage=stage)
+        render_timeline(found, console)
+    return 0
+
+
+@app.command()
+def peak(
+    file: File,
+    at: Annotated[
+        str | None, Option("--at", metavar="TIME", help="Then, not at the peak: 12.3s, 3:38.")
+    ] = None,
+    tier: Tier = None,
+    rows: Annotated[int, Option(metavar="N", min=1, help="So many objects.")] = 15,
+    *,
+    json: Json = False,
+) -> int:
+    """Show who was there at the peak, by stage and by kind."""
+    from wanflow.trace import read, summarise
+    from wanflow.trace.moment import moment_at, peak_moment
+    from wanflow.units import parse_seconds
+
+    path = _trace(file)
+    where = tier or summarise(path).budget_tier or ""
+    if at is None:
+        found = peak_moment(lambda: read(path), where)
+    else:
+        found = moment_at(lambda: read(path), where, round(parse_seconds(at, "--at") * 1e9))
+    if found is None:
+        raise InputError(
+            f"{path}: nothing was on {where or 'any tier'}" + (f" at {at}" if at else ""),
+            hint="wanflow trace check FILE lists the tiers",
+            code="nothing-there",
+        )
+    if json:
+        say_json(found.to_dict())
+        return 0
+    from wanflow.trace.views import render_moment
+
+    with page() as console:
+        render_moment(found, console, rows=rows)
+    return 0
+
+
+@app.command()
+def diff(
+    before: File,
+    after: File,
+    fail_if: Annotated[
+        list[str] | None,
+        Option("--fail-if", metavar="RULE", help="Exit 5 if it holds: peak>+2%, decode.seconds>3s"),
+    ] = None,
+    *,
+    json: Json = False,
+) -> int:
+    """Compare two traces, what changed most first; a plan's is one too."""
+    from wanflow.trace import summarise
+    from wanflow.trace.diff import diff as compare
+    from wanflow.trace.diff import exceeded
+
+    old, new = summarise(_trace(before)), summarise(_trace(after))
+    found = compare(old, new)
+    broken = [said for rule in fail_if or () if (said := exceeded(old, new, rule))]
+    if json:
+        say_json({**found.to_dict(), "exceeded": broken})
+    else:
+        from wanflow.trace.views import render_diff
+
+        with page() as console:
+            render_diff(found, console)
+    if broken:
+        raise DiffExceeded("; ".join(broken), code="diff-exceeded", detail={"exceeded": broken})
+    return 0
+
+
+@app.command()
+def check(file: File, *, json: Json = False) -> int:
+    """Audit a trace: the file, the bytes on every tier, the budget; exit 2 if anything is wrong."""
+    from wanflow.trace.check import check as audit
+
+    found = audit(_trace(file))
+    if json:
+        say_json(found.to_dict())
+    else:
+        from wanflow.trace.views import render_check
+
+        with page() as console:
+            render_check(found, console)
+    return 0 if found.ok else InputError.exit_code
 
 
 def _trace(file: Path) -> Path:

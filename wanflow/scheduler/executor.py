@@ -297,8 +297,8 @@ class Executor:
         with ExitStack() as stack:
             if call.gather is not None:
                 inputs[GATHERED] = self._gather(placed, step, cause, stack)
-            nbytes = step.cost.room_bytes
-            stack.enter_context(self.ledger.workspace(step.kind, nbytes, self.tier, cause))
+            room, slack = step.cost.room_bytes, step.cost.slack_bytes
+            stack.enter_context(self.ledger.workspace(step.kind, room, self.tier, cause, slack))
             outputs = split_outputs(guarded(placed, inputs), inputs)
         renames = {new: self._numbers[old] for new, old in outputs.renames.items()}
         self._keep(step, outputs.makes, cause)

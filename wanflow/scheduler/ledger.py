@@ -156,8 +156,10 @@ class Ledger:
             self.free(key, tier, cause)
 
     @contextmanager
-    def workspace(self, name: str, nbytes: int, tier: str, cause: Cause) -> Iterator[None]:
-        """Reserve room for one call while it runs."""
+    def workspace(
+        self, name: str, nbytes: int, tier: str, cause: Cause, slack_bytes: int = 0
+    ) -> Iterator[None]:
+        """Reserve room for one call while it runs; *slack_bytes* of it are the allocator's."""
         account = self._tiers[tier]
         self._take(tier, nbytes, name, cause)
         account.reserved_bytes += nbytes
@@ -168,8 +170,11 @@ class Ledger:
             account.reserved_bytes -= nbytes
             account.free_bytes += nbytes
         self._sink.emit(
-            Workspace(name, cause.stage, cause.step, tier, nbytes, resident, began, self.now_ns())
-        )
+            Workspace(
+                name, cause.stage, cause.step, tier, nbytes, resident, began, self.now_ns(),
+                slack_bytes,
+            )
+        )  # fmt: skip
         self._verify()
 
     def _take(self, tier: str, nbytes: int, name: str, cause: Cause) -> None:

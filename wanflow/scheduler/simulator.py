@@ -198,7 +198,8 @@ class _Player:
             )
             with self.ledger.bring(Verb.STREAM, gathered, self.tier, "disk", cause):
                 pass
-        with self.ledger.workspace(step.kind, step.cost.room_bytes, self.tier, cause):
+        cost = step.cost
+        with self.ledger.workspace(step.kind, cost.room_bytes, self.tier, cause, cost.slack_bytes):
             self.clock.seconds += seconds
         if gathered is not None:
             self.ledger.free(gathered.key, self.tier, cause)

@@ -14,6 +14,7 @@ from wanflow.session.modules import plan_module
 from wanflow.session.planning import Planned, plan, sweep
 from wanflow.session.request import Request
 from wanflow.session.running import resume, run
+from wanflow.session.tracing import write_prediction as predict
 
 __all__ = [
     "Explained",
@@ -22,6 +23,7 @@ __all__ = [
     "explain",
     "plan",
     "plan_module",
+    "predict",
     "resume",
     "run",
     "sweep",

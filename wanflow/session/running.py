@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +21,7 @@ from wanflow.session.prepare import Prepared, prepare, versions
 from wanflow.session.request import Request
 from wanflow.session.signals import stopping
 from wanflow.session.state import StateStore
+from wanflow.session.tracing import trace_header
 from wanflow.trace import Tee, TraceSink, TraceWriter
 
 
@@ -124,7 +124,9 @@ def _run_traced(
     """Run with every event in the trace; return the report of the run."""
     began = time.perf_counter()
     lessons = Lessons(planned.prepared.place.machine)
-    with TraceWriter(folder / "trace.msgpack", _header(planned), overwrite=overwrite) as writer:
+    with TraceWriter(
+        folder / "trace.msgpack", trace_header(planned), overwrite=overwrite
+    ) as writer:
         tee = Tee((writer, lessons, sink) if sink is not None else (writer, lessons))
         try:
             ran = execute(planned, folder, tee, watch, stop)
@@ -175,25 +177,6 @@ def _save_outputs(prepared: Prepared, folder: Path, outcome: Outcome) -> None:
                 raise StageFailed(
                     f"{path}: {error}", hint="free some space", code="write-failed"
                 ) from None
-
-
-def _header(planned: Planned) -> dict[str, object]:
-    place, report = planned.prepared.place, planned.report
-    return {
-        "graph": report["graph"],
-        "plan_id": report["plan_id"],
-        "device": report["device"],
-        "budget_bytes": place.budget_bytes,
-        "budget_tier": place.tier,
-        "overhead_bytes": place.overhead_bytes,
-        "predicted_peak_bytes": report["predicted_peak_bytes"],
-        "predicted_seconds": report["predicted_seconds"],
-        "versions": versions(),
-        "seed": planned.prepared.graph.inputs.get("seed", 0),
-        "simulated": False,
-        "stages": [stage.stage for stage in planned.plan.stages],
-        "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-    }
 
 
 def _close_failed(

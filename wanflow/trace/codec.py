@@ -49,6 +49,7 @@ class _Layout:
     ints: tuple[int, ...]
     words: tuple[tuple[int, dict[str, StrEnum]], ...]
     lists: tuple[int, ...]
+    defaults: tuple[Any, ...]  # None for a field that every file has
 
 
 def _layout(record: type[Any]) -> _Layout:
@@ -67,6 +68,7 @@ def _layout(record: type[Any]) -> _Layout:
             (i, {str(word): word for word in k}) for i, k in enumerate(kinds) if k in (Verb, Kind)
         ),
         lists=lists,
+        defaults=tuple(None if f.default is attrs.NOTHING else f.default for f in fields),
     )
 
 
@@ -105,6 +107,7 @@ def decode(payload: bytes) -> Event | None:
 
 
 def _build(layout: _Layout, values: list[Any]) -> Event:
+    values += layout.defaults[len(values) :]  # an older writer knew fewer
     # Exact types: a bool is an int to isinstance, and not to us.
     if tuple(map(type, values)) != layout.wire:
         raise DamagedError(f"{layout.tag}: a field is missing or has the wrong type")

@@ -2,6 +2,7 @@
 
 A simulated run and a real one write the same events. `resident_bytes` is what the tier holds
 *after* the event, workspaces included, so the memory over time can be read off the events alone.
+A field that was added later stands last and has a default, which older files are read with.
 """
 
 from __future__ import annotations
@@ -68,7 +69,10 @@ class Transfer:
 
 @attrs.frozen
 class Workspace:
-    """What one call needed while it ran: reserved, then released; `resident_bytes` at its peak."""
+    """What one call needed while it ran: reserved, then released; `resident_bytes` at its peak.
+
+    `slack_bytes` of `nbytes` are the allocator's: rounding and fragments.
+    """
 
     name: str
     stage: str
@@ -78,6 +82,7 @@ class Workspace:
     resident_bytes: int
     began_ns: int
     ended_ns: int
+    slack_bytes: int = 0
 
 
 @attrs.frozen

@@ -66,6 +66,7 @@ class PeakMoment:
     value_bytes: int
     state_bytes: int
     workspace_bytes: int
+    slack_bytes: int
     other_bytes: int
 
 
@@ -234,12 +235,13 @@ def _peak(tier: str | None, peak: Peak) -> PeakMoment | None:
         tier=tier,
         stage=peak.stage,
         step=peak.step,
-        at_seconds=peak.ended_ns / _NS,
+        at_seconds=peak.began_ns / _NS,
         resident_bytes=peak.resident_bytes,
         weights_bytes=kinds[Kind.WEIGHTS],
         value_bytes=kinds[Kind.VALUE],
         state_bytes=kinds[Kind.STATE],
-        workspace_bytes=kinds[Kind.WORKSPACE],
+        workspace_bytes=kinds[Kind.WORKSPACE] - peak.slack_bytes,
+        slack_bytes=peak.slack_bytes,
         other_bytes=peak.missing_bytes,
     )
 

@@ -63,6 +63,7 @@ class Peak:
     began_ns: int = 0
     ended_ns: int = 0
     by_kind: dict[Kind, int] = attrs.field(factory=dict)
+    slack_bytes: int = 0  # of the workspace
 
     @property
     def missing_bytes(self) -> int:
@@ -86,7 +87,7 @@ class TierTally:
         nbytes = -move.nbytes if move.verb is Verb.FREE else move.nbytes
         self.by_kind[move.kind] = max(0, self.by_kind[move.kind] + nbytes)
 
-    def see(self, event: Move | Workspace, extra_bytes: int) -> None:
+    def see(self, event: Move | Workspace, extra_bytes: int, slack_bytes: int = 0) -> None:
         """Compare *event* with the peak; *extra_bytes* of workspace are there while it runs."""
         if event.resident_bytes > self.peak.resident_bytes:
             by_kind = dict(self.by_kind)
@@ -98,6 +99,7 @@ class TierTally:
                 event.began_ns,
                 event.ended_ns,
                 by_kind,
+                min(slack_bytes, extra_bytes),
             )
 
     def explain_peak(self, work: Workspace) -> None:
@@ -215,7 +217,7 @@ class Tally:
         stage.compute_ns += _span(work.began_ns, work.ended_ns)
         tier.computes = True
         tier.explain_peak(work)
-        tier.see(work, work.nbytes)
+        tier.see(work, work.nbytes, work.slack_bytes)
         traffic = stage.on(work.tier)
         traffic.peak_bytes = max(traffic.peak_bytes, work.resident_bytes)
 

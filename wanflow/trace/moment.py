@@ -1,0 +1,147 @@
+"""Who was on a tier at its peak, or at any other time: each object, by stage and by kind."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import attrs
+
+from wanflow.trace.events import Kind, Move, Verb, Workspace
+from wanflow.trace.residency import Held, Level, Residency, Source
+
+_NS = 1e9
+
+
+@attrs.frozen
+class Resident:
+    """One object that is there; a call's workspace is one, under the call's name."""
+
+    name: str
+    kind: str
+    stage: str
+    step: int
+    nbytes: int
+    since_seconds: float
+
+
+@attrs.frozen
+class Moment:
+    """A tier at one instant. `by_stage` is for whom the objects came; the largest come first."""
+
+    tier: str
+    at_seconds: float
+    stage: str
+    step: int
+    resident_bytes: int
+    weights_bytes: int
+    value_bytes: int
+    state_bytes: int
+    workspace_bytes: int
+    slack_bytes: int
+    other_bytes: int
+    by_stage: dict[str, int]
+    objects: tuple[Resident, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give what `trace peak --json` prints."""
+        found = attrs.asdict(self)
+        return {**found, "objects": list(found["objects"])}
+
+
+@attrs.define
+class _Found:
+    """The instant, and the call at work in it."""
+
+    level: Level
+    held: tuple[Held, ...]
+    work: Workspace | None = None
+
+
+def peak_moment(events: Source, tier: str) -> Moment | None:
+    """Find the fullest moment of a tier and who was there; None for a tier that held nothing.
+
+    The trace is read twice: once for the moment, once up to it.
+    """
+    number, most = -1, 0
+    for index, event in enumerate(_on(events, tier)):
+        if event.resident_bytes > most:
+            number, most = index, event.resident_bytes
+    return None if number < 0 else _told(_upto(events, tier, number))
+
+
+def moment_at(events: Source, tier: str, at_ns: int) -> Moment | None:
+    """Say who was on a tier at a time; None before anything came."""
+    residency = Residency()
+    found = None
+    for event in _on(events, tier):
+        if isinstance(event, Workspace):
+            during, after = residency.see(event)
+            if event.ended_ns > at_ns:
+                # Written at its end, so the first that ends later is the one that was at work.
+                if event.began_ns <= at_ns:
+                    found = _Found(during, _copies(residency, tier), event)
+                break
+            found = _Found(after, ())
+        elif _when(event) <= at_ns:
+            found = _Found(residency.see(event)[0], ())
+    if found is None:
+        return None
+    found.held = found.held or _copies(residency, tier)
+    moment = _told(found)
+    return attrs.evolve(moment, at_seconds=at_ns / _NS)
+
+
+def _upto(events: Source, tier: str, number: int) -> _Found:
+    """Replay to a record; if a call must have been at work, look for it: it is written later."""
+    residency, source = Residency(), _on(events, tier)
+    for event in islice(source, number):
+        residency.see(event)
+    event = next(source)
+    found = _Found(residency.see(event)[0], _copies(residency, tier))
+    if isinstance(event, Workspace):
+        found.work = event
+    elif found.level.other_bytes > 0:
+        at = found.level.at_ns
+        work = next((e for e in source if isinstance(e, Workspace)), None)
+        if work is not None and work.began_ns <= at <= work.ended_ns:
+            found.work = attrs.evolve(work, nbytes=min(work.nbytes, found.level.other_bytes))
+            nbytes = found.level.workspace_bytes + found.work.nbytes
+            found.level = attrs.evolve(found.level, workspace_bytes=nbytes)
+    return found
+
+
+def _told(found: _Found) -> Moment:
+    level, work = found.level, found.work
+    objects = [
+        Resident(h.name, str(h.kind), h.stage, h.step, h.nbytes, h.since_ns / _NS)
+        for h in found.held
+    ]
+    if work is not None:
+        since, own = work.began_ns / _NS, work.nbytes - level.slack_bytes
+        objects.append(Resident(work.name, str(Kind.WORKSPACE), work.stage, work.step, own, since))
+    by_stage: Counter[str] = Counter()
+    for each in objects:
+        by_stage[each.stage] += each.nbytes
+    by_stage[level.stage] += level.slack_bytes
+    return Moment(
+        level.tier, level.at_ns / _NS, level.stage, level.step, level.resident_bytes,
+        level.weights_bytes, level.value_bytes, level.state_bytes, level.workspace_bytes,
+        level.slack_bytes, level.other_bytes, dict(by_stage.most_common()),
+        tuple(sorted(objects, key=lambda each: (-each.nbytes, each.name))),
+    )  # fmt: skip
+
+
+def _copies(residency: Residency, tier: str) -> tuple[Held, ...]:
+    return tuple(map(attrs.evolve, residency.on(tier).objects.values()))
+
+
+def _on(events: Source, tier: str) -> Iterator[Move | Workspace]:
+    """Yield what changes one tier."""
+    return (e for e in events() if isinstance(e, Move | Workspace) and e.tier == tier)
+
+
+def _when(move: Move) -> int:
+    return move.ended_ns if move.verb is Verb.FREE else move.began_ns

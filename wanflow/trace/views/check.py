@@ -1,0 +1,36 @@
+"""The audit on a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from wanflow.trace.check import Checked
+from wanflow.trace.listing import printable
+from wanflow.trace.views.layout import Column, flow, table
+from wanflow.units import format_bytes
+
+_COLUMNS = (
+    Column("tier", lambda a: printable(a.tier), justify="left"),
+    Column("came", lambda a: format_bytes(a.came_bytes)),
+    Column("left", lambda a: format_bytes(a.left_bytes)),
+    Column("there now", lambda a: format_bytes(a.resident_bytes)),
+    Column("peak", lambda a: format_bytes(a.peak_bytes)),
+)
+
+
+def render_check(found: Checked, console: Console) -> None:
+    """Print what the audit found: the books of each tier, then what is wrong, then one line."""
+    if found.tiers:
+        console.print(table(found.tiers, _COLUMNS, console.width))
+    for problem in found.problems:
+        words = f"{problem.code}: record {problem.record}: {printable(problem.text)}"
+        flow(console, [words], style="bold red")
+    if hidden := found.problem_count - len(found.problems):
+        flow(console, [f"and {hidden:,} more"])
+    flow(console, [_verdict(found), f"{found.events:,} events", printable(found.status or "")])
+
+
+def _verdict(found: Checked) -> str:
+    if found.ok:
+        return "ok: the file is whole, what came less what left is what is there, within budget"
+    return f"{found.problem_count:,} problem" + ("s" if found.problem_count > 1 else "")

@@ -1,0 +1,47 @@
+"""Two traces compared, on a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from wanflow.trace.diff import Change, Diff
+from wanflow.trace.listing import printable
+from wanflow.trace.views.layout import Column, flow, table
+from wanflow.units import format_bytes, format_seconds
+
+_SHOWN = 20
+
+
+def _amount(number: float, unit: str) -> str:
+    return format_seconds(number) if unit == "seconds" else format_bytes(int(number))
+
+
+def _delta(change: Change) -> str:
+    return ("+" if change.delta > 0 else "-") + _amount(abs(change.delta), change.unit)
+
+
+def _ratio(change: Change) -> str:
+    return "new" if change.ratio is None else f"{change.ratio:+.1%}"
+
+
+_COLUMNS = (
+    Column("stage", lambda c: printable(c.stage) or "(all)", justify="left"),
+    Column("what", lambda c: c.what.replace("_", " "), justify="left"),
+    Column("before", lambda c: _amount(c.before, c.unit)),
+    Column("after", lambda c: _amount(c.after, c.unit)),
+    Column("change", _delta),
+    Column("share", _ratio),
+)
+
+
+def render_diff(found: Diff, console: Console) -> None:
+    """Print *found*: the verdict, what is set differently, then what changed, most first."""
+    flow(console, [f"{printable(found.before)} -> {printable(found.after)}"])
+    flow(console, ["no difference" if found.same else printable(found.verdict)], style="bold")
+    for setting in found.settings:
+        old, new = printable(setting.before) or "-", printable(setting.after) or "-"
+        flow(console, [f"{printable(setting.what)}: {old} -> {new}"])
+    if found.changes:
+        console.print(table(found.changes[:_SHOWN], _COLUMNS, console.width))
+    if len(found.changes) > _SHOWN:
+        flow(console, [f"and {len(found.changes) - _SHOWN} smaller ones: --json has all"])
