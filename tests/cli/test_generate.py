@@ -261,6 +261,12 @@ class TestWrong:
         assert code == 2
         assert "no picture" in err
 
+    def test_a_model_of_another_task(self, wanflow_here, folders):
+        """A folder whose transformer wants pictures is no text-to-video model's."""
+        code, _, err = wanflow_here("generate", *line(ckpt_dir=folders["i2v"], frame_num=1))
+        assert code == 2
+        assert f"--ckpt_dir {folders['i2v']} has another model than t2v-1.3B wants" in err
+
     def test_no_weights_are_4(self, wanflow_here, tmp_path):
         """A folder that is not there, or has nothing in it."""
         for folder in (tmp_path / "absent", tmp_path):

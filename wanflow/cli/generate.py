@@ -6,6 +6,7 @@ from typing import Any
 from typer import Context
 
 from wanflow.cli.output import clean, note, say, say_json
+from wanflow.errors import InputError
 
 
 def generate(context: Context) -> int:
@@ -40,8 +41,13 @@ def _run(asked: Any, flags: Any) -> dict[str, object]:
     from wanflow import session
     from wanflow.cli.progress import silent, watch
 
-    with silent() if flags.json else watch() as progress:
-        return session.run(request, sink=progress)
+    try:
+        with silent() if flags.json else watch() as progress:
+            return session.run(request, sink=progress)
+    except InputError as error:
+        if error.code == "model-mismatch":
+            error.hint = f"--ckpt_dir {flags.ckpt_dir} has another model than {flags.task} wants"
+        raise
 
 
 def _tell(done: dict[str, Any], saved: str, made: dict[str, object]) -> None:
