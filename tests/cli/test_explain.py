@@ -63,7 +63,7 @@ class TestReport:
         """From the budget that is told on, more of the stage stays."""
         from wanflow.session import Request, explain
 
-        words = {"device": "cpu"}
+        words = {"device": "cpu", "pins": ("decode.strips=whole",)}
         found = explain(Request("t2v-tiny", vram="22MiB", **words), "decode").report
         more = found["would_change"]["next_segment_bytes"]
         assert more is not None

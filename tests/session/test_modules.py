@@ -68,7 +68,7 @@ class TestFootprints:
         inputs = {"prompt": "", "size": "832*480", "frames": 17, "steps": 1, "guidance": 1.0}
         request = Request(
             "t2v-1.3b", inputs, device="cpu", precision=(f"dit={precision}",),
-            pins=("denoise.split=whole", "denoise.rows=all"), vram="1GiB",
+            pins=("denoise.split=whole", "denoise.rows=all", "decode.strips=whole"), vram="1GiB",
         )  # fmt: skip
         (footprint,) = plan(request).footprints
         needs = lifetimes(footprint).need_bytes
