@@ -6,12 +6,12 @@ import functools
 import itertools
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Self, cast
 
 import attrs
 
-from wanflow.graph import BoundGraph, BoundStage
+from wanflow.graph import BoundGraph, BoundStage, PortRef
 from wanflow.scheduler import kind_cache
 from wanflow.scheduler.choosing import Group, Knobs, Setting, joined, setting_of, slice_of
 from wanflow.scheduler.conditions import conditions
@@ -132,11 +132,28 @@ class Profiled:
         return self._found[key]
 
     def slice(self, knobs: Knobs, stages: Sequence[str]) -> Footprint:
-        """Profile at a setting, and keep the calls of *stages*: the allocator plays only these."""
-        return self._charged(slice_of(self._profile(knobs), stages))
+        """Profile at a setting, and keep the calls of *stages*: the allocator plays only these.
+
+        What comes after them is not profiled; the values that it reads are kept.
+        """
+        order = [program.stage for program in self._programs]
+        end = max(map(order.index, stages)) + 1
+        reads = {
+            f"{ref.stage}.{ref.port}"
+            for stage in self._prepared.graph.stages
+            if stage.name in order[end:]
+            for ref in stage.inputs.values()
+            if isinstance(ref, PortRef)
+        }
+        keeps = keeps_for(self._prepared.graph)
+        found = self.tools.profiler.profile(
+            self._programs[:end], knobs, lambda name: keeps(name) or _is_of(name, reads)
+        )
+        return self._charged(slice_of(found, stages))
 
     def _profile(self, knobs: Knobs) -> Footprint:
-        return self.tools.profiler.profile(self._programs, knobs, keeps_for(self._prepared.graph))
+        keeps = keeps_for(self._prepared.graph)
+        return self.tools.profiler.profile(self._programs, knobs, keeps)
 
     def _charged(self, found: Footprint) -> Footprint:
         if self.tools.reserve is None:
@@ -201,4 +218,9 @@ def _open_kinds(prepared: Prepared, device: str) -> KindCache | None:
 def keeps_for(graph: BoundGraph) -> Callable[[str], bool]:
     """Which values live to the end: the tensors that are outputs of the graph."""
     ports = {f"{ref.stage}.{ref.port}" for ref in graph.outputs.values()}
-    return lambda name: name in ports or name.rpartition(".")[0] in ports
+    return lambda name: _is_of(name, ports)
+
+
+def _is_of(name: str, ports: Collection[str]) -> bool:
+    """Whether a value is what a port gives, or a part of it."""
+    return name in ports or name.rpartition(".")[0] in ports
