@@ -7,7 +7,8 @@ import typer
 from typer import Argument, Option
 
 from wanflow.cli.options import Json
-from wanflow.cli.output import clean, lines, note, page, say_json
+from wanflow.cli.output import clean, lines, note, page, say, say_json
+from wanflow.units import format_bytes
 
 app = typer.Typer(
     name="trace", help="Read what a run wrote down.", no_args_is_help=True, rich_markup_mode=None
@@ -15,6 +16,7 @@ app = typer.Typer(
 File = Annotated[Path, Argument(metavar="FILE", help="A trace, or the run folder it is in.")]
 VerbName = Literal["place", "offload", "stream", "free"]
 KindName = Literal["weights", "value", "state", "workspace"]
+FormatName = Literal["perfetto", "chrome", "events", "json", "csv", "png", "svg"]
 
 
 @app.command()
@@ -55,6 +57,32 @@ def events(
         render_events(reader, out, wanted, as_json=json)
         if problem := reader.info().problem:
             note(clean(f"note: the trace is {reader.info().state}: {problem}"))
+    return 0
+
+
+@app.command()
+def export(
+    file: File,
+    wanted: Annotated[FormatName, Option("--format", "--to", help="The format to write.")],
+    output: Annotated[
+        Path, Option("--output", "-o", metavar="FILE", help="Where to; a file there is replaced.")
+    ],
+    *,
+    json: Json = False,
+) -> int:
+    """Write a trace for other programs: Perfetto, tables, pictures."""
+    import attrs
+
+    from wanflow.trace.exports import export as write_export
+
+    made = write_export(_trace(file), wanted, output)
+    if made.problem:
+        note(clean(f"note: the trace is {made.state}: {made.problem}"))
+    if json:
+        say_json(attrs.asdict(made))
+    else:
+        what = f"{made.format}, {format_bytes(made.nbytes)}, {made.events} events"
+        say(clean(f"{made.output}  ({what})"))
     return 0
 
 
