@@ -43,3 +43,33 @@ def test_events_of_a_cut_trace_are_shown_and_the_cut_is_told(trace, wanflow_here
     assert code == 0
     assert out
     assert err.startswith("note: the trace is cut")
+
+
+class TestExport:
+    """`wanflow trace export`."""
+
+    def test_formats_are_those_there_are(self):
+        """Literals of the command line may not drift."""
+        from wanflow.trace.exports import Format
+
+        assert commands.FormatName.__args__ == Format.__args__
+
+    def test_writes_the_file_and_says_where(self, trace, wanflow_here, tmp_path):
+        """A run folder will do."""
+        out = tmp_path / "out.svg"
+        code, said, err = wanflow_here(
+            "trace", "export", trace.parent, "--format", "svg", "--output", out
+        )
+        assert (code, err) == (0, "")
+        assert str(out) in said
+        assert out.read_text().startswith("<svg")
+
+    def test_json_says_what_was_written(self, trace, wanflow_here, tmp_path):
+        """Of a cut trace, too, with the note beside it."""
+        trace.write_bytes(trace.read_bytes()[:-60])
+        words = ["--to", "json", "-o", tmp_path / "memory_events.json", "--json"]
+        code, said, err = wanflow_here("trace", "export", trace, *words)
+        made = json.loads(said)
+        assert (code, made["state"]) == (0, "cut")
+        assert err.startswith("note: the trace is cut")
+        assert made["nbytes"] == (tmp_path / "memory_events.json").stat().st_size

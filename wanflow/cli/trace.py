@@ -7,8 +7,9 @@ import typer
 from typer import Argument, Option
 
 from wanflow.cli.options import Json
-from wanflow.cli.output import clean, lines, note, page, say_json
+from wanflow.cli.output import clean, lines, note, page, say, say_json
 from wanflow.errors import DiffExceeded, InputError
+from wanflow.units import format_bytes
 
 app = typer.Typer(
     name="trace", help="Read what a run wrote down.", no_args_is_help=True, rich_markup_mode=None
@@ -19,6 +20,7 @@ Tier = Annotated[
 ]
 VerbName = Literal["place", "offload", "stream", "free"]
 KindName = Literal["weights", "value", "state", "workspace"]
+FormatName = Literal["perfetto", "chrome", "events", "json", "csv", "png", "svg"]
 
 
 @app.command()
@@ -194,6 +196,32 @@ def check(file: File, *, json: Json = False) -> int:
         with page() as console:
             render_check(found, console)
     return 0 if found.ok else InputError.exit_code
+
+
+@app.command()
+def export(
+    file: File,
+    wanted: Annotated[FormatName, Option("--format", "--to", help="The format to write.")],
+    output: Annotated[
+        Path, Option("--output", "-o", metavar="FILE", help="Where to; a file there is replaced.")
+    ],
+    *,
+    json: Json = False,
+) -> int:
+    """Write a trace for other programs: Perfetto, tables, pictures."""
+    import attrs
+
+    from wanflow.trace.exports import export as write_export
+
+    made = write_export(_trace(file), wanted, output)
+    if made.problem:
+        note(clean(f"note: the trace is {made.state}: {made.problem}"))
+    if json:
+        say_json(attrs.asdict(made))
+    else:
+        what = f"{made.format}, {format_bytes(made.nbytes)}, {made.events} events"
+        say(clean(f"{made.output}  ({what})"))
+    return 0
 
 
 def _trace(file: Path) -> Path:

@@ -1,0 +1,118 @@
+"""`memory_events.json`: allocated and peak bytes at the key points of a run, one object each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import attrs
+
+from wanflow.trace.events import Event, Kind, Memory, Note, StageSpan, Step, Workspace
+from wanflow.trace.exports.follow import KINDS, Follower, Level
+from wanflow.trace.reader import TraceReader
+from wanflow.trace.summary import Summary
+
+_NS = 1e9
+_NAMES = {Kind.WEIGHTS: "weights", Kind.STATE: "state", Kind.VALUE: "value"}
+_MOST_STAGES = 4096
+
+
+def write_memory_events(reader: TraceReader, summary: Summary, out: BinaryIO) -> int:
+    """Write the key points on the budget tier as they stream by; return how many."""
+    points = _Points(summary.budget_tier or "")
+    head = json.dumps(_head(summary))[1:-1]
+    out.write(f'{{{head},\n"events": [\n'.encode())
+    comma, count = "", 0
+    for row in points.rows(reader):
+        out.write(f"{comma}{json.dumps(row)}".encode())
+        comma = ",\n"
+        count += 1
+    info = reader.info()
+    end = {"state": str(info.state), "problem": info.problem, "status": summary.status}
+    out.write(f"\n],\n{json.dumps(end)[1:-1]}}}\n".encode())
+    return count
+
+
+def _head(summary: Summary) -> dict[str, Any]:
+    kept = (
+        "graph", "plan_id", "device", "simulated", "started", "budget_bytes", "budget_tier",
+        "predicted_peak_bytes", "measured_peak_bytes", "measured_source", "seconds",
+    )  # fmt: skip
+    found = {name: getattr(summary, name) for name in kept}
+    return {"format": "wanflow-memory-events", "version": 1, **found}
+
+
+@attrs.define
+class _Points:
+    """Follows one tier. `peak_bytes` is the most it has held so far."""
+
+    tier: str
+    _follower: Follower = attrs.field(factory=Follower, init=False)
+    _now: Level | None = attrs.field(default=None, init=False)
+    _peak_bytes: int = attrs.field(default=0, init=False)
+    _last_ns: int = attrs.field(default=0, init=False)
+    _step_peaks: dict[str, int] = attrs.field(factory=dict, init=False)
+
+    def rows(self, events: TraceReader) -> Iterator[dict[str, Any]]:
+        """Yield a row for each key point, in the order of the trace."""
+        yield self._row("start", 0)
+        for event in events:
+            yield from self._started(event)
+            for level in self._follower.see(event):
+                self._follow(level)
+            yield from self._ended(event)
+        yield self._row("end", self._last_ns)
+
+    def _follow(self, level: Level) -> None:
+        if level.tier != self.tier:
+            return
+        self._now = level
+        self._peak_bytes = max(self._peak_bytes, level.resident_bytes)
+        stage = level.event.stage
+        if stage in self._step_peaks:
+            self._step_peaks[stage] = max(self._step_peaks[stage], level.resident_bytes)
+
+    def _started(self, event: Event) -> Iterator[dict[str, Any]]:
+        """A stage starts where its first call does."""
+        known = self._step_peaks
+        if isinstance(event, Workspace) and event.stage not in known and len(known) < _MOST_STAGES:
+            known[event.stage] = 0
+            yield self._row("stage_start", event.began_ns, stage=event.stage)
+
+    def _ended(self, event: Event) -> Iterator[dict[str, Any]]:
+        match event:
+            case Step():
+                peak = self._step_peaks.get(event.stage, 0)
+                self._step_peaks[event.stage] = 0
+                more: dict[str, object] = {
+                    "step": event.index,
+                    "steps": event.total,
+                    "step_peak_bytes": peak,
+                }
+                if event.measured_peak_bytes:
+                    more["measured_peak_bytes"] = event.measured_peak_bytes
+                yield self._row("step_end", event.ended_ns, stage=event.stage, **more)
+            case StageSpan():
+                more = {"op": event.op, "stage_peak_bytes": event.peak_bytes}
+                more |= {"seconds": (event.ended_ns - event.began_ns) / _NS}
+                yield self._row("stage_end", event.ended_ns, stage=event.stage, **more)
+            case Memory():
+                more = {"source": event.source, "tier": event.tier}
+                more |= {"measured_bytes": event.now_bytes, "measured_peak_bytes": event.peak_bytes}
+                yield self._row("measured", event.at_ns, **more)
+            case Note():
+                yield self._row("note", event.at_ns, topic=event.topic, text=event.text)
+
+    def _row(self, what: str, at_ns: int, **more: object) -> dict[str, Any]:
+        self._last_ns = max(self._last_ns, at_ns)
+        now = self._now
+        held = dict(zip(KINDS, now.by_kind, strict=True)) if now is not None else {}
+        return {
+            "event": what,
+            "at_seconds": self._last_ns / _NS,
+            **more,
+            "allocated_bytes": 0 if now is None else now.resident_bytes,
+            "peak_bytes": self._peak_bytes,
+            **{f"{name}_bytes": held.get(kind, 0) for kind, name in _NAMES.items()},
+        }

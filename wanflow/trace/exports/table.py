@@ -1,0 +1,53 @@
+"""CSV: one row for every change of what a tier holds."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import BinaryIO
+
+from wanflow.trace.events import Kind, Memory, Move
+from wanflow.trace.exports.follow import Follower, Level
+from wanflow.trace.listing import printable
+from wanflow.trace.reader import TraceReader
+
+COLUMNS = (
+    "at_ns", "tier", "event", "kind", "name", "stage", "step", "nbytes", "resident_bytes",
+    "weights_bytes", "state_bytes", "value_bytes", "workspace_bytes", "other_bytes", "cause",
+)  # fmt: skip
+_FORMULA = ("=", "+", "-", "@")  # a spreadsheet would compute what starts like this
+
+
+def write_csv(reader: TraceReader, out: BinaryIO) -> int:
+    """Write the rows as they stream by; return how many."""
+    text = io.TextIOWrapper(out, encoding="utf-8", newline="", write_through=True)
+    rows, follower = csv.writer(text, lineterminator="\n"), Follower()
+    rows.writerow(COLUMNS)
+    count = 0
+    for event in reader:
+        for level in follower.see(event):
+            rows.writerow(_row(level))
+            count += 1
+        if isinstance(event, Memory):
+            words = (cell(event.tier), "measured", "", cell(event.source), "", "", "")
+            rows.writerow((event.at_ns, *words, event.now_bytes, *[""] * 6))
+            count += 1
+    text.detach()
+    return count
+
+
+def cell(text: str) -> str:
+    """Make a name safe for a spreadsheet: one line, and never a formula."""
+    shown = printable(text)
+    return f"'{shown}" if shown.startswith(_FORMULA) else shown
+
+
+def _row(level: Level) -> tuple[object, ...]:
+    event = level.event
+    moved = isinstance(event, Move)
+    kind, cause = (event.kind, event.cause) if isinstance(event, Move) else (Kind.WORKSPACE, "")
+    return (
+        level.at_ns, cell(level.tier), level.what, str(kind), cell(event.name),
+        cell(event.stage), event.step, event.nbytes, level.resident_bytes, *level.by_kind,
+        level.other_bytes, cell(cause) if moved else "",
+    )  # fmt: skip
