@@ -3,15 +3,13 @@
 import json
 import shlex
 from pathlib import Path
-from typing import Annotated
 
 import pytest
-import typer
 
 from tests.jobs import TINY
 from tests.official import write_official
 from tests.pictured import TWINS, make_folder, picture
-from wanflow.cli import official, official_request, saving, trace
+from wanflow.cli import official, official_request, saving
 from wanflow.cli.official_tasks import TASKS
 from wanflow.errors import InputError, StageFailed
 from wanflow.graph import load
@@ -96,8 +94,9 @@ class TestRealRun:
         monkeypatch.chdir(tmp_path)
         folder = TINY if layout == "diffusers" else write_official(tmp_path / "Wan2.1-T2V-1.3B")
         words = line(
-            ckpt_dir=folder, frame_num=1, sample_steps=1, precision="fp16", sample_solver="dpm++"
-        )
+            ckpt_dir=folder, frame_num=1, sample_steps=1, precision="fp16", sample_solver="dpm++",
+            profile_memory="true", log_path="logs",
+        )  # fmt: skip
         code, out, err = wanflow_here("generate", *words)
         assert code == 0, err
         said = out.splitlines()
@@ -106,6 +105,9 @@ class TestRealRun:
         assert (tmp_path / "output.mp4").read_bytes() == (run / "video.mp4").read_bytes()
         assert f"run folder: {run.relative_to(tmp_path)}" in said
         report = json.loads((run / "run.json").read_text())
+        events = json.loads((tmp_path / "logs" / "memory_events.json").read_text())
+        assert events["measured_peak_bytes"] == report["peak_bytes"]
+        assert {"denoise", "decode"} <= {each.get("stage") for each in events["events"]}
         assert f"seed {report['seed']}, drawn" in err
         assert not list(tmp_path.glob(".*.part"))
 
@@ -392,18 +394,13 @@ class TestSaving:
 
 @pytest.fixture
 def exporting(monkeypatch):
-    """Let `wanflow trace export` be one that writes down what it is asked for."""
-    app = typer.Typer()
+    """Write down what is exported: the run that stands in has no trace."""
+    from wanflow.trace import exports
 
-    @app.command("export")
-    def export(
-        file: Path, to: Annotated[str, typer.Option()], output: Annotated[Path, typer.Option()]
-    ):
-        output.write_text(json.dumps([str(file), to]))
-        print("exported")  # noqa: T201
+    def export(trace, wanted, output):
+        output.write_text(json.dumps([str(trace), wanted]))
 
-    known = trace.app.registered_commands
-    monkeypatch.setattr(trace.app, "registered_commands", [*known, *app.registered_commands])
+    monkeypatch.setattr(exports, "export", export)
 
 
 class TestProfileMemory:
@@ -433,15 +430,6 @@ class TestProfileMemory:
         assert code == 0
         assert err == "--log_path without --profile_memory true: nothing is written there\n"
         assert not (tmp_path / "log").exists()
-
-    def test_without_an_exporter(self, fake, monkeypatch, wanflow_here, tmp_path):
-        """It is refused by name before anything runs."""
-        others = [c for c in trace.app.registered_commands if c.callback.__name__ != "export"]
-        monkeypatch.setattr(trace.app, "registered_commands", others)
-        code, _, err = wanflow_here("generate", *line(), "--profile_memory", "true")
-        assert code == 2
-        assert err.startswith("error: --profile_memory: is not served yet")
-        assert not (tmp_path / "runs").exists()
 
 
 class TestHelp:

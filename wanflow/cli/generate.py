@@ -19,10 +19,8 @@ def generate(context: Context) -> int:
         return 0
     asked = official_request.read(flags)
     target = saving.check_target(flags.save_file)
-    log = None
-    if flags.profile_memory:
-        memory_events.check()
-        log = saving.make_folder(flags.log_path) if flags.log_path is not None else None
+    wants_log = flags.profile_memory and flags.log_path is not None
+    log = saving.make_folder(flags.log_path) if wants_log else None
     if not flags.json:
         for line in asked.notes:
             note(clean(line))
