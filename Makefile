@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 JOBS   ?= 2
-DEMO_VRAM ?= 22MiB
+DEMO_VRAM ?= 6MiB
 DEMO_OUT  ?= runs/demo
 
 BIN := $(VENV)/bin
