@@ -11,10 +11,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --constraint constraints.txt
 NEEDS := pyproject.toml constraints.txt
 
-.PHONY: help install dev demo test lint types layers tests format bench soak wheel clean
+.PHONY: help install dev demo test lint types layers tests format bench soak browser-check wheel clean
 
 help:                           ## what there is
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/' | expand -t 18
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 24
 
 install: $(VENV)/.installed     ## the package in .venv, editable
 dev: $(VENV)/.dev               ## the same, with the tools that `make test` runs
@@ -63,6 +63,9 @@ bench: $(VENV)/.dev             ## each script of benchmarks/ once, results as J
 
 soak: $(VENV)/.dev              ## the long tests: SOAK=1 lengthens the random ones
 	OMP_NUM_THREADS=1 SOAK=1 $(BIN)/pytest -q -n $(JOBS)
+
+browser-check: $(VENV)/.dev     ## a report in headless Chromium (Debian: apt install chromium)
+	$(BIN)/python scripts/browser_check.py
 
 wheel: $(VENV)/.dev             ## dist/wanflow-*.whl
 	$(BIN)/python -m pip --disable-pip-version-check wheel -qq --no-deps --no-build-isolation \

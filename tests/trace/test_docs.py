@@ -6,11 +6,18 @@ from pathlib import Path
 import attrs
 import pytest
 
+from wanflow.trace.check import Checked, TierAccount
 from wanflow.trace.codec import FIELDS
-from wanflow.trace.framing import FORMAT
+from wanflow.trace.diff import Change, Diff
+from wanflow.trace.moment import Moment, Resident
+from wanflow.trace.report import Advice, Advised
+from wanflow.trace.report.facts import StepFact, WaitFact
+from wanflow.trace.stages import ModelLoad
 from wanflow.trace.summary import PeakMoment, StageSummary, Summary, VerbTotal
+from wanflow.trace.timeline import Row, Timeline
 
-PAGE = Path(__file__).parents[2] / "docs" / "trace-format.md"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE, KEYS = DOCS / "trace-format.md", DOCS / "trace-json.md"
 
 
 @pytest.fixture
@@ -41,10 +48,22 @@ def test_every_field_is_described(page, tag) -> None:
     assert sorted(places) == places
 
 
-@pytest.mark.parametrize("record", [Summary, StageSummary, VerbTotal, PeakMoment])
-def test_every_key_of_the_summary_is_described(page, record) -> None:
+RECORDS = [
+    ("summary", Summary), ("summary", StageSummary), ("summary", VerbTotal),
+    ("summary", PeakMoment),
+    ("timeline", Timeline), ("timeline", Row), ("peak", Moment), ("peak", Resident),
+    ("diff", Diff), ("diff", Change), ("check", Checked), ("check", TierAccount),
+    ("report", ModelLoad), ("report", StepFact), ("report", WaitFact), ("report", Advised),
+    ("report", Advice),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("view", "record"), RECORDS)
+def test_every_key_of_the_json_is_described(view, record) -> None:
     """A new key needs a line."""
-    part = page[page.index("summary --json") :]
+    page = KEYS.read_text()
+    start = page.index(f"## `wanflow trace {view} --json`")
+    end = page.find("\n## ", start)
+    part = page[start : end if end > 0 else None]
 
     assert not [f.name for f in attrs.fields(record) if f"`{f.name}`" not in part]
-    assert FORMAT in page

@@ -19,6 +19,7 @@ Tier = Annotated[
     str | None, Option(metavar="NAME", help="Of this tier; else the one with the budget.")
 ]
 VerbName = Literal["place", "offload", "stream", "free"]
+LangName = Literal["en", "zh"]
 KindName = Literal["weights", "value", "state", "workspace"]
 FormatName = Literal["perfetto", "chrome", "events", "json", "csv", "png", "svg"]
 
@@ -221,6 +222,59 @@ def export(
     else:
         what = f"{made.format}, {format_bytes(made.nbytes)}, {made.events} events"
         say(clean(f"{made.output}  ({what})"))
+    return 0
+
+
+@app.command()
+def report(
+    file: Annotated[
+        Path, Argument(metavar="FILE", help="A trace, a run folder, or a memory_events.json.")
+    ],
+    output: Annotated[
+        Path | None, Option("--output", "-o", metavar="FILE", help="A .md or a .html file.")
+    ] = None,
+    lang: Annotated[LangName, Option(help="The language of the report.")] = "en",
+    *,
+    advice: Annotated[
+        bool, Option("--advice/--no-advice", help="Plan changes to the run, and tell what pays.")
+    ] = True,
+    quick: Annotated[
+        bool, Option("--quick", help="Leave changes out that take minutes to plan.")
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Analyse a run: models, peak, steps, waiting, and what to do, each change planned."""
+    from wanflow.trace import TraceReader
+    from wanflow.trace.exports.target import writing
+    from wanflow.trace.memory_log import is_memory_log, read_memory_log
+    from wanflow.trace.report import facts, html, markdown
+    from wanflow.trace.report.facts import facts_of
+
+    path = _trace(file)
+    if is_memory_log(path):
+        header, events = read_memory_log(path)
+        found = facts_of(lambda: events, header)
+    else:
+        found = facts(path)
+        with TraceReader(path) as reader:
+            header = reader.header
+    advised = None
+    if advice:
+        from wanflow.session import advise
+
+        advised = advise(header, quick=quick)
+    if json:
+        say_json({**found.to_dict(), "advice": None if advised is None else advised.to_dict()})
+        if output is None:
+            return 0
+    as_html = output is not None and output.suffix.lower() in (".html", ".htm")
+    text = (html if as_html else markdown)(found, advised, lang)
+    if output is None:
+        say(text)
+    else:
+        with writing(output, path) as out:
+            out.write(text.encode())
+        note(clean(f"wrote {output}"))
     return 0
 
 

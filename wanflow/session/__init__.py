@@ -9,6 +9,7 @@ An example::
     print(run(request)["video"])
 """
 
+from wanflow.session.advising import advise
 from wanflow.session.explaining import Explained, explain
 from wanflow.session.modules import plan_module
 from wanflow.session.planning import Planned, plan, sweep
@@ -20,6 +21,7 @@ __all__ = [
     "Explained",
     "Planned",
     "Request",
+    "advise",
     "explain",
     "plan",
     "plan_module",

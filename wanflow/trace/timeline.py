@@ -12,9 +12,10 @@ from typing import Any
 import attrs
 
 from wanflow.trace.events import Event, Kind, Move, Step, Transfer, Verb, Workspace
-from wanflow.trace.residency import MORE, MOST_OBJECTS, Residency, Source
+from wanflow.trace.residency import MORE, MOST_OBJECTS, Level, Residency, Source
 
 _NS = 1e9
+KINDS = ("weights", "value", "state", "workspace", "slack", "other")
 Key = tuple[Kind, str]
 
 
@@ -39,6 +40,7 @@ class Row:
 class Timeline:
     """A tier from `began_seconds` to `ended_seconds`. `level` is the most on it in each cell.
 
+    `by_kind` says of what that most is made, by the names of `KINDS`.
     `stages` names the stage at work in each cell. `left_out` rows are smaller than those here.
     """
 
@@ -48,6 +50,7 @@ class Timeline:
     ended_seconds: float
     peak_bytes: int
     level: tuple[int, ...]
+    by_kind: dict[str, tuple[int, ...]]
     stages: tuple[str, ...]
     rows: tuple[Row, ...]
     left_out: int
@@ -93,11 +96,14 @@ class Window:
 
     def fill(self, cells: list[int], began_ns: int, ended_ns: int, nbytes: int) -> None:
         """Put bytes into the cells of a time, where there are not more already."""
-        if ended_ns < self.began_ns or began_ns > self.ended_ns or nbytes <= 0:
-            return
-        first, last = self.at(began_ns), self.at(max(began_ns, ended_ns - 1))
-        for index in range(first, last + 1):
+        for index in self.over(began_ns, ended_ns):
             cells[index] = max(cells[index], nbytes)
+
+    def over(self, began_ns: int, ended_ns: int) -> range:
+        """Give the cells of a time; none where nothing lasts, or where it lies outside."""
+        if ended_ns <= began_ns or ended_ns < self.began_ns or began_ns > self.ended_ns:
+            return range(0)
+        return range(self.at(began_ns), self.at(ended_ns - 1) + 1)
 
 
 def timeline(
@@ -117,11 +123,14 @@ def timeline(
     wanted = sorted(lives, key=lambda key: (-lives[key].byte_ns, -lives[key].most_bytes, key[1]))
     chosen = wanted[:rows]
     drawn: dict[Key, list[int]] = {key: [0] * cells for key in chosen}
-    level = _fill(events(), tier, window, drawn)
+    highest = _fill(events(), tier, window, drawn)
+    level = [each.resident_bytes for each in highest]
     chosen.sort(key=lambda key: (lives[key].first_ns, key[1]))
     return Timeline(
         tier, budget_bytes, window.began_ns / _NS, window.ended_ns / _NS, max(level, default=0),
-        tuple(level), _stages(spans, window),
+        tuple(level),
+        {kind: tuple(getattr(each, f"{kind}_bytes") for each in highest) for kind in KINDS},
+        _stages(spans, window),
         tuple(_row(key, lives[key], drawn[key]) for key in chosen), len(wanted) - len(chosen),
     )  # fmt: skip
 
@@ -183,27 +192,37 @@ def _changes(event: Move | Workspace) -> tuple[tuple[Key, int, int], ...]:
 
 def _fill(
     events: Iterator[Event] | Any, tier: str, window: Window, drawn: dict[Key, list[int]]
-) -> list[int]:
-    """Read again: fill the rows, and the level of the tier, which is returned."""
-    level = [0] * window.cells
+) -> list[Level]:
+    """Read again: fill the rows, and give the highest level of the tier in each cell."""
+    nothing = Level(tier, 0, "", 0, 0, 0, 0, 0, 0, 0)
+    highest = [nothing] * window.cells
     residency = Residency()
     now: dict[Key, tuple[int, int]] = {}  # bytes, since when
-    before, since = 0, window.began_ns
+    before, since = nothing, window.began_ns
     for event in events:
         if not isinstance(event, Move | Workspace) or event.tier != tier:
             continue
         for change in residency.see(event):
-            window.fill(level, since, change.at_ns, before)
-            before, since = change.resident_bytes, max(since, change.at_ns)
+            _raise(highest, window, since, change.at_ns, before)
+            before, since = change, max(since, change.at_ns)
         for key, at_ns, nbytes in _changes(event):
             if key in drawn:
                 had, began = now.get(key, (0, at_ns))
                 window.fill(drawn[key], began, at_ns, had)
                 now[key] = (max(0, had + nbytes), at_ns)
-    window.fill(level, since, window.ended_ns, before)
+    over = window.ended_ns + 1  # what is there at the very end is in the last cell
+    _raise(highest, window, since, over, before)
     for key, (nbytes, began) in now.items():
-        window.fill(drawn[key], began, window.ended_ns, nbytes)
-    return level
+        window.fill(drawn[key], began, over, nbytes)
+    return highest
+
+
+def _raise(
+    highest: list[Level], window: Window, began_ns: int, ended_ns: int, level: Level
+) -> None:
+    for index in window.over(began_ns, ended_ns):
+        if level.resident_bytes > highest[index].resident_bytes:
+            highest[index] = level
 
 
 def _stages(spans: dict[str, _Span], window: Window) -> tuple[str, ...]:
