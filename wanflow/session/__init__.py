@@ -12,6 +12,7 @@ An example::
 from wanflow.session.explaining import Explained, explain
 from wanflow.session.modules import plan_module
 from wanflow.session.planning import Planned, plan, sweep
+from wanflow.session.replaying import Replayed, replay
 from wanflow.session.request import Request
 from wanflow.session.running import resume, run
 from wanflow.session.tracing import write_prediction as predict
@@ -19,11 +20,13 @@ from wanflow.session.tracing import write_prediction as predict
 __all__ = [
     "Explained",
     "Planned",
+    "Replayed",
     "Request",
     "explain",
     "plan",
     "plan_module",
     "predict",
+    "replay",
     "resume",
     "run",
     "sweep",
