@@ -50,6 +50,12 @@ class WeightsError(WanflowError):
     exit_code = 4
 
 
+class TraceError(WanflowError):
+    """A trace is cut before what a command needs of it, or holds what no run wrote."""
+
+    exit_code = 4
+
+
 class DiffExceeded(WanflowError):
     """A comparison is past its threshold."""
 

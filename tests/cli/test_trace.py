@@ -1,6 +1,7 @@
 """`wanflow trace`: files and run folders, whole and cut."""
 
 import json
+import types
 
 from wanflow.cli import trace as commands
 from wanflow.trace.events import Kind, Verb
@@ -73,3 +74,37 @@ class TestExport:
         assert (code, made["state"]) == (0, "cut")
         assert err.startswith("note: the trace is cut")
         assert made["nbytes"] == (tmp_path / "memory_events.json").stat().st_size
+
+
+class TestReplay:
+    """`wanflow trace replay`."""
+
+    def test_shows_what_was_recorded_and_the_new_plan(self, session, report, wanflow_here, trace):
+        """A table like that of `plan`, and where the times come from."""
+        asked = {}
+
+        def replay(path, **options):
+            asked.update(options, path=path)
+            recorded = {
+                "machine": "cpu", "budget_bytes": 12 * 2**20, "simulated": False, "seconds": 3.5,
+                "state": "cut", "problem": "no trailer",
+            }  # fmt: skip
+            more = {"times": "measured", "measured_calls": 5, "calls": 7, "recorded": recorded}
+            return types.SimpleNamespace(report={**report, **more}, problem=None)
+
+        session.replay = replay
+        code, said, err = wanflow_here("trace", "replay", trace.parent, "--vram", "6GiB")
+
+        assert (code, err) == (0, "")
+        assert asked == {"path": trace, "vram": "6GiB", "ram": None, "machine": None}
+        assert said.startswith("recorded: on cpu, budget 12.0 MiB, ran 3.50 s; the trace is cut")
+        assert "times: 5 calls as they were measured, 7 in the plan" in said
+        assert "denoise x50" in said
+        assert "next:" not in said
+
+    def test_a_trace_that_holds_no_footprint_ends_with_4(self, trace, wanflow_here):
+        """The message says what to do."""
+        code, said, err = wanflow_here("trace", "replay", trace)
+        assert (code, said) == (4, "")
+        assert "holds no footprint" in err
+        assert "hint" in err

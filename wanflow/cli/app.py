@@ -14,7 +14,7 @@ Exit codes:
     1  a stage failed, or the disk is full
     2  the input is wrong (graph, option, image, a run folder that changed)
     3  the budget can't hold it; the message names the smallest that can
-    4  weights are missing, or are not what the graph says
+    4  weights are missing, or are not what the graph says; a trace lacks its footprint
     5  a diff is past its threshold
     6  out of memory in spite of the plan
    70  our own fault; the message names a crash log

@@ -20,15 +20,15 @@ _WIDE = 116  # columns from which the reasons stand beside the numbers
 _WORDS = {"stage": 14, "op": 13, "where": 6, "how": 8, "fits": 4}
 
 
-def render(report: Report, request: "Request", console: Console) -> None:
-    """Print heading, stages, verdict, the budgets if swept, and what to type next."""
+def render(report: Report, request: "Request | None", console: Console) -> None:
+    """Print heading, stages, verdict, the budgets if swept, and what to type next, if anything."""
     console.print(_heading(report))
     for part in _stages(report, wide=console.width >= _WIDE):
         console.print(part)
     console.print(_verdict(report))
     if "sweep" in report:
         console.print(_sweep(report["sweep"]))
-    if report["feasible"]:
+    if report["feasible"] and request is not None:
         console.print(f"next: {clean(_next(request))}", soft_wrap=True)
 
 

@@ -278,6 +278,34 @@ def report(
     return 0
 
 
+@app.command()
+def replay(
+    file: File,
+    vram: Annotated[str | None, Option(metavar="SIZE", help="8GiB, 8GB, 80% or auto.")] = None,
+    ram: Annotated[
+        str | None, Option(metavar="SIZE", help="Bound on pinned and staged host memory.")
+    ] = None,
+    machine: Annotated[
+        str | None, Option(metavar="NAME", help="Another machine of the same kind.")
+    ] = None,
+    *,
+    json: Json = False,
+) -> int:
+    """Plan a recorded run again, on another budget or machine."""
+    from wanflow import session
+    from wanflow.cli.render_replay import render
+
+    made = session.replay(_trace(file), vram=vram, ram=ram, machine=machine)
+    if json:
+        say_json(made.report)
+    else:
+        with page() as console:
+            render(made.report, console)
+    if made.problem is not None:
+        raise made.problem
+    return 0
+
+
 def _trace(file: Path) -> Path:
     """Find the trace of a run folder."""
     return file / "trace.msgpack" if file.is_dir() else file

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
@@ -16,6 +16,22 @@ from wanflow.scheduler.residency import Uses, load_with, uses_of
 from wanflow.scheduler.spilling import Gaps
 from wanflow.scheduler.timeline import Timeline, play
 from wanflow.scheduler.visits import Visit, alone, issue_ahead, returns_of, visits_of
+
+Timing = Callable[[Footprint, Machine], tuple[float, ...]]
+"""Says what each call of a footprint takes on a machine, in seconds."""
+
+
+def by_rates(footprint: Footprint, machine: Machine) -> tuple[float, ...]:
+    """Say it by the machine's rates."""
+    return tuple(
+        machine.compute_seconds(
+            step.cost.flops,
+            step.cost.memory_bytes,
+            footprint.dtypes.get(step.stage, "float32"),
+            step.cost.kernels,
+        )
+        for step in footprint.steps
+    )
 
 
 @attrs.frozen
@@ -55,18 +71,11 @@ def work_of(
     pinned: Mapping[str, str],
     ram_bytes: int | None,
     gaps: Gaps = (),
+    timing: Timing = by_rates,
 ) -> Work:
     """Work out what every draft of a footprint shares that spills the values of *gaps*."""
     uses, returns = uses_of(footprint), returns_of(gaps)
-    seconds = tuple(
-        machine.compute_seconds(
-            step.cost.flops,
-            step.cost.memory_bytes,
-            footprint.dtypes.get(step.stage, "float32"),
-            step.cost.kernels,
-        )
-        for step in footprint.steps
-    )
+    seconds = timing(footprint, machine)
     loads = {
         nbytes: (machine.load(nbytes, from_host=False), machine.load(nbytes, from_host=True))
         for nbytes in {run.nbytes for run in uses.runs} | {visit.nbytes for visit in returns}

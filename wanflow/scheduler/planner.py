@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from wanflow.scheduler.arena import Packed, pack
-from wanflow.scheduler.draft import Draft, draft, work_of
+from wanflow.scheduler.draft import Draft, Timing, by_rates, draft, work_of
 from wanflow.scheduler.footprint import Footprint
 from wanflow.scheduler.machine import Machine
 from wanflow.scheduler.plan import Alternative, Plan
@@ -29,15 +29,17 @@ def plan(
     pinned: Mapping[str, str] | None = None,
     ram_bytes: int | None = None,
     spilled: Mapping[str, str] | None = None,
+    timing: Timing = by_rates,
 ) -> Plan:
     """Return the fastest plan that fits *budget_bytes* on the device and *ram_bytes* on the host.
 
     None stands for as much as it takes. *variants* are footprints of the same graph at different
     knobs, the plain one first. *pinned* maps a stage to `resident` or `stream`, *spilled* one to
-    `none` or `all`. Always returns a plan; look at `feasible`: an infeasible one is the smallest.
+    `none` or `all`. *timing* says what the calls take. Always returns a plan; look at `feasible`:
+    an infeasible one is the smallest.
     """
     works = [
-        work_of(footprint, machine, pinned or {}, ram_bytes, gaps)
+        work_of(footprint, machine, pinned or {}, ram_bytes, gaps, timing)
         for footprint in variants
         for gaps in _levels(footprint, machine, spilled or {})
     ]

@@ -13,6 +13,7 @@ from wanflow.session.advising import advise
 from wanflow.session.explaining import Explained, explain
 from wanflow.session.modules import plan_module
 from wanflow.session.planning import Planned, plan, sweep
+from wanflow.session.replaying import Replayed, replay
 from wanflow.session.request import Request
 from wanflow.session.running import resume, run
 from wanflow.session.tracing import write_prediction as predict
@@ -20,12 +21,14 @@ from wanflow.session.tracing import write_prediction as predict
 __all__ = [
     "Explained",
     "Planned",
+    "Replayed",
     "Request",
     "advise",
     "explain",
     "plan",
     "plan_module",
     "predict",
+    "replay",
     "resume",
     "run",
     "sweep",

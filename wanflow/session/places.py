@@ -44,6 +44,11 @@ def find_place(request: Request) -> Place:
     """Read `--device`, `--machine`, `--vram` and `--ram`; InputError for what can't be meant."""
     device = find_device(request.device, there=request.machine is None)
     machine = find(request.machine) if request.machine else this_machine(device)
+    return place_on(machine, device, request)
+
+
+def place_on(machine: Machine, device: torch.device, request: Request) -> Place:
+    """Read `--vram` and `--ram` for a machine; where one is named, all of it counts as free."""
     kind = machine.device
     if kind == "cpu" and request.ram is not None:
         raise InputError(

@@ -31,7 +31,7 @@ class Planned:
     @property
     def problem(self) -> BudgetError | None:
         """Why the plan can't be run, or None."""
-        return None if self.plan.feasible else _too_small(self.prepared.place, self.plan)
+        return None if self.plan.feasible else too_small(self.prepared.place, self.plan)
 
 
 def plan(request: Request) -> Planned:
@@ -94,7 +94,8 @@ def gap_percent(made: Plan) -> float:
     return 100 * (made.predicted_seconds / made.bound_seconds - 1) if made.bound_seconds else 0.0
 
 
-def _too_small(place: Place, made: Plan) -> BudgetError:
+def too_small(place: Place, made: Plan) -> BudgetError:
+    """Say that a place can't hold a plan, and what could."""
     least = made.minimum_bytes + place.overhead_bytes
     ram = made.host.minimum_bytes + made.footprint.staging_bytes
     if made.minimum_bytes <= place.usable_bytes and place.ram_bytes is not None:
@@ -120,16 +121,24 @@ def _too_small(place: Place, made: Plan) -> BudgetError:
 
 def _report(prepared: Prepared, made: Plan) -> dict[str, object]:
     place = prepared.place
-    overhead = place.overhead_bytes
     return {
         "feasible": made.feasible,
         "graph": prepared.graph.name,
         "device": str(place.device) if not prepared.request.machine else place.machine.device,
+        "exact": prepared.request.exact,
+        "weights": {n: m.folder is not None for n, m in prepared.models.items()},
+        **plan_figures(place, made),
+    }
+
+
+def plan_figures(place: Place, made: Plan) -> dict[str, object]:
+    """What the report says of a plan on a machine, whatever was planned."""
+    overhead = place.overhead_bytes
+    return {
         "machine": place.machine.name,
         "estimates": place.machine.estimated,
         "machine_sources": {n: place.machine.source(n) for n in place.machine.matters},
         "machine_guessed_from": place.machine.guessed_from or None,
-        "exact": prepared.request.exact,
         "budget_bytes": place.budget_bytes,
         "overhead_bytes": overhead,
         "predicted_peak_bytes": made.predicted_peak_bytes + overhead,
@@ -145,7 +154,6 @@ def _report(prepared: Prepared, made: Plan) -> dict[str, object]:
         "minimum_cause": made.minimum_cause,
         "resident_bytes": made.resident_bytes + overhead,
         "plan_id": made.plan_id,
-        "weights": {n: m.folder is not None for n, m in prepared.models.items()},
         "stages": [_stage_report(stage, overhead) for stage in made.stages],
     }
 

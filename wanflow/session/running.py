@@ -18,6 +18,7 @@ from wanflow.session.lock import locked
 from wanflow.session.places import find_place
 from wanflow.session.planning import Planned, plan_prepared
 from wanflow.session.prepare import Prepared, prepare, versions
+from wanflow.session.recording import record_footprints
 from wanflow.session.request import Request
 from wanflow.session.signals import stopping
 from wanflow.session.state import StateStore
@@ -128,6 +129,7 @@ def _run_traced(
         folder / "trace.msgpack", trace_header(planned), overwrite=overwrite
     ) as writer:
         tee = Tee((writer, lessons, sink) if sink is not None else (writer, lessons))
+        record_footprints(planned, writer)
         try:
             ran = execute(planned, folder, tee, watch, stop)
             _save_outputs(planned.prepared, folder, ran.outcome)

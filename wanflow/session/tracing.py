@@ -9,6 +9,7 @@ from wanflow.graph import Size
 from wanflow.scheduler.simulator import simulate
 from wanflow.session.planning import Planned
 from wanflow.session.prepare import versions
+from wanflow.session.recording import record_footprints
 from wanflow.trace import TraceWriter
 
 
@@ -62,5 +63,6 @@ def write_prediction(planned: Planned, path: Path, *, force: bool = False) -> No
     """Write the trace that running the plan would make; InputError when *path* exists."""
     header = trace_header(planned, simulated=True)
     with TraceWriter(path, header, overwrite=force) as writer:
+        record_footprints(planned, writer)
         simulate(planned.plan, planned.prepared.place.tier, writer)
         writer.close("done", {"seconds": planned.plan.predicted_seconds})

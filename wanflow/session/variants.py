@@ -73,9 +73,7 @@ class Variants:
     def _planned(self, footprints: Sequence[Footprint], budget_bytes: int | None) -> Plan:
         prepared = self.prepared
         pins, spills, place = prepared.weight_pins(), prepared.spill_pins(), prepared.place
-        ram = place.ram_bytes
-        if ram is not None:  # the staging buffer is on the host too, and the planner knows of none
-            ram = max(ram - max(f.staging_bytes for f in footprints), 0)
+        ram = ram_for(footprints, place.ram_bytes)
         return plan_footprints(footprints, place.machine, budget_bytes, pins, ram, spills)
 
     def _plan(self, footprint: Footprint, budget_bytes: int | None) -> Plan:
@@ -110,6 +108,13 @@ class Variants:
 
         always = [*itertools.product(*(each.always for each in settings.values()))]
         return Group([setting(each) for each in always], steps, functools.cache(between))
+
+
+def ram_for(footprints: Sequence[Footprint], ram_bytes: int | None) -> int | None:
+    """What the planner may give out: it knows nothing of the staging buffer, which is there too."""
+    if ram_bytes is None:
+        return None
+    return max(ram_bytes - max(f.staging_bytes for f in footprints), 0)
 
 
 class Profiled:

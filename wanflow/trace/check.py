@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from wanflow.trace.events import Event, Memory, Move, Note, Verb, Workspace
+from wanflow.trace.events import Event, FootprintRows, Memory, Move, Note, Verb, Workspace
 from wanflow.trace.reader import State, TraceFile, TraceReader
 
 PROBLEMS_KEPT = 20
@@ -82,7 +82,8 @@ class Auditor:
     def add(self, event: Event) -> None:
         """Audit one event."""
         self.record += 1
-        if not isinstance(event, Memory | Note) and event.ended_ns < event.began_ns:
+        timeless = Memory | Note | FootprintRows
+        if not isinstance(event, timeless) and event.ended_ns < event.began_ns:
             self.say("time", f"it ends at {event.ended_ns} ns, before it begins")
         if isinstance(event, Move):
             self._move(event)

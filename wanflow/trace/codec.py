@@ -14,6 +14,7 @@ import attrs
 
 from wanflow.trace.events import (
     Event,
+    FootprintRows,
     Kind,
     Memory,
     Move,
@@ -34,6 +35,7 @@ _TAGS: dict[type[Any], str] = {
     StageSpan: "stage",
     Memory: "memory",
     Note: "note",
+    FootprintRows: "footprint",
 }
 
 

@@ -130,4 +130,16 @@ class Note:
     at_ns: int
 
 
-Event = Move | Transfer | Workspace | Step | StageSpan | Memory | Note
+@attrs.frozen
+class FootprintRows:
+    """A part of what the run was planned from, so that a trace can be planned again.
+
+    Rows are JSON arrays; `section` says of what. A footprint at other knobs is another `variant`.
+    """
+
+    variant: int
+    section: str
+    rows: tuple[str, ...]
+
+
+Event = Move | Transfer | Workspace | Step | StageSpan | Memory | Note | FootprintRows

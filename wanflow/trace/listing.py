@@ -12,6 +12,7 @@ import attrs
 from wanflow.trace.codec import tag_of
 from wanflow.trace.events import (
     Event,
+    FootprintRows,
     Kind,
     Memory,
     Move,
@@ -135,6 +136,9 @@ def _columns(event: Event) -> tuple[int, str, str, str, str, str]:  # noqa: PLR0
             return event.at_ns, "", event.tier, sizes, "", f"counted by {event.source}"
         case Note():
             return event.at_ns, "", "", "", "", f"{event.topic}: {event.text}"
+        case FootprintRows():
+            what = f"variant {event.variant}: {len(event.rows)} rows of {event.section}"
+            return 0, "", "", "", "", what
 
 
 def _took(event: Move | Transfer | Workspace | Step | StageSpan) -> str:

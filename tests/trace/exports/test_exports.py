@@ -16,6 +16,7 @@ from wanflow.trace.events import Kind, Move, StageSpan, Verb, Workspace
 from wanflow.trace.exports import export
 from wanflow.trace.exports.chart import COLUMNS
 from wanflow.trace.exports.curve import draw_curves
+from wanflow.trace.exports.follow import KINDS
 from wanflow.trace.exports.table import COLUMNS as HEADINGS
 
 GPU, GIB, SECOND = "cuda:0", 2**30, 10**9
@@ -46,7 +47,7 @@ class TestTable:
             extra = int(row["nbytes"]) if row["event"] == "call" else 0
             if row["event"] == "measured":
                 continue
-            kinds = [int(row[f"{k}_bytes"]) for k in ("weights", "state", "value", "workspace")]
+            kinds = [int(row[f"{k}_bytes"]) for k in KINDS]
             assert int(row["resident_bytes"]) == held[row["tier"]] + extra == sum(kinds)
             assert row["other_bytes"] == "0"
 

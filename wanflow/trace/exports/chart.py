@@ -21,7 +21,7 @@ _KINDS = dict(
     zip(
         KINDS,
         (("weights", "#4477aa"), ("states", "#aa3377"), ("values", "#ccbb44"),
-         ("workspace", "#66ccee")),
+         ("workspace", "#66ccee"), ("allocator slack", "#88aa99")),
         strict=True,
     )
 )  # fmt: skip

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import attrs
 
 from wanflow.trace.events import Event, StageSpan
-from wanflow.trace.exports.follow import KINDS, Follower, Level
+from wanflow.trace.exports.follow import KINDS, Change, Follower
 
 MOST_STAGES = 64
 
@@ -33,14 +33,15 @@ class Curve:
     _at: int = 0
     _now: Column = attrs.field(factory=Column)
 
-    def see(self, level: Level, index: int) -> None:
+    def see(self, change: Change, index: int) -> None:
         """Take a level that holds from column *index* on."""
         self.carry(index)
-        self._now = Column(level.resident_bytes, level.by_kind)
+        level = change.level
+        self._now = Column(level.resident_bytes, change.by_kind)
         if level.resident_bytes > self.columns[index].resident_bytes:
             self.columns[index] = self._now
         if level.resident_bytes > self.peak_bytes:
-            self.peak_bytes, self.peak_ns = level.resident_bytes, level.at_ns
+            self.peak_bytes, self.peak_ns = level.resident_bytes, change.at_ns
 
     def carry(self, index: int) -> None:
         """What lies here stays till column *index*."""
@@ -67,11 +68,11 @@ def draw_curves(events: Iterable[Event], last_ns: int, columns: int) -> Curves:
     count = 0
     for event in events:
         count += 1
-        for level in follower.see(event):
-            curve = tiers.get(level.tier)
+        for change in follower.see(event):
+            curve = tiers.get(change.level.tier)
             if curve is None:
-                curve = tiers[level.tier] = Curve([Column()] * columns)
-            curve.see(level, min(level.at_ns * columns // last_ns, columns - 1))
+                curve = tiers[change.level.tier] = Curve([Column()] * columns)
+            curve.see(change, min(change.at_ns * columns // last_ns, columns - 1))
         if isinstance(event, StageSpan) and len(stages) < MOST_STAGES:
             stages.append((event.stage, event.began_ns, event.ended_ns))
     for curve in tiers.values():

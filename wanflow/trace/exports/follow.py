@@ -1,7 +1,7 @@
-"""What a tier holds from an instant on, by kind: the events of a trace, turned into levels.
+"""The levels of every tier as the exports write them: in time, and with what changed them.
 
-One pass and bounded: a sum for each kind and tier is all that is kept. Instants of one tier never
-go back, whatever the trace says.
+What a tier holds is followed by `wanflow.trace.residency`. Here the instants of one tier never go
+back, whatever the trace says, and there are only so many tiers.
 """
 
 from __future__ import annotations
@@ -10,68 +10,48 @@ from collections.abc import Iterator
 
 import attrs
 
-from wanflow.trace.events import Event, Kind, Move, Verb, Workspace
-from wanflow.trace.tally import TierTally
+from wanflow.trace.events import Event, Move, Workspace
+from wanflow.trace.residency import Level, Residency
 
-KINDS = (Kind.WEIGHTS, Kind.STATE, Kind.VALUE, Kind.WORKSPACE)
+KINDS = ("weights", "state", "value", "workspace", "slack")
 MOST_TIERS = 64  # a trace is anybody's; a run has three
 _ELSEWHERE = "(more tiers)"
 
 
 @attrs.frozen
-class Level:
-    """What *tier* holds from `at_ns` on. `what` happened: a verb, `call` or `call ends`."""
+class Change:
+    """A level from `at_ns` on. `what` brought it: a verb, `call` or `call ends`."""
 
     at_ns: int
-    tier: str
     what: str
     event: Move | Workspace
-    resident_bytes: int
-    by_kind: tuple[int, ...]  # as `KINDS`
+    level: Level
 
     @property
-    def other_bytes(self) -> int:
-        """What no event explains."""
-        return self.resident_bytes - sum(self.by_kind)
+    def by_kind(self) -> tuple[int, ...]:
+        """Bytes of each of `KINDS`; `slack` is the allocator's own."""
+        level = self.level
+        held = (level.weights_bytes, level.state_bytes, level.value_bytes)
+        return (*held, level.workspace_bytes, level.slack_bytes)
 
 
 @attrs.define
 class Follower:
     """Every tier, event by event."""
 
-    _tiers: dict[str, TierTally] = attrs.field(factory=dict, init=False)
+    _residency: Residency = attrs.field(factory=Residency, init=False)
     _now_ns: dict[str, int] = attrs.field(factory=dict, init=False)
 
-    def see(self, event: Event) -> Iterator[Level]:
+    def see(self, event: Event) -> Iterator[Change]:
         """Say how *event* changed a tier: not, once, or (a call) up and down."""
-        if isinstance(event, Move):
-            tier = self._tier(event.tier)
-            self._tiers[tier].move(event)
-            at_ns = event.ended_ns if event.verb is Verb.FREE else event.began_ns
-            yield self._level(tier, at_ns, str(event.verb), event, event.resident_bytes, 0)
-        elif isinstance(event, Workspace):
-            tier, nbytes, resident = self._tier(event.tier), event.nbytes, event.resident_bytes
-            yield self._level(tier, event.began_ns, "call", event, resident, nbytes)
-            left = max(resident - nbytes, 0)
-            yield self._level(tier, event.ended_ns, "call ends", event, left, 0)
-
-    def _tier(self, name: str) -> str:
-        if name not in self._tiers:
-            name = name if len(self._tiers) < MOST_TIERS else _ELSEWHERE
-            self._tiers.setdefault(name, TierTally())
-        return name
-
-    def _level(
-        self,
-        tier: str,
-        at_ns: int,
-        what: str,
-        event: Move | Workspace,
-        resident_bytes: int,
-        workspace_bytes: int,
-    ) -> Level:
-        now = self._now_ns[tier] = max(at_ns, self._now_ns.get(tier, 0))
-        held = self._tiers[tier].by_kind
-        extra = dict.fromkeys(KINDS, 0) | {Kind.WORKSPACE: workspace_bytes}
-        by_kind = tuple(held[kind] + extra[kind] for kind in KINDS)
-        return Level(now, tier, what, event, resident_bytes, by_kind)
+        if not isinstance(event, Move | Workspace):
+            return
+        if event.tier not in self._now_ns:
+            if len(self._now_ns) >= MOST_TIERS:
+                event = attrs.evolve(event, tier=_ELSEWHERE)
+            self._now_ns.setdefault(event.tier, 0)
+        words = (str(event.verb),) if isinstance(event, Move) else ("call", "call ends")
+        for what, level in zip(words, self._residency.see(event), strict=True):
+            now = self._now_ns[event.tier] = max(level.at_ns, self._now_ns[event.tier])
+            resident = max(level.resident_bytes, 0)
+            yield Change(now, what, event, attrs.evolve(level, resident_bytes=resident))

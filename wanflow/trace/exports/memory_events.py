@@ -8,13 +8,13 @@ from typing import Any, BinaryIO
 
 import attrs
 
-from wanflow.trace.events import Event, Kind, Memory, Note, StageSpan, Step, Workspace
-from wanflow.trace.exports.follow import KINDS, Follower, Level
+from wanflow.trace.events import Event, Memory, Note, StageSpan, Step, Workspace
+from wanflow.trace.exports.follow import Follower
 from wanflow.trace.reader import TraceReader
+from wanflow.trace.residency import Level
 from wanflow.trace.summary import Summary
 
 _NS = 1e9
-_NAMES = {Kind.WEIGHTS: "weights", Kind.STATE: "state", Kind.VALUE: "value"}
 _MOST_STAGES = 4096
 
 
@@ -59,8 +59,8 @@ class _Points:
         yield self._row("start", 0)
         for event in events:
             yield from self._started(event)
-            for level in self._follower.see(event):
-                self._follow(level)
+            for change in self._follower.see(event):
+                self._follow(change.level)
             yield from self._ended(event)
         yield self._row("end", self._last_ns)
 
@@ -69,7 +69,7 @@ class _Points:
             return
         self._now = level
         self._peak_bytes = max(self._peak_bytes, level.resident_bytes)
-        stage = level.event.stage
+        stage = level.stage
         if stage in self._step_peaks:
             self._step_peaks[stage] = max(self._step_peaks[stage], level.resident_bytes)
 
@@ -107,12 +107,13 @@ class _Points:
     def _row(self, what: str, at_ns: int, **more: object) -> dict[str, Any]:
         self._last_ns = max(self._last_ns, at_ns)
         now = self._now
-        held = dict(zip(KINDS, now.by_kind, strict=True)) if now is not None else {}
         return {
             "event": what,
             "at_seconds": self._last_ns / _NS,
             **more,
             "allocated_bytes": 0 if now is None else now.resident_bytes,
             "peak_bytes": self._peak_bytes,
-            **{f"{name}_bytes": held.get(kind, 0) for kind, name in _NAMES.items()},
+            "weights_bytes": 0 if now is None else now.weights_bytes,
+            "state_bytes": 0 if now is None else now.state_bytes,
+            "value_bytes": 0 if now is None else now.value_bytes,
         }

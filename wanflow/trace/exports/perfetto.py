@@ -9,7 +9,6 @@ import attrs
 
 from wanflow.trace.events import (
     Event,
-    Kind,
     Memory,
     Move,
     Note,
@@ -19,15 +18,12 @@ from wanflow.trace.events import (
     Verb,
     Workspace,
 )
-from wanflow.trace.exports.follow import KINDS, Follower, Level
+from wanflow.trace.exports.follow import Change, Follower
 from wanflow.trace.exports.tracks import Tracks
 from wanflow.trace.listing import printable
 from wanflow.trace.reader import TraceReader
 
-_NAMES = {
-    Kind.WEIGHTS: "weights", Kind.STATE: "states", Kind.VALUE: "values",
-    Kind.WORKSPACE: "workspace",
-}  # fmt: skip
+_COUNTERS = ("weights", "states", "values", "workspace", "slack")  # as `KINDS`
 _MOST_WAITING = 1024  # uploads that no call has used yet
 _ALWAYS = ("stages", "steps", "compute", "copy", "disk")  # in this order on the screen
 
@@ -71,8 +67,8 @@ class _Drawing:
 
     def add(self, event: Event) -> None:
         """Draw *event*."""
-        for level in self._follower.see(event):
-            self._level(level)
+        for change in self._follower.see(event):
+            self._change(change)
         match event:
             case Move():
                 self._move(event)
@@ -108,10 +104,11 @@ class _Drawing:
         span = (event.began_ns, event.ended_ns)
         return self.tracks.slice(printable(queue), printable(name), span, args)
 
-    def _level(self, level: Level) -> None:
-        held = {_NAMES[kind]: n for kind, n in zip(KINDS, level.by_kind, strict=True)}
+    def _change(self, change: Change) -> None:
+        level = change.level
+        held = dict(zip(_COUNTERS, change.by_kind, strict=True))
         found = {"resident": level.resident_bytes, **held}
-        self.tracks.counter(f"memory {printable(level.tier)}", level.at_ns, found)
+        self.tracks.counter(f"memory {printable(level.tier)}", change.at_ns, found)
 
     def _move(self, move: Move) -> None:
         args = {

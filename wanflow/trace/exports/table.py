@@ -7,13 +7,14 @@ import io
 from typing import BinaryIO
 
 from wanflow.trace.events import Kind, Memory, Move
-from wanflow.trace.exports.follow import Follower, Level
+from wanflow.trace.exports.follow import Change, Follower
 from wanflow.trace.listing import printable
 from wanflow.trace.reader import TraceReader
 
 COLUMNS = (
     "at_ns", "tier", "event", "kind", "name", "stage", "step", "nbytes", "resident_bytes",
-    "weights_bytes", "state_bytes", "value_bytes", "workspace_bytes", "other_bytes", "cause",
+    "weights_bytes", "state_bytes", "value_bytes", "workspace_bytes", "slack_bytes", "other_bytes",
+    "cause",
 )  # fmt: skip
 _FORMULA = ("=", "+", "-", "@")  # a spreadsheet would compute what starts like this
 
@@ -25,12 +26,12 @@ def write_csv(reader: TraceReader, out: BinaryIO) -> int:
     rows.writerow(COLUMNS)
     count = 0
     for event in reader:
-        for level in follower.see(event):
-            rows.writerow(_row(level))
+        for change in follower.see(event):
+            rows.writerow(_row(change))
             count += 1
         if isinstance(event, Memory):
             words = (cell(event.tier), "measured", "", cell(event.source), "", "", "")
-            rows.writerow((event.at_ns, *words, event.now_bytes, *[""] * 6))
+            rows.writerow((event.at_ns, *words, event.now_bytes, *[""] * 7))
             count += 1
     text.detach()
     return count
@@ -42,12 +43,12 @@ def cell(text: str) -> str:
     return f"'{shown}" if shown.startswith(_FORMULA) else shown
 
 
-def _row(level: Level) -> tuple[object, ...]:
-    event = level.event
+def _row(change: Change) -> tuple[object, ...]:
+    event, level = change.event, change.level
     moved = isinstance(event, Move)
     kind, cause = (event.kind, event.cause) if isinstance(event, Move) else (Kind.WORKSPACE, "")
     return (
-        level.at_ns, cell(level.tier), level.what, str(kind), cell(event.name),
-        cell(event.stage), event.step, event.nbytes, level.resident_bytes, *level.by_kind,
+        change.at_ns, cell(level.tier), change.what, str(kind), cell(event.name),
+        cell(event.stage), event.step, event.nbytes, level.resident_bytes, *change.by_kind,
         level.other_bytes, cell(cause) if moved else "",
     )  # fmt: skip
