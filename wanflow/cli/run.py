@@ -20,14 +20,16 @@ def run(
     ] = None,
     *,
     force: Annotated[bool, Option("--force", help="Use a run folder that is there.")] = False,
+    live: Annotated[bool, Option("--live", help="Show the trace's summary while it runs.")] = False,
     json: Json = False,
 ) -> int:
     """Run GRAPH inside the budget; write video and trace."""
     from wanflow import session
+    from wanflow.cli.live import watch_live
     from wanflow.cli.progress import silent, watch
     from wanflow.cli.render_run import render
 
-    with silent() if json else watch() as progress:
+    with silent() if json else watch_live() if live else watch() as progress:
         done = session.run(request, out=out, force=force, sink=progress)
     say_json(done) if json else say(render(done))
     return 0

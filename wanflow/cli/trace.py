@@ -226,6 +226,21 @@ def export(
 
 
 @app.command()
+def live(file: File) -> int:
+    """Follow a run from another terminal: its summary, until it is over."""
+    from rich.console import Console
+
+    from wanflow.cli.live import follow
+    from wanflow.trace.views import render_summary
+
+    console = Console(stderr=True, markup=False, highlight=False, emoji=False)
+    summary = follow(_trace(file), console)
+    with page() as paper:
+        render_summary(summary, paper)
+    return 0
+
+
+@app.command()
 def report(
     file: Annotated[
         Path, Argument(metavar="FILE", help="A trace, a run folder, or a memory_events.json.")

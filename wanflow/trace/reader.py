@@ -113,6 +113,14 @@ class TraceReader:
                 self._records += 1
                 yield event
 
+    def grown(self) -> bool:
+        """Get ready to read on where a cut file ended: a run may go on; False where it is over."""
+        if self._state is not State.CUT or self._good_bytes == 0:
+            return False
+        self._file.seek(self._good_bytes)
+        self._readable = True
+        return True
+
     def info(self) -> TraceFile:
         """Say what was found so far: complete once the events were iterated over."""
         file_bytes = os.fstat(self._file.fileno()).st_size

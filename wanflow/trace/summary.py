@@ -136,14 +136,35 @@ def summarise(path: Path | str) -> Summary:
         return _summary(tally, reader.info())
 
 
+@attrs.define
+class Running:
+    """A summary in the making: events are added as they come, and it can be asked for any time."""
+
+    tally: Tally = attrs.field(factory=Tally)
+
+    def add(self, event: Event) -> None:
+        """Count one event."""
+        self.tally.add(event)
+
+    def so_far(self, file: TraceFile) -> Summary:
+        """Sum up what was counted; *file* is what is known of the trace."""
+        return _summary(self.tally, file)
+
+    def so_far_of(self, header: Mapping[str, Any]) -> Summary:
+        """Sum up what was counted of a run that is not read from a file."""
+        return _summary(self.tally, _unwritten(header, self.tally))
+
+
 def summarise_events(events: Iterable[Event], header: Mapping[str, Any]) -> Summary:
     """Sum up events that are in memory (a simulated run), as if they came from a whole file."""
     tally = Tally()
     for event in events:
         tally.add(event)
-    return _summary(
-        tally, TraceFile("", 0, dict(header), State.WHOLE, None, tally.events, 0, 0, problem="")
-    )
+    return _summary(tally, _unwritten(header, tally))
+
+
+def _unwritten(header: Mapping[str, Any], tally: Tally) -> TraceFile:
+    return TraceFile("", 0, dict(header), State.WHOLE, None, tally.events, 0, 0, problem="")
 
 
 def _summary(tally: Tally, file: TraceFile) -> Summary:

@@ -1,0 +1,159 @@
+"""A run while it goes on: the summary, drawn again and again, from its events or its file."""
+
+import fcntl
+import io
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from wanflow.cli.output import clean
+from wanflow.cli.progress import Progress, State, head_line, memory_lines, watch
+from wanflow.trace import TraceReader
+from wanflow.trace.events import Event
+from wanflow.trace.summary import Running, Summary
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.live import Live
+
+_POLL_SECONDS = 0.5
+
+
+@attrs.define
+class Screen:
+    """What is drawn. Events come from one thread, and another one draws."""
+
+    state: State = attrs.field(factory=State)
+    running: Running = attrs.field(factory=Running)
+    _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False)
+
+    def add(self, event: Event) -> None:
+        """Follow one event."""
+        with self._lock:
+            self.state.see(event)
+            self.running.add(event)
+
+    def text(self, summarise: Callable[[Running], Summary], width: int) -> str:
+        """Write the bars, then the summary so far."""
+        from rich.console import Console
+
+        from wanflow.trace.views import render_summary
+
+        with self._lock:
+            summary = summarise(self.running)
+            bars = f"{head_line(self.state)}\n{memory_lines(self.state)}\n"
+        out = io.StringIO()
+        render_summary(attrs.evolve(summary, state="whole"), Console(file=out, width=width))
+        kept = [line for line in out.getvalue().splitlines() if not line.startswith("hint: ")]
+        return clean(bars + "\n".join(kept))
+
+
+def live_on(console: "Console", draw: Callable[[int], str], *, transient: bool = False) -> "Live":
+    """Make a live display of what *draw* writes for a width; *transient*: gone at the end."""
+    from rich.live import Live
+    from rich.text import Text
+
+    def render() -> "RenderableType":
+        return Text(draw(console.width), no_wrap=True, overflow="crop")
+
+    return Live(
+        console=console, get_renderable=render, refresh_per_second=4, vertical_overflow="crop",
+        transient=transient, redirect_stdout=False, redirect_stderr=False,
+    )  # fmt: skip
+
+
+class LiveRun:
+    """A sink of `wanflow run --live`: the summary on stderr while the run goes on."""
+
+    def __init__(self) -> None:
+        self._screen = Screen()
+        self._header: dict[str, Any] = {}
+        self._live: Live | None = None
+
+    def start(self, report: Mapping[str, Any]) -> None:
+        """Learn the plan and begin to draw."""
+        from rich.console import Console
+
+        self._screen.state.plan(report)
+        kept = ("graph", "device", "plan_id", "budget_bytes", "predicted_peak_bytes",
+                "predicted_seconds")  # fmt: skip
+        self._header = {key: report[key] for key in kept if key in report}
+        self._header["stages"] = [stage["stage"] for stage in report.get("stages", ())]
+        console = Console(stderr=True, markup=False, highlight=False, emoji=False)
+        self._live = live_on(console, self._draw)
+        self._live.start()
+
+    def emit(self, event: Event) -> None:
+        """Follow the event."""
+        self._screen.add(event)
+
+    def finish(self) -> None:
+        """Leave the last screen where it is."""
+        if self._live is not None:
+            self._live.stop()
+
+    def _draw(self, width: int) -> str:
+        return self._screen.text(lambda running: running.so_far_of(self._header), width)
+
+
+@contextmanager
+def watch_live() -> Iterator[Progress]:
+    """Show the run's summary as it grows; without a terminal, lines."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        with watch() as lines:
+            yield lines
+        return
+    live = LiveRun()
+    try:
+        yield live
+    finally:
+        live.finish()
+
+
+def follow(path: Path, console: "Console") -> Summary:
+    """Draw the trace at *path* until its run is over; return its summary."""
+    screen = Screen()
+    with TraceReader(path) as reader:
+        for key, name in (
+            ("budget_bytes", "budget_bytes"),
+            ("planned_bytes", "predicted_peak_bytes"),
+        ):
+            value = reader.header.get(name)
+            setattr(screen.state, key, value if isinstance(value, int) else 0)
+
+        def summarise(running: Running) -> Summary:
+            return running.so_far(reader.info())
+
+        with live_on(console, lambda width: screen.text(summarise, width), transient=True):
+            while True:
+                alive = runs_in(
+                    path.parent
+                )  # asked first: what was written before it ended is read
+                for event in reader:
+                    screen.add(event)
+                if not alive or not reader.grown():
+                    break
+                time.sleep(_POLL_SECONDS)
+        return summarise(screen.running)
+
+
+def runs_in(folder: Path) -> bool:
+    """Whether a process holds the lock of a run folder."""
+    try:
+        handle = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
