@@ -168,9 +168,20 @@ class TestRounding:
     def test_frames_are_near_the_pipelines(
         self, pipeline: WanPipeline, tokens: int, tmp_path: Path
     ) -> None:
-        """A prompt that is encoded without its padding gives the same picture."""
+        """A prompt without its padding and a transformer by rows make the same picture."""
         job = Job(prompt_of(tokens))
-        request = attrs.evolve(job.request(), exact=False, pins=("encode.tokens=real",))
+        pins = ("encode.tokens=real", "denoise.rows=1024", "decode.strips=whole")
+        request = attrs.evolve(job.request(), exact=False, pins=pins)
         made = run_watched(request, tmp_path / "run")
         difference = (made.frames - expected(pipeline, job)).abs().max()
         assert difference <= self.BOUND
+
+    def test_leanest_is_a_level_off_at_most(self, pipeline: WanPipeline, tmp_path: Path) -> None:
+        """With all that rounds, strips too, whose frames are levels of 0 to 255."""
+        job = Job(prompt_of(3))
+        pins = ("encode.tokens=real", "denoise.rows=grouped", "decode.strips=strips.1")
+        request = attrs.evolve(job.request(), exact=False, pins=pins)
+        made = run_watched(request, tmp_path / "run")
+        wanted = (expected(pipeline, job) * 255).round()
+        assert made.frames.dtype == torch.uint8
+        assert (made.frames.float() - wanted).abs().max() <= 1

@@ -13,6 +13,7 @@ from wanflow.graph.spec import PortRef
 from wanflow.models.bound import bind_model
 from wanflow.models.checkpoint import STAGING_BYTES
 from wanflow.stages import LatentSpace, StageSetup, Surroundings, make_program
+from wanflow.stages.decode_strips import settings
 
 SPACE = LatentSpace(channels=16, spatial=8, temporal=4)
 SETTINGS = ("strips.16", "strips.8", "strips.4", "strips.2", "frames.8", "frames.2")
@@ -104,17 +105,19 @@ class TestKnob:
     def test_marks(self, program):
         """Whole is bitwise and comes first; strips round."""
         (knob,) = program(136, 96, 9).knobs
-        assert ["whole", *SETTINGS] == list(knob.choices)
-        assert ["bitwise", *["rounding"] * 6] == list(knob.choices.values())
+        assert ["whole", *settings(17)] == list(knob.choices)
+        assert ["bitwise", *["rounding"] * 7] == list(knob.choices.values())
 
     def test_only_heights_that_cut(self, program):
         """A frame of eight latent rows isn't cut into strips of eight."""
         (knob,) = program(64, 64, 9).knobs
-        assert list(knob.choices) == ["whole", "strips.4", "strips.2", "frames.2"]
+        assert list(knob.choices) == [
+            "whole", "strips.4", "strips.2", "strips.1", "frames.2",
+        ]  # fmt: skip
 
     @pytest.mark.parametrize(
         ("clip", "setting"),
-        [((64, 64, 9), "strips.2"), ((480, 832, 81), "strips.16"), ((1280, 720, 81), "strips.32")],
+        [((64, 64, 9), "strips.1"), ((480, 832, 81), "strips.16"), ((1280, 720, 81), "strips.32")],
     )
     def test_one_is_searched(self, program, clip, setting):
         """The planner tries the leanest one of few strips."""

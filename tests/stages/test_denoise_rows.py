@@ -23,7 +23,7 @@ SMALL = {"prompt": "x", "size": "32*32", "frames": 5, "steps": 2}
 
 def frames(rows: str, split: str, out: Path) -> torch.Tensor:
     """The frames at a setting of the two knobs."""
-    pins = (f"denoise.rows={rows}", f"denoise.split={split}")
+    pins = (f"denoise.rows={rows}", f"denoise.split={split}", "decode.strips=whole")
     return frames_of(Request("t2v-tiny", SMALL, device="cpu", pins=pins), out)
 
 
