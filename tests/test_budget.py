@@ -25,6 +25,11 @@ def job(budget_bytes: int, **inputs: int) -> Request:
     return Request("t2v-tiny", {**INPUTS, **inputs}, device="cpu", vram=f"{budget_bytes}B")
 
 
+def prompted(words: int) -> dict[str, object]:
+    """The inputs of a prompt of so many words."""
+    return {**INPUTS, "prompt": "word " * words}
+
+
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Iterator[None]:
     """Profile once."""
@@ -126,7 +131,13 @@ class TestTooSmall:
         assert planned.report["minimum_bytes"] == three[2]
         assert planned.problem is not None
 
-    def test_minimum_does_not_depend_on_the_prompt(self, three: tuple[int, int, int]) -> None:
-        """A plan without the prompt holds for every prompt."""
-        long = Request("t2v-tiny", {**INPUTS, "prompt": "word " * 600}, device="cpu")
-        assert budgets(long)[2] == three[2]
+    def test_a_longer_prompt_needs_no_less(self) -> None:
+        """The longest needs what every prompt is planned at with `--exact`."""
+        counts = (1, 40, 600)
+        asked = [Request("t2v-tiny", prompted(count), device="cpu") for count in counts]
+        least = [budgets(each)[2] for each in asked]
+        exact = [budgets(attrs.evolve(each, exact=True))[2] for each in asked]
+        assert least == sorted(least)
+        assert exact == [exact[0]] * len(counts)
+        pinned = attrs.evolve(asked[0], pins=("encode.tokens=all",))
+        assert least[-1] <= budgets(pinned)[2] <= exact[0]

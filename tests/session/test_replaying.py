@@ -100,15 +100,16 @@ class TestRealRun:
         assert mine == [stage.resident_weights_bytes for stage in wanted.plan.stages]
 
     def test_calls_take_what_they_took(self, ran) -> None:
-        """Added up again from the events, with what lies between them."""
+        """Added up again from the events, with what lies between them: no more than the run."""
         found = replay(ran_trace(ran))
         spans = [e for e in read(ran["trace"]) if isinstance(e, Workspace)]
         least = sum(e.ended_ns - e.began_ns for e in spans) / 1e9
+        whole = (spans[-1].ended_ns - spans[0].began_ns) / 1e9
         compute = sum(found.plan.timeline.compute)
 
         assert found.report["times"] == "measured"
         assert found.report["measured_calls"] == found.report["calls"] == len(spans)
-        assert least <= compute < least * 1.5 + 0.1
+        assert least <= compute <= whole
 
     def test_a_cut_run_is_planned_with_what_was_measured(self, ran, tmp_path) -> None:
         """The state of the trace is told."""
