@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ import torch
 
 from benchmarks.lib import decodes, encodes
 from benchmarks.lib.forwards import Inputs, by_rows, plain
+from benchmarks.lib.programs import Calls
 from benchmarks.lib.report import keep, machine_line
 from wanflow.graph.configs import known_config
 from wanflow.models.build import build
@@ -31,7 +32,7 @@ from wanflow.models.rope import Grid
 from wanflow.models.segments import dtype_of
 from wanflow.scheduler.lifetimes import lifetimes
 from wanflow.scheduler.profiler import Profiler
-from wanflow.scheduler.program import Call, Knob, Model, ShapeOf, Tensors
+from wanflow.scheduler.program import Call, Program, Tensors
 
 _TI2V_5B = {
     **known_config("wan2.1-t2v-1.3b", "transformer"),
@@ -62,23 +63,17 @@ CASES = {
 
 @attrs.frozen
 class Forward:
-    """A program of two calls: the inputs, and a forward on a module that is made in it."""
+    """The inputs, and a forward on a module whose weights are made in it: a call each."""
 
     case: Case
     value: str
     module: Any
-    stage: str = "denoise"
-    op: str = "denoise"
-    steps: int = 1
-    model: Model | None = None
-    consumes: str | None = None
-    knobs: tuple[Knob, ...] = ()
 
-    def calls(self, _knobs: Mapping[str, str], _shape: ShapeOf) -> Iterator[Call]:
-        """Yield both calls."""
+    def program(self) -> Program:
+        """Make a program of both calls."""
         reads = ("denoise.latents", "denoise.times", "denoise.text", "denoise.index")
-        yield Call("inputs", self._inputs)
-        yield Call(self.value, self._forward, reads)
+        made = Call("inputs", self._inputs), Call(self.value, self._forward, reads)
+        return Calls("denoise", made)
 
     def _inputs(self, _values: Tensors) -> Tensors:
         made = {
@@ -120,12 +115,13 @@ def weights_bytes(module: Any) -> int:
 
 def peak(case: Case, value: str) -> dict[str, Any]:
     """Profile one forward: its peak without the weights, and its FLOPs."""
-    program = Forward(case, value, build("transformer", {**case.config, "num_layers": 2}))
-    found = Profiler("cpu").profile((program,), {}, lambda _name: False)
+    module = build("transformer", {**case.config, "num_layers": 2})
+    programs = (Forward(case, value, module).program(),)
+    found = Profiler("cpu").profile(programs, {}, lambda _name: False)
     step = found.steps[1]
     return {
-        "peak_bytes": lifetimes(found).need_bytes[1] - weights_bytes(program.module),
-        "weights_bytes": weights_bytes(program.module),
+        "peak_bytes": lifetimes(found).need_bytes[1] - weights_bytes(module),
+        "weights_bytes": weights_bytes(module),
         "flops": sum(step.cost.flops.values()),
     }
 

@@ -104,6 +104,29 @@ class TestGoesOn:
         path.write_text(json.dumps(said))
         assert torch.equal(resumed_frames(folder), base.frames)
 
+    def test_goes_on_as_it_was_rounded(self, tmp_path: Path) -> None:
+        """What would be chosen now may round otherwise: the rest is computed as the plan says."""
+        pins = ("denoise.cfg=serial", "denoise.rows=1024", "decode.strips=strips.2")
+        rounded = attrs.evolve(SMALL, pins=pins)
+        wanted = frames_of(rounded, tmp_path / "whole")
+        folder = cut_short(rounded, tmp_path / "cut")
+        path = folder / "request.json"
+        said = json.loads(path.read_text())
+        said["request"]["pins"] = ["denoise.cfg=serial"]
+        path.write_text(json.dumps(said))
+
+        assert torch.equal(resumed_frames(folder), wanted)
+        plan = json.loads((folder / "plan.json").read_text())
+        knobs = {stage["stage"]: stage["knobs"] for stage in plan["stages"]}
+        assert knobs["denoise"]["rows"] == "1024"
+        assert knobs["decode"]["strips"] == "strips.2"
+
+    @pytest.mark.parametrize("text", ["", "[]", '{"stages": [1]}', '{"stages": [{}]}'])
+    def test_a_lost_plan(self, folder: Path, base: Base, text: str) -> None:
+        """It is made anew."""
+        (folder / "plan.json").write_text(text)
+        assert torch.equal(resumed_frames(folder), base.frames)
+
     def test_finished(self, folder: Path) -> None:
         """A run that is done is left alone: its report."""
         resumed_frames(folder)

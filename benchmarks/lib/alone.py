@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 import torch
 
+from benchmarks.lib.programs import Calls
 from benchmarks.lib.random_weights import RandomWeights
 from benchmarks.lib.stage_case import Case, tokenize
 from wanflow.models.backends import choose_backend
@@ -26,7 +27,7 @@ from wanflow.scheduler.ledger import Ledger
 from wanflow.scheduler.plan import Plan
 from wanflow.scheduler.planner import plan
 from wanflow.scheduler.profiler import Profiler
-from wanflow.scheduler.program import Call, Knob, Model, Program, ShapeOf, Tensors
+from wanflow.scheduler.program import Call, Program, Tensors
 from wanflow.scheduler.reserve import Reserve
 from wanflow.scheduler.streamer import Streamer
 from wanflow.session.places import Place, enforce, expandable_segments, find_place
@@ -36,29 +37,16 @@ from wanflow.trace import MemorySink
 Watch = Callable[[str, str, torch.Tensor], None]
 
 
-@attrs.frozen
-class Inputs:
+def inputs(values: Mapping[str, torch.Tensor], device: torch.device) -> Program:
     """A program of one call, which brings what the stage reads of others."""
 
-    values: Mapping[str, torch.Tensor]
-    device: torch.device
-    stage: str = "inputs"
-    op: str = "inputs"
-    steps: int = 1
-    model: Model | None = None
-    consumes: str | None = None
-    knobs: tuple[Knob, ...] = ()
+    def run(_values: Tensors) -> Tensors:
+        return {n: t.clone().to(device) for n, t in values.items()}
 
-    def calls(self, _knobs: Mapping[str, str], _shape: ShapeOf) -> Iterator[Call]:
-        """Yield the one call."""
+    def stand_in(_values: Tensors) -> Tensors:
+        return {n: torch.empty(t.shape, dtype=t.dtype) for n, t in values.items()}
 
-        def run(_values: Tensors) -> Tensors:
-            return {n: t.clone().to(self.device) for n, t in self.values.items()}
-
-        def stand_in(_values: Tensors) -> Tensors:
-            return {n: torch.empty(t.shape, dtype=t.dtype) for n, t in self.values.items()}
-
-        yield Call("inputs", run, stand_in=stand_in)
+    return Calls("inputs", (Call("inputs", run, stand_in=stand_in),))
 
 
 @attrs.frozen
@@ -152,7 +140,7 @@ class Alone:
 
     def _profile(self, setting: Mapping[str, str]) -> Footprint:
         cpu = torch.device("cpu")
-        programs: tuple[Program, ...] = (Inputs(self.values, cpu), self.program)
+        programs: tuple[Program, ...] = (inputs(self.values, cpu), self.program)
         found = self._profiler.profile(programs, {self.case.stage: setting}, lambda _name: False)
         if self.place.machine.device != "cuda":
             return found
@@ -175,7 +163,7 @@ class Alone:
         executor = Executor(
             plan=made,
             programs=(
-                Inputs(self.values, place.device), _around(self.program, device=place.device),
+                inputs(self.values, place.device), _around(self.program, device=place.device),
             ),
             streamer=Streamer({name: self.model}, {name: self.weights}, device),
             ledger=Ledger(budgets, sink), sink=sink, device=place.device, tier=place.tier,

@@ -7,27 +7,19 @@ its next use does, or of it only the line buffers, strips and finished rows (`li
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
 import torch
 
+from benchmarks.lib.programs import SPACE, Calls, vae_stage
 from wanflow.graph import PortRef
-from wanflow.graph.bind import BoundStage
-from wanflow.graph.configs import known_config
-from wanflow.graph.ops import OPS
-from wanflow.models.bound import segmentation_of
-from wanflow.models.build import build
-from wanflow.models.segments import BoundModule
 from wanflow.scheduler.footprint import Footprint
 from wanflow.scheduler.lifetimes import lifetimes
 from wanflow.scheduler.profiler import Profiler
-from wanflow.scheduler.program import Call, Knob, Model, Program, ShapeOf, Tensors
+from wanflow.scheduler.program import Call, Program
 from wanflow.scheduler.spilling import Gap, gaps_of
-from wanflow.stages import LatentSpace, StageSetup, Surroundings, make_program
 
-_SPACE = LatentSpace(channels=16, spatial=8, temporal=4)
 _LINES = ("state.line.", "state.wait.", "strip@", "rows@")
 
 
@@ -50,41 +42,20 @@ CASES = {
 }
 
 
-@attrs.frozen
-class _Given:
-    """A program of one call, which makes the latents."""
-
-    shape: tuple[int, ...]
-    stage: str = "denoise"
-    op: str = "denoise"
-    steps: int = 1
-    model: Model | None = None
-    consumes: str | None = None
-    knobs: tuple[Knob, ...] = ()
-
-    def calls(self, _knobs: Mapping[str, str], _shape: ShapeOf) -> Iterator[Call]:
-        yield Call("given", lambda _values: self._made())
-
-    def _made(self) -> Tensors:
-        return {"denoise.latents": torch.zeros(self.shape)}
-
-
 def program(case: Decode) -> Program:
     """Make the stage."""
-    module = build("vae", known_config("wan2.1-t2v-1.3b", "vae"))
-    model = BoundModule("vae", module, segmentation_of("vae", module), 0, case.precision)
-    shape = _SPACE.shape(case.width, case.height, case.frames)
-    around = Surroundings(
-        torch.device("cpu"), _SPACE, shape, None, {}, None, wants_negative=False
-    )  # fmt: skip
     ports = {"latents": PortRef("denoise", "latents")}
-    bound = BoundStage("decode", OPS["decode_frames"], None, ports, {})
-    return make_program(StageSetup(bound, model, around))
+    return vae_stage("decode", "decode_frames", ports, _latent_shape(case), case.precision)
+
+
+def _latent_shape(case: Decode) -> tuple[int, ...]:
+    return SPACE.shape(case.width, case.height, case.frames)
 
 
 def footprint(case: Decode, setting: str) -> Footprint:
     """Profile the stage at a setting, its latents given."""
-    given = _Given(_SPACE.shape(case.width, case.height, case.frames))
+    made = Call("given", lambda _values: {"denoise.latents": torch.zeros(_latent_shape(case))})
+    given = Calls("denoise", (made,))
     knobs = {"decode": {"strips": setting}}
     return Profiler("cuda").profile((given, program(case)), knobs, lambda _name: False)
 

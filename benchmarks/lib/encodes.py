@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import attrs
 import torch
 
+from benchmarks.lib.programs import SPACE, Calls, vae_stage
 from wanflow.graph import PortRef, Size
-from wanflow.graph.bind import BoundStage
 from wanflow.graph.configs import known_config
-from wanflow.graph.ops import OPS
 from wanflow.graph.values import Value
-from wanflow.models.bound import segmentation_of
 from wanflow.models.build import build
-from wanflow.models.segments import DTYPES, BoundModule
+from wanflow.models.segments import DTYPES
 from wanflow.scheduler.footprint import Footprint
 from wanflow.scheduler.lifetimes import lifetimes
 from wanflow.scheduler.machine_names import named_machine
 from wanflow.scheduler.planner import plan
 from wanflow.scheduler.profiler import Profiler
-from wanflow.scheduler.program import Call, Knob, Model, Program, ShapeOf, Tensors
-from wanflow.stages import LatentSpace, StageSetup, Surroundings, make_program
+from wanflow.scheduler.program import Call, Program, Tensors
 
-_SPACE = LatentSpace(channels=16, spatial=8, temporal=4)
 _RAM_BYTES = 64 * 2**30
 
 
@@ -44,57 +40,38 @@ CASES = {
 }
 
 
-@attrs.frozen
-class _Plain:
+def _plain(case: Encode) -> Program:
     """A program of one call: the module's own `encode`, all of the encoder's weights there."""
+    module = build("vae", known_config("wan2.1-t2v-1.3b", "vae"))
+    dtype, size = DTYPES[case.precision], case.size
 
-    case: Encode
-    module: Any
-    stage: str = "see"
-    op: str = "encode_frames"
-    steps: int = 1
-    model: Model | None = None
-    consumes: str | None = None
-    knobs: tuple[Knob, ...] = ()
-
-    def calls(self, _knobs: Mapping[str, str], _shape: ShapeOf) -> Iterator[Call]:
-        yield Call("encode", self._encode)
-
-    def _encode(self, _values: Tensors) -> Tensors:
-        dtype, size = DTYPES[self.case.precision], self.case.size
-        for name, parameter in list(self.module.named_parameters()):
+    def encode(_values: Tensors) -> Tensors:
+        for name, parameter in list(module.named_parameters()):
             owner, _, leaf = name.rpartition(".")
             if not name.startswith(("decoder.", "post_quant_conv.")):
                 made = torch.nn.Parameter(torch.empty(parameter.shape, dtype=dtype))
-                setattr(self.module.get_submodule(owner), leaf, made)
-        clip = torch.zeros(1, 3, self.case.frames, size.height, size.width, dtype=dtype)
-        return {"see.latents": self.module.encode(clip).latent_dist.mode()}
+                setattr(module.get_submodule(owner), leaf, made)
+        clip = torch.zeros(1, 3, case.frames, size.height, size.width, dtype=dtype)
+        return {"see.latents": cast("Any", module).encode(clip).latent_dist.mode()}
+
+    return Calls("see", (Call("encode", encode),))
 
 
 def program(case: Encode) -> Program:
     """Make the stage."""
-    module = build("vae", known_config("wan2.1-t2v-1.3b", "vae"))
-    found = segmentation_of("vae", module, {"encode_frames"})
-    model = BoundModule("vae", module, found, 0, case.precision)
-    shape = _SPACE.shape(case.size.width, case.size.height, case.frames)
-    around = Surroundings(
-        torch.device("cpu"), _SPACE, shape, None, {}, None, wants_negative=False
-    )  # fmt: skip
+    shape = SPACE.shape(case.size.width, case.size.height, case.frames)
     inputs: dict[str, Value | PortRef] = {
         "video": "(video)",
         "size": case.size,
         "frames": case.frames,
     }
-    bound = BoundStage("see", OPS["encode_frames"], None, inputs, {})
-    return make_program(StageSetup(bound, model, around))
+    return vae_stage("see", "encode_frames", inputs, shape, case.precision)
 
 
 def footprint(case: Encode, strips: str) -> Footprint:
     """Profile the stage at a setting, as it is for a card; `plain` is diffusers' own."""
     if strips == "plain":
-        module = build("vae", known_config("wan2.1-t2v-1.3b", "vae"))
-        programs: tuple[Program, ...] = (_Plain(case, module),)
-        return Profiler("cuda").profile(programs, {}, lambda _name: True)
+        return Profiler("cuda").profile((_plain(case),), {}, lambda _name: True)
     knobs = {"see": {"strips": strips}}
     return Profiler("cuda").profile((program(case),), knobs, lambda name: name == "see.latents")
 

@@ -235,8 +235,8 @@ WRONG = {
     "seed": ({"base_seed": 2**63}, "a whole number of -9223372036854775808 to 9223372036854775807"),
     "image for text": ({"image": "x.png"}, "--image is for i2v-14B"),
     "no image": ({"task": "i2v-14B"}, "add --image FILE"),
-    "image not there": ({"task": "i2v-14B", "image": "no.png"}, "--image 'no.png': no such file"),
-    "image is a folder": ({"task": "i2v-14B", "image": "."}, "--image '.': is a folder"),
+    "image not there": ({"task": "i2v-14B", "image": "no.png"}, "--image no.png: no such file"),
+    "image is a folder": ({"task": "i2v-14B", "image": "."}, "--image .: is a folder"),
     "one frame of two": ({"task": "flf2v-14B", "first_frame": __file__}, "add --last_frame FILE"),
     "no folder": ({"ckpt_dir": None}, "add --ckpt_dir DIR"),
     "a file of weights": ({"ckpt_dir": __file__}, "is a file"),
@@ -274,7 +274,7 @@ class TestWrong:
         for folder in (tmp_path / "absent", tmp_path):
             code, _, err = wanflow_here("generate", *line(ckpt_dir=folder))
             assert code == 4
-            assert str(tmp_path)[:20] in err  # a long one is cut
+            assert str(folder) in err
 
     def test_slicing_is_not_exact(self, wanflow_here):
         """The two flags are told to contradict each other."""

@@ -13,7 +13,6 @@ from wanflow.graph.spec import PortRef
 from wanflow.models.bound import bind_model
 from wanflow.models.checkpoint import STAGING_BYTES
 from wanflow.stages import LatentSpace, StageSetup, Surroundings, make_program
-from wanflow.stages.decode_strips import settings
 
 SPACE = LatentSpace(channels=16, spatial=8, temporal=4)
 SETTINGS = ("strips.16", "strips.8", "strips.4", "strips.2", "frames.8", "frames.2")
@@ -105,7 +104,8 @@ class TestKnob:
     def test_marks(self, program):
         """Whole is bitwise and comes first; strips round."""
         (knob,) = program(136, 96, 9).knobs
-        assert ["whole", *settings(17)] == list(knob.choices)
+        heights = [f"strips.{rows}" for rows in (16, 8, 4, 2, 1)]
+        assert ["whole", *heights, "frames.8", "frames.2"] == list(knob.choices)
         assert ["bitwise", *["rounding"] * 7] == list(knob.choices.values())
 
     def test_only_heights_that_cut(self, program):

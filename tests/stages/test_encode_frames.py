@@ -21,7 +21,6 @@ from wanflow.models.bound import bind_model
 from wanflow.models.checkpoint import STAGING_BYTES
 from wanflow.scheduler.profiler import Profiler
 from wanflow.stages import LatentSpace, StageSetup, Surroundings, make_program
-from wanflow.stages.decode_strips import settings
 
 SPACE = LatentSpace(channels=16, spatial=8, temporal=4)
 SETTINGS = ("frames.8", "frames.2", "strips.8", "strips.4", "strips.2")
@@ -240,6 +239,7 @@ class TestKnob:
     def test_marks(self, program):
         """Whole is bitwise and comes first; strips round."""
         (knob,) = program(136, 96, 9).knobs
-        assert ["whole", *settings(17)] == list(knob.choices)
-        assert set(SETTINGS) <= set(knob.choices)
-        assert ["bitwise", *["rounding"] * len(settings(17))] == list(knob.choices.values())
+        heights = [f"strips.{rows}" for rows in (16, 8, 4, 2, 1)]
+        assert ["whole", *heights, "frames.8", "frames.2"] == list(knob.choices)
+        assert ["bitwise", *["rounding"] * 7] == list(knob.choices.values())
+        assert dict(knob.levels) == {"strips.4": 1}

@@ -14,7 +14,7 @@ from wanflow.errors import InputError, WeightsError
 from wanflow.graph.load import load
 from wanflow.graph.ops import LARGEST_SEED
 from wanflow.graph.spec import GraphSpec
-from wanflow.graph.wording import quoted
+from wanflow.graph.wording import printable
 
 if TYPE_CHECKING:
     from wanflow.session import Request
@@ -119,7 +119,7 @@ def _pictures(task: Task, flags: Any) -> dict[str, str]:
             )
         if path is not None and not Path(path).expanduser().is_file():
             what = "is a folder" if Path(path).expanduser().is_dir() else "no such file"
-            raise InputError(f"--{flag} {quoted(path)}: {what}", code="missing-file")
+            raise InputError(f"--{flag} {printable(path)}: {what}", code="missing-file")
     return {name: getattr(flags, flag) for flag, name in task.pictures.items()}
 
 
@@ -133,12 +133,14 @@ def _weights(folder: str | None) -> str:
     path = Path(folder).expanduser()
     if path.is_file():
         raise InputError(
-            f"--ckpt_dir {quoted(folder)}: is a file",
+            f"--ckpt_dir {printable(folder)}: is a file",
             hint="name its folder; of single files: wanflow run --weights MODEL=FILE",
             code="weights-file",
         )
     if not path.is_dir():
-        raise WeightsError(f"--ckpt_dir {quoted(folder)}: no such folder", code="missing-weights")
+        raise WeightsError(
+            f"--ckpt_dir {printable(folder)}: no such folder", code="missing-weights"
+        )
     # An absolute path: a relative one with a `=` in it would read as MODEL=PATH.
     return str(path.absolute())
 

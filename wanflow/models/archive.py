@@ -25,6 +25,12 @@ _DIRECTORY_LIMIT_BYTES = 4 << 20
 HEADER = struct.Struct("<4sHHHHHIIIHH")  # an entry's own header, before its name and extra field
 HEADER_SIGN = b"PK\x03\x04"
 _ENCRYPTED = 0x1
+# What zipfile raises for bytes that no writer made: RuntimeError where they say "encrypted", or
+# (NotImplementedError) an unknown compression, the others for offsets and names out of bounds.
+_DAMAGE = (
+    zipfile.BadZipFile, zipfile.LargeZipFile, struct.error, ValueError, RuntimeError, LookupError,
+    OverflowError,
+)  # fmt: skip
 _HINT = "download it again, or compare its size with the published one"
 
 
@@ -62,17 +68,14 @@ def open_archive(path: Path) -> Archive:
         raise WeightsError(
             f"{path}: {error.strerror or 'cannot be read'}", code="unreadable-weights"
         ) from None
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, struct.error) as error:
-        raise _damaged(path, error) from None
-    except (ValueError, NotImplementedError, RuntimeError, LookupError, OverflowError) as error:
-        raise _damaged(path, error) from None
+    except _DAMAGE:
+        raise _damaged(path) from None
     prefix = f"{folder}/data/"
     storages = {n.removeprefix(prefix): s for n, s in spans.items() if n.startswith(prefix)}
     return Archive(path, size, pickle, storages)
 
 
-def _damaged(path: Path, error: Exception) -> WeightsError:
-    del error  # what zipfile says of itself helps nobody
+def _damaged(path: Path) -> WeightsError:
     return WeightsError(
         f"{path}: its directory is damaged, or the file is cut", hint=_HINT, code="cut-weights"
     )

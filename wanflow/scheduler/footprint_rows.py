@@ -16,14 +16,11 @@ from wanflow.scheduler.footprint import Footprint, Step
 Row = tuple[str, str]
 """The section, and the row as JSON text."""
 
-SECTIONS = ("stage", "segment", "cost", "made", "call", "step", "end")
-
 
 @attrs.define
 class _Table:
     """Rows by number; one that is there already is not written again."""
 
-    section: str
     _numbers: dict[Hashable, int] = attrs.field(factory=dict, init=False)
     rows: list[object] = attrs.field(factory=list, init=False)
 
@@ -61,9 +58,9 @@ def rows_of(footprint: Footprint) -> Iterator[Row]:
 class _Tables:
     stages: dict[str, int]
     segments: dict[str, int]
-    costs: _Table = attrs.field(factory=lambda: _Table("cost"), init=False)
-    made: _Table = attrs.field(factory=lambda: _Table("made"), init=False)
-    calls: _Table = attrs.field(factory=lambda: _Table("call"), init=False)
+    costs: _Table = attrs.field(factory=_Table, init=False)
+    made: _Table = attrs.field(factory=_Table, init=False)
+    calls: _Table = attrs.field(factory=_Table, init=False)
 
     def step(self, step: Step) -> list[object]:
         cost = step.cost

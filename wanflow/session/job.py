@@ -55,6 +55,14 @@ class Job:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path}: damaged: {error}", code="bad-run") from None
 
+    def knobs(self) -> dict[str, dict[str, str]]:
+        """The knobs of each stage in the folder's last plan; none where that can't be read."""
+        try:
+            found = json.loads((self.folder / "plan.json").read_text(encoding="utf-8"))
+            return {stage["stage"]: dict(stage["knobs"]) for stage in found["stages"]}
+        except (OSError, ValueError, LookupError, TypeError):
+            return {}
+
     def check(self, now: Mapping[str, object]) -> None:
         """InputError naming what is not as it was."""
         changed = [

@@ -68,6 +68,17 @@ class Prepared:
         combinations = itertools.product(*(each.all for each in self.stage_settings().values()))
         return [{s: dict(k) for each in found for s, k in each.items()} for found in combinations]
 
+    def keeping(self, knobs: Mapping[str, Mapping[str, str]]) -> Prepared:
+        """The same, with the values of *knobs* pinned where a knob has values that round."""
+        pinned, pins = self.knob_pins(), list(self.request.pins)
+        for program in self.programs(None):
+            for knob in program.knobs:
+                value = knobs.get(program.stage, {}).get(knob.name)
+                rounds = "rounding" in knob.choices.values() and not self.request.exact
+                if rounds and value in knob.choices and (program.stage, knob.name) not in pinned:
+                    pins.append(f"{program.stage}.{knob.name}={value}")
+        return attrs.evolve(self, request=attrs.evolve(self.request, pins=tuple(pins)))
+
     def knob_pins(self) -> dict[tuple[str, str], str]:
         """The pins of knobs, checked against what each stage has."""
         placing = (*_WEIGHTS, *_SPILL)

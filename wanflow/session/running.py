@@ -67,7 +67,7 @@ def resume(
         if finished is not None:
             StateStore(folder / "state").clear()  # the run may have been killed before it did so
             return finished
-        planned = _feasible(prepare(job.request, find_place(job.request), to_run=True))
+        planned = _as_before(job)
         job.check(fingerprint(planned.prepared))
         StateStore(folder / "state").load()  # what is damaged is refused before anything changes
         keep_trace(folder)
@@ -82,6 +82,16 @@ def _forget(folder: Path) -> None:
     except OSError as error:
         raise unwritable(report, error) from None
     StateStore(folder / "state").clear()
+
+
+def _as_before(job: Job) -> Planned:
+    """Plan the rest at the settings that its first part was rounded at; others if they don't fit.
+
+    What runs have taught of the machine since may make other ones faster.
+    """
+    prepared = prepare(job.request, find_place(job.request), to_run=True)
+    planned = plan_prepared(prepared.keeping(job.knobs()))
+    return planned if planned.problem is None else _feasible(prepared)
 
 
 def _feasible(prepared: Prepared) -> Planned:

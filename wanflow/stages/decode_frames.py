@@ -11,7 +11,7 @@ from wanflow.models import vae
 from wanflow.models.segments import BoundModule
 from wanflow.scheduler.program import Call, Knob, ShapeOf, Tensors
 from wanflow.stages.base import StageSetup
-from wanflow.stages.decode_strips import WHOLE, Strips, searched, settings
+from wanflow.stages.decode_strips import WHOLE, Strips, strips_knobs
 
 _ABOUT = (
     "whole: a latent frame at a time, as diffusers does; the others cut it into strips of so many "
@@ -44,11 +44,7 @@ class DecodeFrames:
     @property
     def knobs(self) -> tuple[Knob, ...]:
         """How a frame is cut; a frame of a row or two can't be."""
-        longer = max(self.setup.around.latent_shape[3:])
-        cuts = settings(longer)
-        choices = {WHOLE: "bitwise", **dict.fromkeys(cuts, "rounding")}
-        knob = Knob("strips", choices, _ABOUT, levels=dict.fromkeys(searched(longer), 1))
-        return (knob,) if cuts else ()
+        return strips_knobs(self.setup, _ABOUT)
 
     @property
     def steps(self) -> int:

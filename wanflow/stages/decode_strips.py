@@ -20,28 +20,31 @@ import torch
 from wanflow.models import vae
 from wanflow.models import vae_decoder_lines as lines
 from wanflow.models.vae_strip import ROWS
-from wanflow.scheduler.program import Call, Tensors
+from wanflow.scheduler.program import Call, Knob, Tensors
 from wanflow.stages.base import StageSetup
 from wanflow.stages.frames import to_levels
 from wanflow.stages.strip_schedule import Turn, schedule
 
 WHOLE = "whole"
 _SETTINGS = (
-    "strips.32",
-    "strips.16",
-    "strips.8",
-    "strips.4",
-    "strips.2",
-    "strips.1",
-    "frames.8",
-    "frames.2",
-)
+    "strips.32", "strips.16", "strips.8", "strips.4", "strips.2", "strips.1",
+    "frames.8", "frames.2",
+)  # fmt: skip
 _MOST_STRIPS = 8  # of a setting that is searched: each is a call a part and latent frame
 
 
 def settings(longer: int) -> tuple[str, ...]:
     """Every way to cut a frame of *longer* latent rows that gives more than one strip."""
     return tuple(name for name in _SETTINGS if _height(name) < longer)
+
+
+def strips_knobs(setup: StageSetup, about: str) -> tuple[Knob, ...]:
+    """The knob of a stage whose frames can be cut; none for a frame of a row or two."""
+    longer = max(setup.around.latent_shape[3:])
+    cuts = settings(longer)
+    choices = {WHOLE: "bitwise", **dict.fromkeys(cuts, "rounding")}
+    knob = Knob("strips", choices, about, levels=dict.fromkeys(searched(longer), 1))
+    return (knob,) if cuts else ()
 
 
 def searched(longer: int) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from wanflow.models.segments import BoundModule
 from wanflow.scheduler.program import Call, Knob, ShapeOf, Tensors
 from wanflow.stages.base import StageSetup
 from wanflow.stages.clip import Clip, to_pixels
-from wanflow.stages.decode_strips import WHOLE, searched, settings
+from wanflow.stages.decode_strips import WHOLE, strips_knobs
 from wanflow.stages.encode_strips import EncodeStrips, chunk_shape, part_call, pixels_calls
 
 _ABOUT = (
@@ -49,11 +49,7 @@ class EncodeFrames:
     @property
     def knobs(self) -> tuple[Knob, ...]:
         """How a frame is cut; a frame of a row or two can't be."""
-        longer = max(self.setup.around.latent_shape[3:])
-        cuts = settings(longer)
-        choices = {WHOLE: "bitwise", **dict.fromkeys(cuts, "rounding")}
-        knob = Knob("strips", choices, _ABOUT, levels=dict.fromkeys(searched(longer), 1))
-        return (knob,) if cuts else ()
+        return strips_knobs(self.setup, _ABOUT)
 
     def calls(self, knobs: Mapping[str, str], shape: ShapeOf) -> Iterator[Call]:
         """Yield each chunk's parts, then the latents of all."""
