@@ -128,3 +128,27 @@ def test_each_device_has_its_own() -> None:
 
     assert [AllocationMeter, CudaMeter] == [type(meter) for meter in found]
     assert [meter.source for meter in found] == ["tracked", "allocator"]
+
+
+class TestOthers:
+    """What the system and the driver say beside the meter."""
+
+    def test_pages_of_the_process(self) -> None:
+        """Touched memory is in RAM; its peak is never below it."""
+        with AllocationMeter() as meter:
+            before = meter.others()[0]
+            kept = torch.ones(2**25)
+            (after,) = meter.others()
+        assert (before.source, after.source) == ("rss", "rss")
+        assert after.now_bytes - before.now_bytes >= kept.nbytes // 2
+        assert after.peak_bytes >= after.now_bytes
+
+    @pytest.mark.gpu
+    def test_reserved_and_driver(self) -> None:
+        """The allocator holds at least what it gave out; the driver sees it too."""
+        with CudaMeter(torch.device("cuda:0")) as meter:
+            kept = torch.ones(2**28, device="cuda:0")
+            reserved, driver = meter.others()
+        assert (reserved.source, driver.source) == ("reserved", "driver")
+        assert reserved.peak_bytes >= reserved.now_bytes >= kept.nbytes
+        assert driver.now_bytes >= kept.nbytes

@@ -8,16 +8,21 @@ alive instead, and kernels are left to them. None of it shares code with what pr
 
 from __future__ import annotations
 
+import resource
 import weakref
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from wanflow.scheduler.spans import Figure
+
 # The old profiler has no public names left.
 _profiler: Any = torch.autograd
+_STATM = Path("/proc/self/statm")
 
 
 class AllocationMeter:
@@ -40,6 +45,10 @@ class AllocationMeter:
         """Add up what was reported, and go on."""
         self._add_up()
         _enable()
+
+    def others(self) -> tuple[Figure, ...]:
+        """Give what the process holds in all, as the system sees it."""
+        return resident_set()
 
     def _add_up(self) -> None:
         for thread in _profiler._disable_profiler_legacy():  # noqa: SLF001
@@ -80,6 +89,10 @@ class StorageMeter(TorchDispatchMode):
     def collect(self) -> None:
         """Storages are counted as they come and go."""
 
+    def others(self) -> tuple[Figure, ...]:
+        """Give what the process holds in all, as the system sees it."""
+        return resident_set()
+
     def _meet(self, storage: torch.UntypedStorage) -> None:
         address, nbytes = storage.data_ptr(), storage.nbytes()
         if nbytes == 0 or address in self._alive:
@@ -100,9 +113,11 @@ class CudaMeter:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+        self._before_bytes = self._driver_peak_bytes = 0
 
     def __enter__(self) -> Self:
         torch.cuda.reset_peak_memory_stats(self._device)
+        self._before_bytes = self._used_bytes() - torch.cuda.memory_reserved(self._device)
         return self
 
     def __exit__(self, *_exc: object) -> None:
@@ -120,6 +135,35 @@ class CudaMeter:
     def peak_bytes(self) -> int:
         """The most it had given out since the meter was entered."""
         return int(torch.cuda.max_memory_allocated(self._device))
+
+    def others(self) -> tuple[Figure, ...]:
+        """Give what the allocator holds, and how much more the driver gave out since the start.
+
+        The driver's is the whole device's, another program's growth too, and its peak only that
+        of the times it was asked.
+        """
+        reserved = torch.cuda.memory_reserved(self._device)
+        driver = max(self._used_bytes() - self._before_bytes, 0)
+        self._driver_peak_bytes = max(self._driver_peak_bytes, driver)
+        return (
+            Figure("reserved", reserved, torch.cuda.max_memory_reserved(self._device)),
+            Figure("driver", driver, self._driver_peak_bytes),
+        )
+
+    def _used_bytes(self) -> int:
+        free, total = torch.cuda.mem_get_info(self._device)
+        return int(total - free)
+
+
+def resident_set() -> tuple[Figure, ...]:
+    """Count the process's pages in RAM, code and caches of its own included; Linux tells them."""
+    try:
+        pages = int(_STATM.read_text().split()[1])
+    except OSError:
+        return ()
+    now = pages * resource.getpagesize()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return (Figure("rss", now, max(now, peak)),)
 
 
 RunMeter = AllocationMeter | StorageMeter | CudaMeter

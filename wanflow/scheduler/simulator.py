@@ -11,7 +11,7 @@ from wanflow.scheduler.footprint import Made, Step
 from wanflow.scheduler.host import RING
 from wanflow.scheduler.ledger import Cause, Item, Ledger
 from wanflow.scheduler.plan import Plan, TierMove, Turn, arena_key, room_of
-from wanflow.scheduler.spans import Spans
+from wanflow.scheduler.spans import Figure, Spans
 from wanflow.trace.events import Kind, Transfer, Verb
 from wanflow.trace.writer import TraceSink
 
@@ -43,6 +43,9 @@ class _Planned:
     @property
     def peak_bytes(self) -> int:
         return self.ledger.peak_bytes(self.tier)
+
+    def others(self) -> tuple[Figure, ...]:
+        return ()
 
 
 def simulate(plan: Plan, tier: str, sink: TraceSink) -> Ledger:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
+
+import attrs
 
 from wanflow.scheduler.ledger import Ledger
 from wanflow.scheduler.plan import Plan
 from wanflow.trace.events import Memory, StageSpan, Step
 from wanflow.trace.writer import TraceSink
+
+
+@attrs.frozen
+class Figure:
+    """Memory by somebody's count: now, and the most so far."""
+
+    source: str
+    now_bytes: int
+    peak_bytes: int
 
 
 class Meter(Protocol):
@@ -24,6 +36,9 @@ class Meter(Protocol):
     @property
     def peak_bytes(self) -> int:
         """The most that was ever alive."""
+
+    def others(self) -> Sequence[Figure]:
+        """What others count on the same tier, where somebody does."""
 
 
 class Spans:
@@ -79,4 +94,7 @@ class Spans:
 
     def _measure(self) -> None:
         meter, at = self._meter, self._ledger.now_ns()
-        self._sink.emit(Memory(meter.source, self._tier, meter.now_bytes, meter.peak_bytes, at))
+        own = Figure(meter.source, meter.now_bytes, meter.peak_bytes)
+        for each in (own, *meter.others()):
+            memory = Memory(each.source, self._tier, each.now_bytes, each.peak_bytes, at)
+            self._sink.emit(memory)

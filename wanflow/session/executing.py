@@ -97,7 +97,9 @@ def _tell(problem: OutOfMemory, planned: Planned, around: _Around) -> None:
     room, saved = format_bytes(planned.plan.predicted_peak_bytes), around.store.boundary()
     where = "the start" if saved is None else f"after step {saved.step} of {saved.stage}"
     around.sink.emit(Note("out of memory", problem.message, at()))
-    around.sink.emit(Note("re-plan", f"a plan of {room}, from {where}", at()))
+    around.sink.emit(
+        Note("re-plan", f"a plan of {room} ({planned.plan.plan_id}), from {where}", at())
+    )
 
 
 def _try(planned: Planned, around: _Around) -> tuple[Outcome | None, OutOfMemory | None]:

@@ -12,8 +12,8 @@ from wanflow.trace.events import Event, Kind
 from wanflow.trace.reader import State, TraceFile, TraceReader
 from wanflow.trace.tally import Peak, StageTally, Tally, TierTally, Traffic
 
-# Whoever counts most of what the budget means comes first: the driver sees the context too.
-_MEASURES = ("driver", "reserved", "allocator", "tracked", "rss")
+# Whoever counts most of what the budget means comes first; the driver is asked only now and then.
+_MEASURES = ("reserved", "driver", "allocator", "tracked", "rss")
 _NS = 1e9
 
 
