@@ -90,6 +90,7 @@ class BoundModule:
     _whole: Mapping[str, set[str]] = attrs.field(init=False)
     _finest: Mapping[str, set[str]] = attrs.field(init=False)
     _bound: dict[str, Mapping[str, torch.Tensor]] = attrs.field(init=False, factory=dict)
+    _asked: dict[tuple[tuple[str, ...], bool], str] = attrs.field(init=False, factory=dict)
 
     @segments.default
     def _cut(self) -> Mapping[str, Segment]:
@@ -114,7 +115,12 @@ class BoundModule:
 
     def segment_of(self, *paths: str, part: bool = False) -> str:
         """Name the segment that has the weights under these module paths; with *part* the part."""
-        at = self._finest if part else self._whole
+        key = (paths, part)
+        if key not in self._asked:
+            self._asked[key] = self._segment_of(paths, self._finest if part else self._whole)
+        return self._asked[key]
+
+    def _segment_of(self, paths: Sequence[str], at: Mapping[str, set[str]]) -> str:
         found = {segment for path in paths for segment in at.get(path, ())}
         if len(found) != 1:
             msg = f"{self.name}: {', '.join(paths)} in {sorted(found) or 'no'} segments, not in one"

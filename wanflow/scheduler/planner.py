@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from wanflow.scheduler.arena import Packed, pack
+from wanflow.scheduler.collector import held_off
 from wanflow.scheduler.draft import Draft, Timing, by_rates, draft, work_of
 from wanflow.scheduler.footprint import Footprint
 from wanflow.scheduler.machine import Machine
@@ -22,6 +23,7 @@ from wanflow.units import format_bytes
 _ALTERNATIVES = 12
 
 
+@held_off()
 def plan(
     variants: Sequence[Footprint],
     machine: Machine,

@@ -17,7 +17,8 @@ import attrs
 from wanflow.scheduler.allocator import Allocator
 from wanflow.scheduler.expandable import Expandable
 from wanflow.scheduler.footprint import Cost, Footprint, SegmentUse, Step
-from wanflow.scheduler.lifetimes import lifetimes
+from wanflow.scheduler.lifetimes import Lifetimes, lifetimes
+from wanflow.scheduler.slack_cache import SlackCache, played_key
 
 
 class Pool(Protocol):
@@ -61,15 +62,17 @@ class _Played:
 class Reserve:
     """Plays footprints through the allocator, plain or with *expandable* segments.
 
-    Footprints at other knobs share most of their costs: they are played by the same one.
+    Footprints at other knobs share most of their costs: they are played by the same one. *cache*
+    has what was played by another process.
     """
 
-    def __init__(self, *, expandable: bool) -> None:
+    def __init__(self, *, expandable: bool, cache: SlackCache | None = None) -> None:
+        self._cache = cache
         self._players = [_Player(each) for each in (_EXPANDABLE if expandable else _PLAIN)]
 
     def charged(self, footprint: Footprint, granularity_bytes: int) -> Footprint:
         """Return the footprint with its slack, and weights in multiples of *granularity_bytes*."""
-        slack = map(max, zip(*(each.slack(footprint) for each in self._players), strict=True))
+        slack = self._slack(footprint)
         costs: dict[tuple[int, int], Cost] = {}
         steps = []
         for step, nbytes in zip(footprint.steps, slack, strict=True):
@@ -86,6 +89,21 @@ class Reserve:
         }
         return attrs.evolve(footprint, steps=tuple(steps), segments=segments)
 
+    def _slack(self, footprint: Footprint) -> list[int]:
+        life = lifetimes(footprint)
+        if self._cache is None:
+            return self._play(footprint, life)
+        key = played_key(footprint, life)
+        found = self._cache.find(key, len(footprint.steps))
+        if found is None:
+            found = self._play(footprint, life)
+            self._cache.add(key, found)
+        return found
+
+    def _play(self, footprint: Footprint, life: Lifetimes) -> list[int]:
+        each = (player.slack(footprint, life) for player in self._players)
+        return [max(both) for both in zip(*each, strict=True)]
+
 
 class _Player:
     """Plays calls; one that finds the allocator as it was once before is not played again."""
@@ -99,14 +117,13 @@ class _Player:
         self._costs: dict[int, Cost] = {}  # keeps every cost whose id is a key
         self._pool, self._at = open_(), 0  # the one that played last, and its state
 
-    def slack(self, footprint: Footprint) -> list[int]:
+    def slack(self, footprint: Footprint, life: Lifetimes) -> list[int]:
         """Per call: the peak of what holds anything over the peak of what was asked for."""
-        frees = lifetimes(footprint).frees
         sizes = {made.value: made.nbytes for step in footprint.steps for made in step.makes}
         order: list[int] = []  # the value in each block in use
         state = live_bytes = 0
         found = []
-        for step, freed in zip(footprint.steps, frees, strict=True):
+        for step, freed in zip(footprint.steps, life.frees, strict=True):
             made = [each.value for each in step.makes]
             gone = sorted(
                 -1 - made.index(v) if v in made else order.index(v) for v in freed if sizes[v]

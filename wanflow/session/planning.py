@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import attrs
 
 from wanflow.errors import BudgetError
+from wanflow.scheduler.collector import held_off
 from wanflow.scheduler.footprint import Footprint
 from wanflow.scheduler.plan import Plan, StagePlan
 from wanflow.session.places import Place, find_place
@@ -34,11 +35,13 @@ class Planned:
         return None if self.plan.feasible else too_small(self.prepared.place, self.plan)
 
 
+@held_off()
 def plan(request: Request) -> Planned:
     """Plan without running: no weights and no GPU needed."""
     return plan_prepared(prepare(request, find_place(request), to_run=False))
 
 
+@held_off()
 def plan_prepared(prepared: Prepared) -> Planned:
     """Plan what was prepared."""
     variants = Variants(prepared)
@@ -58,6 +61,7 @@ def replanned(planned: Planned, budget_bytes: int) -> Plan:
     return planned.variants.plan(planned.footprints, budget_bytes)
 
 
+@held_off()
 def sweep(request: Request) -> Planned:
     """Plan at budgets from the minimum to where everything stays; the report has `sweep`."""
     planned = plan(request)

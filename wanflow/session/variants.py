@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Self, cast
 
 import attrs
@@ -21,6 +22,7 @@ from wanflow.scheduler.plan import Plan
 from wanflow.scheduler.planner import plan as plan_footprints
 from wanflow.scheduler.profiler import Profiler
 from wanflow.scheduler.reserve import Reserve
+from wanflow.scheduler.slack_cache import SlackCache
 from wanflow.session.places import expandable_segments
 from wanflow.session.prepare import Prepared
 from wanflow.session.settings import StageSettings
@@ -166,9 +168,10 @@ class Profiled:
         return self.tools.reserve.charged(found, self._prepared.place.machine.granularity_bytes)
 
     def keep(self) -> None:
-        """Store the kinds that were profiled."""
-        if self.tools.kinds is not None:
-            self.tools.kinds.keep()
+        """Store the kinds that were profiled, and the slack that was played."""
+        for cache in (self.tools.slack, self.tools.kinds):
+            if cache is not None:
+                cache.keep()
 
 
 @attrs.frozen
@@ -178,12 +181,19 @@ class _Tools:
     profiler: Profiler
     kinds: KindCache | None
     reserve: Reserve | None
+    slack: SlackCache | None
 
     @classmethod
     def opened(cls, prepared: Prepared, device: str) -> Self:
-        kinds = _open_kinds(prepared, device)
-        reserve = Reserve(expandable=expandable_segments()) if device == "cuda" else None
-        return cls(Profiler(device, kinds), kinds, reserve)
+        folder, about = _cache_folder(), conditions(device)
+        identities, expandable = prepared.identities(), expandable_segments()
+        kinds = slack = reserve = None
+        if folder is not None:
+            kinds = KindCache(folder, identities, about)
+            slack = SlackCache(folder, [identities, about, expandable])
+        if device == "cuda":
+            reserve = Reserve(expandable=expandable, cache=slack)
+        return cls(Profiler(device, kinds), kinds, reserve, slack if reserve else None)
 
 
 def _streams(prepared: Prepared) -> list[list[str]]:
@@ -212,12 +222,11 @@ def _few_steps(prepared: Prepared) -> Prepared:
     )
 
 
-def _open_kinds(prepared: Prepared, device: str) -> KindCache | None:
+def _cache_folder() -> Path | None:
     try:
-        folder = kind_cache.folder()
+        return kind_cache.folder()
     except RuntimeError:  # no home directory
         return None
-    return KindCache(folder, prepared.identities(), conditions(device))
 
 
 def keeps_for(graph: BoundGraph) -> Callable[[str], bool]:
