@@ -12,10 +12,12 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from wanflow.cli.live import Screen, live_on
 from wanflow.trace import summarise, summarise_events
 from wanflow.trace.check import check
 from wanflow.trace.diff import diff
 from wanflow.trace.events import Move
+from wanflow.trace.listing import render_events
 from wanflow.trace.moment import peak_moment
 from wanflow.trace.stages import stage_loads
 from wanflow.trace.timeline import timeline
@@ -30,7 +32,7 @@ from wanflow.trace.views import (
 from wanflow.trace.views.timeline import cells_for
 
 SCREENS = Path(__file__).parent / "screens"
-VIEWS = ("summary", "stages", "timeline", "peak", "diff", "check")
+VIEWS = ("summary", "stages", "timeline", "peak", "diff", "check", "events", "live")
 HOSTILE = "\x1b[31m[red]a[/red]\r\n\u202eevil\x07; rm -rf ~"
 GPU = "cuda:0"
 
@@ -48,6 +50,17 @@ def slower(run):
             e, "resident_bytes") else e
         for i, e in enumerate(bigger)
     ]  # fmt: skip
+
+
+def draw_live(events, header, console):
+    """Draw a run that goes on, once, as its display does again and again."""
+    screen = Screen()
+    screen.state.budget_bytes = header["budget_bytes"]
+    screen.state.planned_bytes = header["predicted_peak_bytes"]
+    for event in events:
+        screen.add(event)
+    with live_on(console, lambda width: screen.text(lambda run: run.so_far_of(header), width)):
+        pass
 
 
 def show(view, events, header, write, width=80, **options):
@@ -71,6 +84,10 @@ def show(view, events, header, write, width=80, **options):
         case "diff":
             found = diff(summary, summarise_events(slower(events), header))
             render_diff(attrs.evolve(found, before="old", after="new"), console)
+        case "events":
+            render_events(events, out, width=width)
+        case "live":
+            draw_live(events[: len(events) * 2 // 3], header, console)
         case "check":
             render_check(check(write(events, header)), console)
     return "".join(line.rstrip() + "\n" for line in out.getvalue().splitlines())

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,6 +60,11 @@ def lines() -> Iterator[TextIO]:
         stream.flush()
     except BrokenPipeError:
         _silence(stream)
+
+
+def terminal_width(stream: TextIO) -> int | None:
+    """How many cells a line of *stream* has; None where it is no terminal."""
+    return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
 def clean(text: str) -> str:

@@ -7,7 +7,7 @@ import typer
 from typer import Argument, Option
 
 from wanflow.cli.options import Json
-from wanflow.cli.output import clean, lines, note, page, say, say_json
+from wanflow.cli.output import clean, lines, note, page, say, say_json, terminal_width
 from wanflow.errors import DiffExceeded, InputError
 from wanflow.units import format_bytes
 
@@ -59,7 +59,7 @@ def events(
         Verb(verb) if verb else None, Kind(kind) if kind else None, stage, name, limit
     )
     with TraceReader(_trace(file)) as reader, lines() as out:
-        render_events(reader, out, wanted, as_json=json)
+        render_events(reader, out, wanted, as_json=json, width=terminal_width(out))
         if problem := reader.info().problem:
             note(clean(f"note: the trace is {reader.info().state}: {problem}"))
     return 0

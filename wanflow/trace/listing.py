@@ -26,6 +26,7 @@ from wanflow.trace.events import (
 from wanflow.units import format_bytes
 
 _NS_PER_MS = 1e6
+_WIDE = 110  # cells that every column fits into, and a name of some length
 
 
 @attrs.frozen
@@ -63,13 +64,21 @@ def event_dict(event: Event) -> dict[str, Any]:
     return {"event": tag_of(event), **values}
 
 
-def event_line(event: Event) -> str:
-    """Write *event* as one line of aligned columns, safe to print whatever its names hold."""
+def event_line(event: Event, width: int | None = None) -> str:
+    """Write *event* as one line of aligned columns, safe to print whatever its names hold.
+
+    With a *width* it is cut there; a narrow line leaves out the kind, the tiers and the stage.
+    """
     began_ns, took, where, sizes, who, what = _columns(event)
     verb = str(event.verb) if isinstance(event, Move) else tag_of(event)
     kind = str(_kind(event) or "")
-    start = f"{began_ns / 1e9:12.6f} s {took:>11}  {verb:<9} {kind:<9} {where:<14} {sizes:>21}"
-    return printable(f"{start}  {who:<14} {what}").rstrip()
+    if width is not None and width < _WIDE:
+        line = f"{began_ns / 1e9:10.4f} s {took:>11}  {verb:<9} {sizes:>21}  {what or who}"
+    else:
+        start = f"{began_ns / 1e9:12.6f} s {took:>11}  {verb:<9} {kind:<9} {where:<14} {sizes:>21}"
+        line = f"{start}  {who:<14} {what}"
+    line = printable(line).rstrip()
+    return line if width is None else _cut(line, width)
 
 
 def render_events(
@@ -78,13 +87,24 @@ def render_events(
     wanted: EventFilter | None = None,
     *,
     as_json: bool = False,
+    width: int | None = None,
 ) -> int:
-    """Write the chosen events to *out*, one a line, and return how many there were."""
+    """Write the chosen events to *out*, one a line, and return how many there were.
+
+    Lines are cut to *width* cells, if one is given.
+    """
     count = 0
     for event in select(events, wanted or EventFilter()):
-        out.write((json.dumps(event_dict(event)) if as_json else event_line(event)) + "\n")
+        line = json.dumps(event_dict(event)) if as_json else event_line(event, width)
+        out.write(line + "\n")
         count += 1
     return count
+
+
+def _cut(line: str, width: int) -> str:
+    from rich.cells import cell_len, set_cell_size
+
+    return line if cell_len(line) <= width else set_cell_size(line, width - 1) + "…"
 
 
 def printable(text: str) -> str:
