@@ -71,7 +71,7 @@ def footprint(rows: str) -> Footprint:
 @pytest.mark.parametrize("rows", ["1024", "grouped"])
 def test_turns_left_out_of_the_profile(rows: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loops over chunks cost what all of their turns cost together: time, peak and slack."""
-    monkeypatch.setattr("wanflow.session.variants._open_kinds", lambda *_given: None)
+    monkeypatch.setattr("wanflow.session.variants._cache_folder", lambda: None)
     short = footprint(rows)
     for module in (dit_rows, dit_heads):
         monkeypatch.setattr(module, "turns", iter)
