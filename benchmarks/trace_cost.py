@@ -12,11 +12,12 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from wanflow.trace import TraceWriter, read, summarise
-from wanflow.trace.codec import decode, encode
+from wanflow.trace import TraceWriter, inspect, read, summarise
+from wanflow.trace.codec import encode
 from wanflow.trace.events import Event, Kind, Move, Verb, Workspace
 
 BATCH, REPEATS = 20_000, 7
@@ -35,26 +36,29 @@ def event(number: int) -> Event:
     )  # fmt: skip
 
 
-def microseconds(work: Callable[[], object]) -> dict[str, float]:
-    """Time one batch, several times, after one to warm up."""
+def times(work: Callable[[], object], repeats: int) -> dict[str, float]:
+    """Time *work* in seconds, several times, after once to warm up."""
     work()
-    times = []
-    for _ in range(REPEATS):
+    seconds = []
+    for _ in range(repeats):
         began = time.perf_counter()
         work()
-        times.append((time.perf_counter() - began) / BATCH * 1e6)
-    return {"median": statistics.median(times), "min": min(times), "max": max(times)}
+        seconds.append(time.perf_counter() - began)
+    return {"median": statistics.median(seconds), "min": min(seconds), "max": max(seconds)}
+
+
+def microseconds(work: Callable[[], object]) -> dict[str, float]:
+    """Time one batch, per event."""
+    return {name: each / BATCH * 1e6 for name, each in times(work, REPEATS).items()}
 
 
 def main(count: int) -> None:
     """Measure and print."""
     events = [event(number) for number in range(BATCH)]
-    payloads = [encode(each) for each in events]
     result: dict[str, object] = {
         "machine": f"{platform.machine()}, Python {platform.python_version()}",
-        "payload_bytes": statistics.mean(map(len, payloads)),
+        "payload_bytes": statistics.mean(len(encode(each)) for each in events),
         "encode_us": microseconds(lambda: [encode(each) for each in events]),
-        "decode_us": microseconds(lambda: [decode(each) for each in payloads]),
     }
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.msgpack"
@@ -63,14 +67,11 @@ def main(count: int) -> None:
         with TraceWriter(path, {"budget_tier": "cuda:0"}) as writer:
             for number in range(count):
                 writer.emit(event(number))
-        began = time.perf_counter()
-        for _ in read(path):
-            pass
-        read_seconds, began = time.perf_counter() - began, time.perf_counter()
         summary = summarise(path)
-        seconds = time.perf_counter() - began
-        sizes = {"events": summary.events, "file_bytes": summary.file_bytes}
-        result |= {**sizes, "read_seconds": read_seconds, "summary_seconds": seconds}
+        result |= {"events": summary.events, "file_bytes": summary.file_bytes}
+        result["inspect_seconds"] = times(lambda: inspect(path), 3)
+        result["read_seconds"] = times(lambda: deque(read(path), maxlen=0), 3)
+        result["summary_seconds"] = times(lambda: summarise(path), 3)
     result["peak_rss_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps(result, indent=1))
 

@@ -110,6 +110,19 @@ class TestShrunken:
         assert all(row["difference"] <= 4 * 2**-8 for row in report["rows"])
         assert report["default"] in {"all", "4096", "1024", "grouped"}
 
+    def test_trace_share(self, tmp_path) -> None:
+        """Events of two graphs, in a row and in the run, against runs that drop them."""
+        rows = frozenset({"case", "events", "share", "share_in_the_run", "traced_over_dropped"})
+        report = shrunken(
+            "trace_share", tmp_path, "--pairs", "1", "--scratch", str(tmp_path), rows=rows
+        )
+
+        assert [row["case"] for row in report["rows"]] == ["t2v-tiny", "1.3b-2-layers"]
+        for row in report["rows"]:
+            assert row["events"] > row["calls"] > 0
+            assert row["event_us"] > 0 < row["share_in_the_run"] < 1
+            assert row["traced_seconds"]["median"] > 0
+
     def test_text_encode(self, tmp_path) -> None:
         """Both sides make the same text; wanflow's peak is the predicted one."""
         more = ("--pairs", "1", "--exact", "--scratch", str(tmp_path))

@@ -46,7 +46,10 @@ outputs:
 
 @attrs.frozen
 class Case:
-    """A known transformer at one size. The text encoder has its width and next to nothing else."""
+    """A known transformer at one size, or some of its *layers*.
+
+    The text encoder has its width and next to nothing else.
+    """
 
     name: str
     config: str
@@ -57,15 +60,21 @@ class Case:
     precision: str = "bf16"
     stored: str = "bf16"
     tokens: int = 512
+    layers: int | None = None
 
     def files(self, scratch: Path) -> tuple[Path, Path]:
         """Make the weights unless they are there; return the graph file and the transformer's."""
-        weights = (scratch / f"{self.config}-{self.stored}").resolve()
+        dit = known_config(self.config, "transformer")
+        name, config = self.config, self.config
+        if self.layers is not None:
+            dit = {**dit, "num_layers": self.layers}
+            name, config = f"{self.config}-{self.layers}-layers", json.dumps(dit)
+        weights = (scratch / f"{name}-{self.stored}").resolve()
         text = known_config(self.config, "text_encoder") | _TEXT
         make_part(weights, "text_encoder", text, self.stored)
-        dit = known_config(self.config, "transformer")
         folder = make_part(weights, "transformer", dit, self.stored)
         told = {**attrs.asdict(self), "text": json.dumps(text), "path": json.dumps(str(weights))}
+        told["config"] = config
         graph = scratch / f"{self.name}.yaml"
         graph.write_text(_GRAPH.format(**told))
         return graph, folder
@@ -80,5 +89,5 @@ class Case:
 def tiny(case: Case) -> Case:
     """The same question, to be answered in a second: for the suite."""
     return attrs.evolve(
-        case, config="wan-tiny", size="64*64", frames=17, precision="fp32", tokens=16
+        case, config="wan-tiny", size="64*64", frames=17, precision="fp32", tokens=16, layers=None
     )

@@ -35,6 +35,7 @@ class TestPeak:
         assert 2 * MIB == found["resident_bytes"] == sum(o["nbytes"] for o in found["objects"])
 
     @pytest.mark.parametrize(("option", "code"), [("--at=soon", "bad-time"),
+                                                  ("--at=9:59", "nothing-there"),
                                                   ("--tier=cuda:9", "nothing-there")])  # fmt: skip
     def test_refused(self, trace, wanflow_here, option, code) -> None:
         """A time that can't be read, a tier that is not there."""
@@ -73,4 +74,4 @@ class TestCheck:
         trace.write_bytes(trace.read_bytes()[:-60])
         code, out, _ = wanflow_here("trace", "check", trace)
         assert code == 2
-        assert "file: record 6: cut" in out
+        assert "file: cut: record 7: " in out

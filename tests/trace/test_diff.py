@@ -91,7 +91,9 @@ class TestRules:
 
     def test_says_what_and_how_much(self, before, after) -> None:
         """The message of exit 5."""
-        assert exceeded(before, after, "denoise.peak>1%") == "denoise.peak 7.00 GiB -> 8.00 GiB"
+        said = exceeded(before, after, "denoise.peak>1%")
+
+        assert said == "denoise.peak 7.00 GiB -> 8.00 GiB (+14.3%), allowed is +1%"
 
     @pytest.mark.parametrize(
         ("rule", "hint"),

@@ -1,19 +1,23 @@
 """The limits on what untrusted bytes may become."""
 
 import contextlib
+import io
 
 import msgpack
 import pytest
 
 from wanflow.trace.framing import (
     MAX_MAP_BYTES,
+    MAX_RECORD_BYTES,
     DamagedError,
     ShortError,
     frame,
     pack,
+    payloads,
     read_frame_head,
     seal,
     unpack,
+    unpack_each,
     unseal,
 )
 
@@ -44,6 +48,54 @@ class TestUnpack:
         """Not msgpack, too long, too deep, binary, an extension: all one error."""
         with pytest.raises(DamagedError):
             unpack(payload)
+
+
+class TestUnpackEach:
+    """Payloads one after another, as a reader meets them."""
+
+    def test_each_is_one_object(self) -> None:
+        """The objects come in order, each with the length of its payload."""
+        given = [pack(["a", 1]), pack("b"), pack([])]
+
+        found = list(unpack_each(given))
+
+        assert found == [(["a", 1], 4), ("b", 2), ([], 1)]
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            [b"\x92\x01", b"\x02"],
+            [b"\x01\x02"],
+            [b"\x01", b"", b"\x01"],
+            [b"\x93\x01", b"\x92\x01\x02"],
+        ],
+    )
+    def test_nothing_goes_from_one_to_the_next(self, given) -> None:
+        """Half an object is not made whole by the next payload, and none holds two."""
+        with pytest.raises(DamagedError):
+            list(unpack_each(given))
+
+
+class TestPayloads:
+    """Frames in a file, which is read in blocks."""
+
+    @pytest.mark.parametrize("nbytes", [1, 100, 4095, MAX_RECORD_BYTES])
+    def test_blocks_cut_no_record(self, nbytes: int) -> None:
+        """Wherever the end of a block falls, every payload comes whole and in order."""
+        given = [bytes([n % 251]) * (nbytes - n % 3) for n in range(900_000 // (nbytes + 100))]
+
+        found = list(payloads(io.BytesIO(b"".join(map(frame, given)) + b"\xde")))
+
+        assert found == given
+
+    def test_sound_records_come_before_the_damage(self) -> None:
+        """The error is raised where the damage is, not when its block is read."""
+        file = io.BytesIO(frame(b"a") + frame(b"b") + frame(b"c")[:-1] + b"d")
+        found = payloads(file)
+
+        assert [next(found), next(found)] == [b"a", b"b"]
+        with pytest.raises(DamagedError, match="checksum"):
+            next(found)
 
 
 class TestSeal:

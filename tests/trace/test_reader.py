@@ -1,9 +1,11 @@
 """The reader: what it makes of whole, cut, damaged and foreign files."""
 
+import itertools
 import os
 import random
 from pathlib import Path
 
+import attrs
 import msgpack
 import pytest
 
@@ -38,6 +40,29 @@ class TestWhole:
         found = inspect(tmp_path / "later")
 
         assert (found.state, found.records, found.skipped) == (State.WHOLE, 1, 1)
+
+
+class TestIteration:
+    """How the events are taken."""
+
+    def test_goes_on_where_it_was_left(self, write, numbered) -> None:
+        """Who stops after two events and asks again gets the third, though it was read ahead."""
+        events = [numbered(n) for n in range(5)]
+        with TraceReader(write(events)) as reader:
+            first = list(itertools.islice(reader, 2))
+
+            assert first == events[:2]
+            assert reader.info().records == 2
+            assert list(reader) == events[2:]
+            assert reader.info().state is State.WHOLE
+            assert list(reader) == []
+
+    def test_rows_are_the_events(self, write, numbered) -> None:
+        """A row holds the fields of its event, in the order of the format."""
+        with TraceReader(write([numbered(3)])) as reader:
+            (row,) = reader.rows()
+
+        assert row == ["move", *attrs.astuple(numbered(3))]
 
 
 class TestCut:

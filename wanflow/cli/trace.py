@@ -9,7 +9,7 @@ from typer import Argument, Option
 from wanflow.cli.options import Json
 from wanflow.cli.output import clean, lines, note, page, say, say_json, terminal_width
 from wanflow.errors import DiffExceeded, InputError
-from wanflow.units import format_bytes
+from wanflow.units import format_bytes, format_seconds
 
 app = typer.Typer(
     name="trace", help="Read what a run wrote down.", no_args_is_help=True, rich_markup_mode=None
@@ -131,11 +131,15 @@ def peak(
     from wanflow.units import parse_seconds
 
     path = _trace(file)
-    where = tier or summarise(path).budget_tier or ""
+    run = summarise(path)
+    where = tier or run.budget_tier or ""
     if at is None:
         found = peak_moment(lambda: read(path), where)
+    elif (seconds := parse_seconds(at, "--at")) > run.seconds:
+        over = f"{path} ends at {format_seconds(run.seconds)}"
+        raise InputError(over, hint="give an earlier --at", code="nothing-there")
     else:
-        found = moment_at(lambda: read(path), where, round(parse_seconds(at, "--at") * 1e9))
+        found = moment_at(lambda: read(path), where, round(seconds * 1e9))
     if found is None:
         raise InputError(
             f"{path}: nothing was on {where or 'any tier'}" + (f" at {at}" if at else ""),

@@ -39,13 +39,14 @@ class WriteFrames:
         out = self.setup.around.out or Path()
         final = out / str(self.setup.param("name"))
         part = final.with_name(final.name + ".part")
+        chunks = self.setup.around.latent_shape[2]
         done, temporal = False, self.setup.around.latent_space.temporal
         try:
-            for chunk in range(1, self.setup.around.latent_shape[2] + 1):
+            for chunk in range(1, chunks + 1):
                 yield bytes_call(self.setup, chunk)
                 first = 0 if chunk == 1 else 1 + temporal * (chunk - 2)
                 yield self._files(part, first, chunk)
-            yield self._rename(part, final)
+            yield self._rename(part, final, step=chunks - 1)
             done = True
         finally:
             if not done and self.setup.around.out is not None:
@@ -67,11 +68,11 @@ class WriteFrames:
         step = chunk - 1
         return Call("files", run, (name,), step=step, chunk=chunk, stand_in=lambda _values: {})
 
-    def _rename(self, part: Path, final: Path) -> Call:
+    def _rename(self, part: Path, final: Path, *, step: int) -> Call:
         def run(_values: Tensors) -> Tensors:
             if final.exists():
                 shutil.rmtree(final)
             part.replace(final)
             return {}
 
-        return Call("finish", run, stand_in=lambda _values: {}, chunk=1 << 30)
+        return Call("finish", run, step=step, chunk=1 << 30, stand_in=lambda _values: {})

@@ -110,11 +110,12 @@ class WriteVideo:
         final = out / str(self.setup.param("name"))
         fps = Fraction(str(self.setup.param("fps"))).limit_denominator(1001)
         encoder = _Encoder(final.with_name(final.name + ".part"), fps, self.setup.around.recipe)
+        chunks = self.setup.around.latent_shape[2]
         try:
-            for chunk in range(1, self.setup.around.latent_shape[2] + 1):
+            for chunk in range(1, chunks + 1):
                 yield bytes_call(self.setup, chunk)
                 yield self._encode(encoder, chunk)
-            yield _effect("finish", lambda: encoder.finish(final))
+            yield self._finish(encoder, final, step=chunks - 1)
         finally:
             encoder.put_away()
 
@@ -128,10 +129,11 @@ class WriteVideo:
         step = chunk - 1
         return Call("encode", run, (name,), step=step, chunk=chunk, stand_in=lambda _values: {})
 
+    def _finish(self, encoder: _Encoder, final: Path, *, step: int) -> Call:
+        """Rename the file: a part of the last step, else the first would end with the stage."""
 
-def _effect(kind: str, act: object) -> Call:
-    def run(_values: Tensors) -> Tensors:
-        act()  # type: ignore[operator]
-        return {}
+        def run(_values: Tensors) -> Tensors:
+            encoder.finish(final)
+            return {}
 
-    return Call(kind, run, stand_in=lambda _values: {}, chunk=1 << 30)
+        return Call("finish", run, step=step, chunk=1 << 30, stand_in=lambda _values: {})

@@ -5,9 +5,9 @@ The header lists the field names, so a file explains itself and an event stays n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import attrs
@@ -39,16 +39,21 @@ _TAGS: dict[type[Any], str] = {
 }
 
 
+Row = list[Any]
+"""An event as it lies in the file, checked: its kind, then its fields; words are Verb and Kind."""
+
+
 @attrs.frozen
 class _Layout:
-    """How one kind of event lies in its row: `wire` has the exact types, indexes count fields."""
+    """How one kind of event lies in its row: `wire` has the exact types, indexes are of the row."""
 
     tag: str
     record: Callable[..., Event]
     names: tuple[str, ...]
-    wire: tuple[type, ...]
+    wire: list[type]
     get: Callable[[Event], tuple[Any, ...]]
     ints: tuple[int, ...]
+    counts: Callable[[Sequence[Any]], tuple[int, ...]]
     words: tuple[tuple[int, dict[str, StrEnum]], ...]
     lists: tuple[int, ...]
     defaults: tuple[Any, ...]  # None for a field that every file has
@@ -56,16 +61,17 @@ class _Layout:
 
 def _layout(record: type[Any]) -> _Layout:
     fields = attrs.fields(attrs.resolve_types(record))
-    names = tuple(field.name for field in fields)
-    kinds = [field.type for field in fields]
+    kinds = [str, *(field.type for field in fields)]
     lists = tuple(i for i, kind in enumerate(kinds) if kind == tuple[str, ...])
+    ints = tuple(i for i, kind in enumerate(kinds) if kind is int)
     return _Layout(
         tag=_TAGS[record],
         record=record,
-        names=names,
-        wire=tuple(int if k is int else list if i in lists else str for i, k in enumerate(kinds)),
-        get=attrgetter(*names),
-        ints=tuple(i for i, kind in enumerate(kinds) if kind is int),
+        names=tuple(field.name for field in fields),
+        wire=[int if i in ints else list if i in lists else str for i in range(len(kinds))],
+        get=attrgetter(*(field.name for field in fields)),
+        ints=ints,
+        counts=itemgetter(*ints, ints[-1]),  # one twice: of a single index it would give no tuple
         words=tuple(
             (i, {str(word): word for word in k}) for i, k in enumerate(kinds) if k in (Verb, Kind)
         ),
@@ -89,11 +95,10 @@ def tag_of(event: Event) -> str:
 def encode(event: Event) -> bytes:
     """Pack *event*; raises ValueError, TypeError or OverflowError for a field that can't be."""
     layout = _BY_TYPE[type(event)]
-    values = layout.get(event)
-    for index in layout.ints:
-        if values[index] < 0:
-            raise ValueError(f"{layout.tag}: {layout.names[index]} is negative")
-    return pack((layout.tag, *values))
+    row = (layout.tag, *layout.get(event))
+    if min(layout.counts(row)) < 0:
+        raise ValueError(_negative(layout, row))
+    return pack(row)
 
 
 def decode(payload: bytes) -> Event | None:
@@ -101,28 +106,63 @@ def decode(payload: bytes) -> Event | None:
 
     Fields after those known are ignored (a later version may append some). Raises DamagedError.
     """
-    row = unpack(payload)
+    row = checked(unpack(payload))
+    return None if row is None else event_of(row)
+
+
+def row_of(event: Event) -> Row:
+    """Give *event* as a checked row."""
+    layout = _BY_TYPE[type(event)]
+    return [layout.tag, *layout.get(event)]
+
+
+def event_of(row: Row) -> Event:
+    """Make the record of a checked row."""
+    return _BY_TAG[row[0]].record(*row[1:])
+
+
+def checked(row: Any) -> Row | None:
+    """Take what was unpacked for the row of an event, or raise DamagedError; None as `decode`.
+
+    The list itself is returned, with words and lists put in place.
+    """
+    try:
+        layout = _BY_TAG[row[0]]
+    except (TypeError, LookupError):
+        _be_unknown(row)
+        return None
+    # Exact types: a bool is an int to isinstance, and not to us.
+    if [*map(type, row)] != layout.wire:
+        _fit(layout, row)
+    if min(layout.counts(row)) < 0:
+        raise DamagedError(_negative(layout, row))
+    for index, known in layout.words:
+        word = known.get(row[index])
+        if word is None:
+            raise DamagedError(f"{layout.tag}: unknown {layout.names[index - 1]}")
+        row[index] = word
+    for index in layout.lists:
+        if not all(type(item) is str for item in row[index]):
+            raise DamagedError(f"{layout.tag}: {layout.names[index - 1]} must hold text")
+        row[index] = tuple(row[index])
+    found: Row = row
+    return found
+
+
+def _be_unknown(row: object) -> None:
+    """Tell a kind of a later version from damage."""
     if not isinstance(row, list) or not row or type(row[0]) is not str:
         raise DamagedError("not a list that starts with the kind of event")
-    layout = _BY_TAG.get(row[0])
-    return None if layout is None else _build(layout, row[1 : len(layout.names) + 1])
 
 
-def _build(layout: _Layout, values: list[Any]) -> Event:
-    values += layout.defaults[len(values) :]  # an older writer knew fewer
-    # Exact types: a bool is an int to isinstance, and not to us.
-    if tuple(map(type, values)) != layout.wire:
+def _fit(layout: _Layout, row: Row) -> None:
+    """Add what an older writer did not know, drop what only a later one knows; then no excuse."""
+    row += layout.defaults[len(row) - 1 :]
+    del row[len(layout.wire) :]
+    if [*map(type, row)] != layout.wire:
         raise DamagedError(f"{layout.tag}: a field is missing or has the wrong type")
-    for index in layout.ints:
-        if values[index] < 0:
-            raise DamagedError(f"{layout.tag}: {layout.names[index]} is negative")
-    for index, known in layout.words:
-        word = known.get(values[index])
-        if word is None:
-            raise DamagedError(f"{layout.tag}: unknown {layout.names[index]}")
-        values[index] = word
-    for index in layout.lists:
-        if not all(type(item) is str for item in values[index]):
-            raise DamagedError(f"{layout.tag}: {layout.names[index]} must hold text")
-        values[index] = tuple(values[index])
-    return layout.record(*values)
+
+
+def _negative(layout: _Layout, row: Sequence[Any]) -> str:
+    index = next(index for index in layout.ints if row[index] < 0)
+    return f"{layout.tag}: {layout.names[index - 1]} is negative"

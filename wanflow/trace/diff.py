@@ -107,7 +107,9 @@ def exceeded(before: Summary, after: Summary, rule: str) -> str | None:
     if change.delta <= limit:
         return None
     name = f"{stage}.{what}" if stage else what
-    return f"{name} {_amount(change.before, change.unit)} -> {_amount(change.after, change.unit)}"
+    old, new = (_amount(each, change.unit) for each in (change.before, change.after))
+    share = "" if change.ratio is None else f" ({change.ratio:+.1%})"
+    return f"{name} {old} -> {new}{share}, allowed is +{number}{unit}"
 
 
 def _no_rule(rule: str, hint: str) -> InputError:

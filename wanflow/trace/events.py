@@ -11,6 +11,9 @@ from enum import StrEnum
 
 import attrs
 
+# No slots: to be frozen and have them, a record goes round its own lock for each field it sets,
+# which takes twice as long, and a trace may hold millions.
+
 
 class Verb(StrEnum):
     """The four transitions; the words are the same in code, trace, docs and CLI."""
@@ -30,7 +33,7 @@ class Kind(StrEnum):
     WORKSPACE = "workspace"
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class Move:
     """A transition of one object. `source` is a tier name, or "" when the bytes were just made."""
 
@@ -49,7 +52,7 @@ class Move:
     cause: str
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class Transfer:
     """The bytes of a Move arrived: how long they were on their way, and how long compute waited.
 
@@ -67,7 +70,7 @@ class Transfer:
     waited_ns: int
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class Workspace:
     """What one call needed while it ran: reserved, then released; `resident_bytes` at its peak.
 
@@ -85,7 +88,7 @@ class Workspace:
     slack_bytes: int = 0
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class Step:
     """One turn of a repeating stage ended. `measured_peak_bytes` is 0 where nothing measures."""
 
@@ -98,7 +101,7 @@ class Step:
     measured_peak_bytes: int
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class StageSpan:
     """A stage ended. Knobs in force are written `name=value`."""
 
@@ -110,7 +113,7 @@ class StageSpan:
     knobs: tuple[str, ...]
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class Memory:
     """Memory as somebody else counts it (`allocator`, `driver`, `tracked`, `rss`)."""
 
@@ -121,7 +124,7 @@ class Memory:
     at_ns: int
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class Note:
     """Something a reader should know: out of memory, a re-plan, a warning."""
 
@@ -130,7 +133,7 @@ class Note:
     at_ns: int
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class FootprintRows:
     """A part of what the run was planned from, so that a trace can be planned again.
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import BinaryIO
 from zlib import crc32
 
 import attrs
@@ -22,10 +23,12 @@ VERSION = 1
 MAX_RECORD_BYTES = 256 * 1024
 MAX_MAP_BYTES = 256 * 1024
 
+_BLOCK_BYTES = 256 * 1024  # read at once; a whole record is always in two
+
 FRAME_BYTES = 11
 FRAME_MARK, MAP_MARK = b"\x92", b"\xde"
 _FRAME = struct.Struct(">BBIBI")
-_ARRAY_OF_2, _UINT32, _BIN32 = 0x92, 0xCE, 0xC6
+_MARKS = _ARRAY_OF_2, _UINT32, _BIN32 = 0x92, 0xCE, 0xC6
 _SEAL = struct.Struct(">BI")
 _LIMITS = {
     "raw": False,
@@ -77,10 +80,26 @@ def pack(value: object) -> bytes:
 
 def unpack(payload: bytes) -> object:
     """Unpack one untrusted object within the limits, or raise DamagedError."""
-    try:
-        return msgpack.unpackb(payload, **_LIMITS)
-    except (ValueError, msgpack.UnpackException, RecursionError) as error:
-        raise DamagedError(f"not msgpack within the limits ({type(error).__name__})") from error
+    return next(unpack_each((payload,)))[0]
+
+
+def unpack_each(payloads: Iterable[bytes]) -> Iterator[tuple[object, int]]:
+    """Unpack the one object that each payload holds, and say the payload's length; as `unpack`."""
+    # The limits are given once: to give them anew for each takes as long as to unpack it.
+    unpacker = msgpack.Unpacker(max_buffer_size=MAX_RECORD_BYTES, **_LIMITS)
+    feed, unpack_next, tell = unpacker.feed, unpacker.unpack, unpacker.tell
+    fed_bytes = 0
+    for payload in payloads:
+        try:
+            feed(payload)
+            value = unpack_next()
+        except (ValueError, msgpack.UnpackException, RecursionError) as error:
+            raise DamagedError(f"not msgpack within the limits ({type(error).__name__})") from error
+        nbytes = len(payload)
+        fed_bytes += nbytes
+        if tell() != fed_bytes:
+            raise DamagedError("not msgpack within the limits (bytes after the object)")
+        yield value, nbytes
 
 
 def frame(payload: bytes) -> bytes:
@@ -93,11 +112,40 @@ def read_frame_head(head: bytes) -> FrameHead:
     if len(head) < FRAME_BYTES:
         raise ShortError("cut in its head")
     array, uint32, crc, bin32, size = _FRAME.unpack(head)
-    if (array, uint32, bin32) != (_ARRAY_OF_2, _UINT32, _BIN32):
+    if (array, uint32, bin32) != _MARKS:
         raise DamagedError("its head is damaged")
     if size > MAX_RECORD_BYTES:
         raise DamagedError(f"it claims {size} bytes, the limit is {MAX_RECORD_BYTES}")
     return FrameHead(crc, size)
+
+
+def payloads(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the payload of each frame, from where *file* stands up to what is no frame.
+
+    Reads ahead; never holds more than two blocks. Raises DamagedError, or ShortError for a frame
+    that is cut.
+    """
+    block, at = b"", 0
+    while True:
+        if len(block) - at < FRAME_BYTES:
+            block, at = block[at:] + file.read(_BLOCK_BYTES), 0
+            if len(block) < FRAME_BYTES:
+                break
+        array, uint32, crc, bin32, size = _FRAME.unpack_from(block, at)
+        if (array, uint32, bin32) != _MARKS or size > MAX_RECORD_BYTES:
+            break
+        start = at + FRAME_BYTES
+        at = start + size
+        if at > len(block):
+            block, start, at = block[start:] + file.read(_BLOCK_BYTES), 0, size
+            if at > len(block):
+                raise ShortError("cut short")
+        payload = block[start:at]
+        if crc32(payload) != crc:
+            raise DamagedError("its checksum differs")
+        yield payload
+    if block.startswith(FRAME_MARK, at):
+        read_frame_head(block[at : at + FRAME_BYTES])  # tells what is wrong with it
 
 
 def seal(items: Mapping[str, object]) -> bytes:

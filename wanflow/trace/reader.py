@@ -12,24 +12,23 @@ from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
-from zlib import crc32
 
 import attrs
 
 from wanflow.errors import InputError
-from wanflow.trace.codec import decode
+from wanflow.trace.codec import Row, checked, event_of
 from wanflow.trace.events import Event
 from wanflow.trace.framing import (
     FORMAT,
     FRAME_BYTES,
-    FRAME_MARK,
     MAP_MARK,
     MAX_MAP_BYTES,
     VERSION,
     DamagedError,
     ShortError,
-    read_frame_head,
+    payloads,
     starts_like_a_trace,
+    unpack_each,
     unseal,
 )
 
@@ -96,28 +95,32 @@ class TraceReader:
 
     def __iter__(self) -> Iterator[Event]:
         """Yield each event up to the first record that is bad or short."""
-        while self._readable:
-            head = self._file.read(FRAME_BYTES)
-            if not head.startswith(FRAME_MARK):
-                self._read_end(head)
-                return
-            try:
-                event = self._read_record(head)
-            except DamagedError as error:
-                record = self._records + self._skipped + 1
-                self._end(_state_for(error), f"record {record}: {error}")
-                return
-            if event is None:
-                self._skipped += 1
-            else:
-                self._records += 1
-                yield event
+        return map(event_of, self.rows())
+
+    def rows(self) -> Iterator[Row]:
+        """Yield each event as a checked row: half the work, for what only adds up."""
+        if not self._readable:
+            return
+        self._file.seek(self._good_bytes)
+        try:
+            for value, nbytes in unpack_each(payloads(self._file)):
+                row = checked(value)
+                self._good_bytes += FRAME_BYTES + nbytes
+                if row is None:
+                    self._skipped += 1
+                else:
+                    self._records += 1
+                    yield row
+        except DamagedError as error:
+            record = self._records + self._skipped + 1
+            self._end(_state_for(error), f"record {record}: {error}")
+        else:
+            self._read_end()
 
     def grown(self) -> bool:
         """Get ready to read on where a cut file ended: a run may go on; False where it is over."""
         if self._state is not State.CUT or self._good_bytes == 0:
             return False
-        self._file.seek(self._good_bytes)
         self._readable = True
         return True
 
@@ -157,7 +160,6 @@ class TraceReader:
             self._end(State.DAMAGED, "header: its checksum differs")
             self._good_bytes = header.nbytes
             self._readable = True
-        self._file.seek(header.nbytes)
 
     def _check_version(self) -> None:
         version = self.header.get("version")
@@ -168,28 +170,18 @@ class TraceReader:
                 code="trace-version",
             )
 
-    def _read_record(self, head: bytes) -> Event | None:
-        expected = read_frame_head(head)
-        payload = self._file.read(expected.payload_bytes)
-        if len(payload) < expected.payload_bytes:
-            raise ShortError("cut short")
-        if crc32(payload) != expected.crc:
-            raise DamagedError("its checksum differs")
-        event = decode(payload)
-        self._good_bytes += FRAME_BYTES + len(payload)
-        return event
-
-    def _read_end(self, head: bytes) -> None:
+    def _read_end(self) -> None:
         """Tell a trailer, the bare end of the file and damage apart."""
-        if not head:
+        self._file.seek(self._good_bytes)
+        data = self._file.read(MAX_MAP_BYTES)
+        if not data:
             self._end(State.CUT, "no trailer: the run did not close the trace")
-        elif not head.startswith(MAP_MARK):
-            self._end(
-                State.DAMAGED, f"record {self._records + self._skipped + 1}: its head is damaged"
-            )
+        elif not data.startswith(MAP_MARK):
+            record = self._records + self._skipped + 1
+            self._end(State.DAMAGED, f"record {record}: its head is damaged")
         else:
             try:
-                self._read_trailer(head + self._file.read(MAX_MAP_BYTES - len(head)))
+                self._read_trailer(data)
             except DamagedError as error:
                 self._end(_state_for(error), f"trailer: {error}")
 
@@ -224,7 +216,7 @@ def read(path: Path | str) -> Iterator[Event]:
 def inspect(path: Path | str) -> TraceFile:
     """Read a trace through and say what it holds; raises InputError when it is no trace."""
     with TraceReader(path) as reader:
-        for _ in reader:
+        for _ in reader.rows():
             pass
         return reader.info()
 

@@ -131,8 +131,7 @@ def summarise(path: Path | str) -> Summary:
     """Read a trace once and sum it up; raises InputError when it is no trace."""
     tally = Tally()
     with TraceReader(path) as reader:
-        for event in reader:
-            tally.add(event)
+        tally.count(reader.rows())
         return _summary(tally, reader.info())
 
 
@@ -170,6 +169,7 @@ def _unwritten(header: Mapping[str, Any], tally: Tally) -> TraceFile:
 def _summary(tally: Tally, file: TraceFile) -> Summary:
     header = file.header
     tier_name = _budget_tier(header, tally.tiers)
+    tier = tally.tiers.get(tier_name or "")
     measured = tuple(
         Measured(source, tier, peak) for (source, tier), peak in tally.measured.items()
     )
@@ -189,7 +189,7 @@ def _summary(tally: Tally, file: TraceFile) -> Summary:
         budget_bytes=_count(header, "budget_bytes"),
         budget_tier=tier_name,
         predicted_peak_bytes=_count(header, "predicted_peak_bytes"),
-        peak_bytes=tally.tiers[tier_name].peak.resident_bytes if tier_name in tally.tiers else 0,
+        peak_bytes=tier.peak.resident_bytes if tier else 0,
         measured_peak_bytes=best.peak_bytes if best else None,
         measured_source=best.source if best else None,
         measured=measured,
@@ -204,7 +204,7 @@ def _summary(tally: Tally, file: TraceFile) -> Summary:
             str(verb): VerbTotal(s.moves, s.moved_bytes, s.moving_ns / _NS, s.waited_ns / _NS)
             for verb, s in tally.verbs.items()
         },
-        peak=_peak(tier_name, tally.tiers[tier_name].peak) if tier_name in tally.tiers else None,
+        peak=_peak(tier_name, tier.peak) if tier else None,
         notes=tuple(NoteLine(note.topic, note.text, note.at_ns / _NS) for note in tally.notes),
         note_count=tally.note_count,
     )

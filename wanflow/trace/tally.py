@@ -1,23 +1,19 @@
-"""Add events up as they stream by: per stage, per tier, per verb. Nothing is kept per event."""
+"""Add events up as they stream by: per stage, per tier, per verb. Nothing is kept per event.
+
+A million events pass through here: what moves and calls meet has no record made, and no `max()`.
+"""
 
 from __future__ import annotations
 
-from collections import deque
+import operator
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable
+from typing import cast
 
 import attrs
 
-from wanflow.trace.events import (
-    Event,
-    Kind,
-    Memory,
-    Move,
-    Note,
-    StageSpan,
-    Step,
-    Transfer,
-    Verb,
-    Workspace,
-)
+from wanflow.trace.codec import Row, event_of, row_of
+from wanflow.trace.events import Event, Kind, Memory, Note, StageSpan, Step, Transfer, Verb
 
 NOTES_KEPT = 20
 
@@ -31,16 +27,9 @@ class Sum:
     moving_ns: int = 0
     waited_ns: int = 0
 
-    def add(self, move: Move) -> None:
-        """Count *move*."""
-        self.moves += 1
-        self.moved_bytes += move.nbytes
-        self.arrive(move)
-
-    def arrive(self, event: Move | Transfer) -> None:
-        """Count the time of *event*, and what was lost waiting for it."""
-        self.moving_ns += _span(event.began_ns, event.ended_ns)
-        self.waited_ns += event.waited_ns
+    def __add__(self, other: Sum) -> Sum:
+        """Add two up."""
+        return Sum(*map(operator.add, attrs.astuple(self), attrs.astuple(other)))
 
 
 @attrs.define
@@ -70,49 +59,27 @@ class Peak:
         """Bytes that no object seen so far explains (negative: more objects than bytes)."""
         return self.resident_bytes - sum(self.by_kind.values())
 
+    def explain(self, nbytes: int, ended_ns: int) -> None:
+        """Credit a workspace, begun before the peak's end, that was in use at the peak."""
+        if ended_ns >= self.began_ns and self.missing_bytes > 0:
+            self.by_kind[Kind.WORKSPACE] += min(nbytes, self.missing_bytes)
+
 
 @attrs.define
 class TierTally:
-    """The bytes on one tier now, by kind, and its peak."""
+    """The bytes on one tier now, by kind, and its peak.
+
+    Counted by kind and not by name: the old and the new latents are here at once, as one name.
+    """
 
     by_kind: dict[Kind, int] = attrs.field(factory=lambda: dict.fromkeys(Kind, 0))
     peak: Peak = attrs.field(factory=Peak)
     computes: bool = False
 
-    def move(self, move: Move) -> None:
-        """Follow bytes that come or leave.
-
-        Counted by kind and not by name: the old and the new latents are here at once, as one name.
-        """
-        nbytes = -move.nbytes if move.verb is Verb.FREE else move.nbytes
-        self.by_kind[move.kind] = max(0, self.by_kind[move.kind] + nbytes)
-
-    def see(self, event: Move | Workspace, extra_bytes: int, slack_bytes: int = 0) -> None:
-        """Compare *event* with the peak; *extra_bytes* of workspace are there while it runs."""
-        if event.resident_bytes > self.peak.resident_bytes:
-            by_kind = dict(self.by_kind)
-            by_kind[Kind.WORKSPACE] += extra_bytes
-            self.peak = Peak(
-                event.resident_bytes,
-                event.stage,
-                event.step,
-                event.began_ns,
-                event.ended_ns,
-                by_kind,
-                min(slack_bytes, extra_bytes),
-            )
-
-    def explain_peak(self, work: Workspace) -> None:
-        """Credit a workspace that was in use at the peak, but whose record comes when it ends."""
-        peak = self.peak
-        at_once = work.began_ns <= peak.ended_ns and work.ended_ns >= peak.began_ns
-        if at_once and peak.missing_bytes > 0:
-            peak.by_kind[Kind.WORKSPACE] += min(work.nbytes, peak.missing_bytes)
-
 
 @attrs.define
 class StageTally:
-    """What one stage did."""
+    """What one stage did. `arrivals` are moves counted before, when their room was taken."""
 
     first_ns: int | None = None
     last_ns: int = 0
@@ -120,20 +87,14 @@ class StageTally:
     compute_ns: int = 0
     steps: int = 0
     steps_total: int = 0
-    sums: Sum = attrs.field(factory=Sum)
-    tiers: dict[str, Traffic] = attrs.field(factory=dict)
+    verbs: defaultdict[Verb, Sum] = attrs.field(factory=lambda: defaultdict(Sum))
+    arrivals: Sum = attrs.field(factory=Sum)
+    tiers: defaultdict[str, Traffic] = attrs.field(factory=lambda: defaultdict(Traffic))
 
-    def lasts(self, began_ns: int, ended_ns: int) -> None:
-        """Stretch the stage's time over an event's."""
-        self.first_ns = began_ns if self.first_ns is None else min(self.first_ns, began_ns)
-        self.last_ns = max(self.last_ns, ended_ns)
-
-    def on(self, tier: str) -> Traffic:
-        """Give the stage's traffic on *tier*."""
-        traffic = self.tiers.get(tier)
-        if traffic is None:
-            traffic = self.tiers[tier] = Traffic()
-        return traffic
+    @property
+    def sums(self) -> Sum:
+        """All moves of the stage."""
+        return sum(self.verbs.values(), self.arrivals)
 
 
 @attrs.define
@@ -142,100 +103,136 @@ class Tally:
 
     events: int = 0
     last_ns: int = 0
-    stages: dict[str, StageTally] = attrs.field(factory=dict)
-    tiers: dict[str, TierTally] = attrs.field(factory=dict)
-    verbs: dict[Verb, Sum] = attrs.field(factory=lambda: {verb: Sum() for verb in Verb})
+    stages: defaultdict[str, StageTally] = attrs.field(factory=lambda: defaultdict(StageTally))
+    tiers: defaultdict[str, TierTally] = attrs.field(factory=lambda: defaultdict(TierTally))
     measured: dict[tuple[str, str], int] = attrs.field(factory=dict)
     notes: deque[Note] = attrs.field(factory=lambda: deque(maxlen=NOTES_KEPT))
     note_count: int = 0
 
+    @property
+    def verbs(self) -> dict[Verb, Sum]:
+        """All moves of each verb. When what moved arrived is not among them."""
+        none = Sum()
+        stages = self.stages.values()
+        return {verb: sum((s.verbs.get(verb, none) for s in stages), none) for verb in Verb}
+
     def add(self, event: Event) -> None:
         """Count *event*."""
-        self.events += 1
-        match event:
-            case Move():
-                self._move(event)
-            case Transfer():
-                self._transfer(event)
-            case Workspace():
-                self._workspace(event)
-            case Step():
-                self._step(event)
-            case StageSpan():
-                self._stage(event.stage, event.began_ns, event.ended_ns).span = event
-            case Memory():
-                self._memory(event)
-            case Note():
-                self._note(event)
+        self.count((row_of(event),))
 
-    def _stage(self, name: str, began_ns: int, ended_ns: int) -> StageTally:
-        self.last_ns = max(self.last_ns, ended_ns)
-        stage = self._named(name)
-        stage.lasts(began_ns, ended_ns)
-        return stage
+    def count(self, rows: Iterable[Row]) -> None:
+        """Count events that are still rows."""
+        for row in rows:
+            self.events += 1
+            counted = _COUNTED.get(row[0])
+            if counted is not None:
+                counted(self, row)
 
-    def _named(self, name: str) -> StageTally:
-        stage = self.stages.get(name)
-        if stage is None:
-            stage = self.stages[name] = StageTally()
-        return stage
-
-    def _tier(self, name: str) -> TierTally:
-        tier = self.tiers.get(name)
-        if tier is None:
-            tier = self.tiers[name] = TierTally()
-        return tier
-
-    def _move(self, move: Move) -> None:
-        tier = self._tier(move.tier)
-        # Weights may come ahead, while another stage still runs: that is not the stage's own time.
-        ahead = move.kind is Kind.WEIGHTS and move.verb is not Verb.FREE
-        stage = (
-            self._named(move.stage)
-            if ahead
-            else self._stage(move.stage, move.began_ns, move.ended_ns)
-        )
-        stage.sums.add(move)
-        self.verbs[move.verb].add(move)
-        traffic = stage.on(move.tier)
-        tier.move(move)
-        if move.verb is Verb.FREE:
-            traffic.freed_bytes += move.nbytes
-        elif move.source:  # bytes without a source were made here, not moved in
-            traffic.in_bytes += move.nbytes
-        if move.verb is Verb.OFFLOAD:
-            stage.on(move.source).out_bytes += move.nbytes
-        tier.see(move, 0)
-        traffic.peak_bytes = max(traffic.peak_bytes, move.resident_bytes)
-
-    def _transfer(self, transfer: Transfer) -> None:
-        self.last_ns = max(self.last_ns, transfer.ended_ns)
-        self._named(transfer.stage).sums.arrive(transfer)
-
-    def _workspace(self, work: Workspace) -> None:
-        stage, tier = self._stage(work.stage, work.began_ns, work.ended_ns), self._tier(work.tier)
-        stage.compute_ns += _span(work.began_ns, work.ended_ns)
-        tier.computes = True
-        tier.explain_peak(work)
-        tier.see(work, work.nbytes, work.slack_bytes)
-        traffic = stage.on(work.tier)
-        traffic.peak_bytes = max(traffic.peak_bytes, work.resident_bytes)
-
-    def _step(self, step: Step) -> None:
-        stage = self._stage(step.stage, step.began_ns, step.ended_ns)
-        stage.steps += 1
-        stage.steps_total = max(stage.steps_total, step.total)
-
-    def _memory(self, memory: Memory) -> None:
-        self.last_ns = max(self.last_ns, memory.at_ns)
-        key = (memory.source, memory.tier)
-        self.measured[key] = max(self.measured.get(key, 0), memory.peak_bytes, memory.now_bytes)
-
-    def _note(self, note: Note) -> None:
-        self.last_ns = max(self.last_ns, note.at_ns)
-        self.note_count += 1
-        self.notes.append(note)
+    def lasts(self, stage: StageTally, began_ns: int, ended_ns: int) -> None:
+        """Stretch the run's time, and the stage's, over an event's."""
+        if stage.first_ns is None or began_ns < stage.first_ns:
+            stage.first_ns = began_ns
+        if ended_ns > stage.last_ns:
+            stage.last_ns = ended_ns
+            if ended_ns > self.last_ns:  # noqa: PLR1730
+                self.last_ns = ended_ns
 
 
-def _span(began_ns: int, ended_ns: int) -> int:
-    return max(0, ended_ns - began_ns)
+def _move(tally: Tally, row: Row) -> None:
+    (
+        _, verb, kind, _, stage_name, step, source, tier_name, nbytes, resident_bytes,
+        began_ns, ended_ns, waited_ns, _,
+    ) = row  # fmt: skip
+    stage, tier, freed = tally.stages[stage_name], tally.tiers[tier_name], verb is Verb.FREE
+    traffic, moves = stage.tiers[tier_name], stage.verbs[verb]
+    # Weights may come ahead, while another stage still runs: that is not the stage's own time.
+    if freed or kind is not Kind.WEIGHTS:
+        tally.lasts(stage, began_ns, ended_ns)
+    moves.moves += 1
+    moves.moved_bytes += nbytes
+    moves.waited_ns += waited_ns
+    if ended_ns > began_ns:
+        moves.moving_ns += ended_ns - began_ns
+    if freed:
+        traffic.freed_bytes += nbytes
+        tier.by_kind[kind] = max(0, tier.by_kind[kind] - nbytes)
+    else:
+        tier.by_kind[kind] += nbytes
+        if source:  # bytes without a source were made here, not moved in
+            traffic.in_bytes += nbytes
+    if verb is Verb.OFFLOAD:
+        stage.tiers[source].out_bytes += nbytes
+    if resident_bytes > traffic.peak_bytes:  # noqa: PLR1730
+        traffic.peak_bytes = resident_bytes
+    if resident_bytes > tier.peak.resident_bytes:
+        held = dict(tier.by_kind)
+        tier.peak = Peak(resident_bytes, stage_name, step, began_ns, ended_ns, held)
+
+
+def _workspace(tally: Tally, row: Row) -> None:
+    (
+        _, _, stage_name, step, tier_name, nbytes, resident_bytes, began_ns, ended_ns, slack,
+    ) = row  # fmt: skip
+    stage, tier = tally.stages[stage_name], tally.tiers[tier_name]
+    traffic = stage.tiers[tier_name]
+    tally.lasts(stage, began_ns, ended_ns)
+    if ended_ns > began_ns:
+        stage.compute_ns += ended_ns - began_ns
+    tier.computes = True
+    if began_ns <= tier.peak.ended_ns:
+        tier.peak.explain(nbytes, ended_ns)
+    if resident_bytes > traffic.peak_bytes:  # noqa: PLR1730
+        traffic.peak_bytes = resident_bytes
+    if resident_bytes > tier.peak.resident_bytes:
+        held = dict(tier.by_kind)
+        held[Kind.WORKSPACE] += nbytes
+        slack = min(slack, nbytes)
+        tier.peak = Peak(resident_bytes, stage_name, step, began_ns, ended_ns, held, slack)
+
+
+def _transfer(tally: Tally, row: Row) -> None:
+    transfer = cast("Transfer", event_of(row))
+    tally.last_ns = max(tally.last_ns, transfer.ended_ns)
+    arrivals = tally.stages[transfer.stage].arrivals
+    arrivals.moving_ns += max(0, transfer.ended_ns - transfer.began_ns)
+    arrivals.waited_ns += transfer.waited_ns
+
+
+def _step(tally: Tally, row: Row) -> None:
+    step = cast("Step", event_of(row))
+    stage = tally.stages[step.stage]
+    tally.lasts(stage, step.began_ns, step.ended_ns)
+    stage.steps += 1
+    stage.steps_total = max(stage.steps_total, step.total)
+
+
+def _span(tally: Tally, row: Row) -> None:
+    span = cast("StageSpan", event_of(row))
+    stage = tally.stages[span.stage]
+    tally.lasts(stage, span.began_ns, span.ended_ns)
+    stage.span = span
+
+
+def _memory(tally: Tally, row: Row) -> None:
+    memory = cast("Memory", event_of(row))
+    tally.last_ns = max(tally.last_ns, memory.at_ns)
+    key = (memory.source, memory.tier)
+    tally.measured[key] = max(tally.measured.get(key, 0), memory.peak_bytes, memory.now_bytes)
+
+
+def _note(tally: Tally, row: Row) -> None:
+    note = cast("Note", event_of(row))
+    tally.last_ns = max(tally.last_ns, note.at_ns)
+    tally.note_count += 1
+    tally.notes.append(note)
+
+
+_COUNTED: dict[str, Callable[[Tally, Row], None]] = {
+    "move": _move,
+    "transfer": _transfer,
+    "workspace": _workspace,
+    "step": _step,
+    "stage": _span,
+    "memory": _memory,
+    "note": _note,
+}

@@ -1,5 +1,6 @@
 """Runs to report on: a real one of the tiny graph, and a simulated one at full size."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -7,19 +8,31 @@ import pytest
 
 from wanflow.session import Request, plan, predict, run
 
+SOAK = bool(os.environ.get("SOAK"))
+
 # `derive` lies beside the tests that share it.
 sys.path.insert(0, str(Path(__file__).parent))
 
 
+def at_480p(frames, path):
+    """Simulate 1.3B on an RTX 4090."""
+    inputs = {"frames": frames, "size": "832*480"}
+    predict(plan(Request("t2v-1.3b", inputs=inputs, vram="8GiB", machine="rtx4090")), path)
+    return path
+
+
 @pytest.fixture(scope="session")
 def simulated(tmp_path_factory):
-    """Simulate 480p on an RTX 4090; five frames, so that planning takes seconds."""
-    path = tmp_path_factory.mktemp("report") / "plan.msgpack"
-    request = Request(
-        "t2v-1.3b", inputs={"frames": 5, "size": "832*480"}, vram="8GiB", machine="rtx4090"
-    )
-    predict(plan(request), path)
-    return path
+    """Simulate 480p at the full length."""
+    return at_480p(81, tmp_path_factory.mktemp("report") / "plan.msgpack")
+
+
+@pytest.fixture(scope="session")
+def advised_on(request, tmp_path_factory):
+    """Simulate 480p in five frames, so that planning all the changes takes seconds; SOAK: in 81."""
+    if SOAK:
+        return request.getfixturevalue("simulated")
+    return at_480p(5, tmp_path_factory.mktemp("report") / "short.msgpack")
 
 
 @pytest.fixture(scope="session")

@@ -45,13 +45,13 @@ class Confirmed:
 
 
 @pytest.fixture(scope="session")
-def confirmed(simulated, ran):
+def confirmed(advised_on, ran):
     """Advise on both runs, and plan it all again from the words of the command line.
 
     Knobs that take minutes to profile are left to the tiny graph.
     """
     found = {}
-    for which, path, quick in (("simulated", simulated, True), ("ran", ran, False)):
+    for which, path, quick in (("simulated", advised_on, True), ("ran", ran, False)):
         advised = advise(header(path), quick=quick)
         words = shlex.split(advised.command)
         reports = [planned([*words, *each.options]).report for each in advised.advice]

@@ -88,10 +88,10 @@ class Writer:
     def _run(self) -> Iterator[Block]:
         s, say = self.facts.summary, self.say
         if s.state != "whole":
-            said = say["damage"].format(state=s.state, problem=printable(s.problem))
+            said = say["damage"].format(state=say[s.state], problem=printable(s.problem))
             yield Paragraph(said, strong=True)
-        status = say["simulated"] if s.simulated else s.status or say["unfinished"]
-        rows = [(say["graph"], s.graph or "-"), (say["status"], status)]
+        status = "simulated" if s.simulated else s.status or "unfinished"
+        rows = [(say["graph"], s.graph or "-"), (say["status"], say.get(status, status))]
         rows += [(say["where"], s.device)] if s.device else []
         if s.budget_bytes is not None:
             rows.append((say["budget"], f"{format_bytes(s.budget_bytes)}, {self._verdict()}"))

@@ -27,8 +27,10 @@ th, td { padding: .25rem .75rem .25rem 0; border-bottom: 1px solid var(--line); 
 .n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 .strong { color: var(--strong); font-weight: 600; }
 pre { background: var(--soft); padding: .5rem; overflow-x: auto; }
-svg { width: 100%; min-width: 40rem; height: auto; display: block; }
+svg { width: 100%; height: auto; display: block; }
 svg text { fill: var(--ink); font-size: 12px; }
+@media (max-width: 40rem) { svg text { font-size: 16px; } body { font-size: 14px; }
+  th, td { padding-right: .5rem; } }
 .key span { display: inline-block; margin-right: 1rem; } .key i { display: inline-block;
   width: .8em; height: .8em; margin-right: .35em; }
 """.strip()

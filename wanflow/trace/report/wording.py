@@ -13,6 +13,11 @@ _WORDS: dict[str, tuple[str, str]] = {
     "status": ("status", "状态"),
     "simulated": ("simulated, nothing was run", "模拟，未实际运行"),
     "unfinished": ("unfinished", "未完成"),
+    "done": ("done", "完成"),
+    "failed": ("failed", "失败"),
+    "interrupted": ("interrupted", "已中断"),
+    "cut": ("cut", "不完整"),
+    "damaged": ("damaged", "已损坏"),
     "where": ("where", "设备"),
     "budget": ("budget", "显存预算"),
     "predicted": ("predicted", "预测"),
@@ -102,7 +107,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "notes": ("Notes", "备注"),
     "at": ("at", "时刻"),
     "note": ("note", "内容"),
-    "damage": ("This trace is {state}: {problem}.", "追踪文件 {state}：{problem}。"),
+    "damage": ("This trace is {state}: {problem}.", "追踪文件{state}：{problem}。"),
 }
 
 

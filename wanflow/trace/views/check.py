@@ -9,6 +9,7 @@ from wanflow.trace.listing import printable
 from wanflow.trace.views.layout import Column, flow, table
 from wanflow.units import format_bytes
 
+_OF_THE_FILE = ("file", "dropped")
 _COLUMNS = (
     Column("tier", lambda a: printable(a.tier), justify="left"),
     Column("came", lambda a: format_bytes(a.came_bytes)),
@@ -23,8 +24,8 @@ def render_check(found: Checked, console: Console) -> None:
     if found.tiers:
         console.print(table(found.tiers, _COLUMNS, console.width))
     for problem in found.problems:
-        words = f"{problem.code}: record {problem.record}: {printable(problem.text)}"
-        flow(console, [words], style="bold red")
+        where = "" if problem.code in _OF_THE_FILE else f"record {problem.record}: "
+        flow(console, [f"{problem.code}: {where}{printable(problem.text)}"], style="bold red")
     if hidden := found.problem_count - len(found.problems):
         flow(console, [f"and {hidden:,} more"])
     flow(console, [_verdict(found), f"{found.events:,} events", printable(found.status or "")])

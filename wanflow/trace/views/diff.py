@@ -41,7 +41,14 @@ def render_diff(found: Diff, console: Console) -> None:
     for setting in found.settings:
         old, new = printable(setting.before) or "-", printable(setting.after) or "-"
         flow(console, [f"{printable(setting.what)}: {old} -> {new}"])
-    if found.changes:
-        console.print(table(found.changes[:_SHOWN], _COLUMNS, console.width))
-    if len(found.changes) > _SHOWN:
-        flow(console, [f"and {len(found.changes) - _SHOWN} smaller ones: --json has all"])
+    shown = [change for change in found.changes if _shows(change)][:_SHOWN]
+    if shown:
+        console.print(table(shown, _COLUMNS, console.width))
+    if hidden := len(found.changes) - len(shown):
+        which = "smaller change" if hidden == 1 else "smaller changes"
+        flow(console, [f"and {hidden} {which}: --json has all"])
+
+
+def _shows(change: Change) -> bool:
+    """Say whether before and after look different, as they are written."""
+    return _amount(change.before, change.unit) != _amount(change.after, change.unit)
