@@ -23,6 +23,7 @@ def no_configuration(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(nowhere))
         patch.setenv("XDG_CACHE_HOME", str(nowhere / "cache"))
+        patch.setenv("XDG_DATA_HOME", str(nowhere / "data"))
         patch.setenv("WANFLOW_PROMPT_CACHE", "off")
         yield
 
@@ -34,6 +35,7 @@ def plain_terminal(monkeypatch, tmp_path_factory):
     nowhere = tmp_path_factory.getbasetemp() / f"no-configuration-{next(_NUMBERS)}"
     monkeypatch.setenv("XDG_CONFIG_HOME", str(nowhere))
     monkeypatch.setenv("XDG_CACHE_HOME", str(nowhere / "cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(nowhere / "data"))
     for name in [n for n in os.environ if n.startswith("WANFLOW_")] + ["FORCE_COLOR", "LINES"]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WANFLOW_PROMPT_CACHE", "off")  # its own tests turn it on

@@ -1,4 +1,4 @@
-"""The bundled tiny model as an official Wan2.1 folder: official names, files as torch saves them.
+"""The tiny models as official Wan2.1 folders: official names, files as torch saves them.
 
 The names are written down here the other way round than in the package, by hand.
 """
@@ -19,11 +19,7 @@ from tests.jobs import TINY
 T5 = "models_t5_umt5-xxl-enc-bf16.pth"
 VAE = "Wan2.1_VAE.pth"
 DIT = [f"diffusion_pytorch_model-0000{number}-of-00002.safetensors" for number in (1, 2)]
-CONFIG = {
-    "_class_name": "WanModel", "_diffusers_version": "0.30.0", "model_type": "t2v", "dim": 128,
-    "ffn_dim": 256, "freq_dim": 128, "in_dim": 16, "out_dim": 16, "num_heads": 4, "num_layers": 8,
-    "eps": 1e-06, "text_len": 512,
-}  # fmt: skip
+CLIP = "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"
 
 _TEXT = [
     (r"shared", "token_embedding"),
@@ -40,6 +36,13 @@ _TEXT = [
     (r"encoder\.block\.(\d+)\.layer\.1\.DenseReluDense\.wo", r"blocks.\1.ffn.fc2"),
 ]
 _DIT = [
+    (r"condition_embedder\.image_embedder\.pos_embed", "img_emb.emb_pos"),
+    (r"condition_embedder\.image_embedder\.norm1", "img_emb.proj.0"),
+    (r"condition_embedder\.image_embedder\.ff\.net\.0\.proj", "img_emb.proj.1"),
+    (r"condition_embedder\.image_embedder\.ff\.net\.2", "img_emb.proj.3"),
+    (r"condition_embedder\.image_embedder\.norm2", "img_emb.proj.4"),
+    (r"add_([kv])_proj", r"\1_img"),
+    (r"norm_added_k", "norm_k_img"),
     (r"condition_embedder\.time_embedder\.linear_1", "time_embedding.0"),
     (r"condition_embedder\.time_embedder\.linear_2", "time_embedding.2"),
     (r"condition_embedder\.text_embedder\.linear_1", "text_embedding.0"),
@@ -72,6 +75,18 @@ _VAE = [
     (r"(middle\.[02]|samples\.\d+|resnets\.\d+)\.conv2", r"\1.residual.6"),
     (r"conv_shortcut", "shortcut"),
 ]
+_CLIP = [
+    (r"^embeddings\.class_embedding", "cls_embedding"),
+    (r"^embeddings\.position_embedding\.weight", "pos_embedding"),
+    (r"^embeddings\.", ""),
+    (r"^pre_layrnorm", "pre_norm"),
+    (r"^post_layernorm", "post_norm"),
+    (r"^encoder\.layers\.", "transformer."),
+    (r"layer_norm", "norm"),
+    (r"self_attn\.out_proj", "attn.proj"),
+    (r"mlp\.fc1", "mlp.0"),
+    (r"mlp\.fc2", "mlp.2"),
+]
 
 
 def _renamed(name: str, table: list[tuple[str, str]]) -> str:
@@ -89,25 +104,61 @@ def _up_block(name: str) -> str:
     return name
 
 
-def official_state(part: str) -> OrderedDict[str, torch.Tensor]:
-    """The tiny model's tensors of a part under official names."""
-    (file,) = (TINY / part).glob("*.safetensors")
+def official_state(part: str, source: Path = TINY) -> OrderedDict[str, torch.Tensor]:
+    """The tensors of a part of *source*, a folder of diffusers, under official names."""
+    (file,) = (source / part).glob("*.safetensors")
+    tensors = load_file(file)
+    if part == "image_encoder":
+        return _tower({name.removeprefix("vision_model."): t for name, t in tensors.items()})
     table = {"text_encoder": _TEXT, "transformer": _DIT, "vae": _VAE}[part]
-    return OrderedDict((_up_block(_renamed(n, table)), t) for n, t in load_file(file).items())
+    return OrderedDict((_up_block(_renamed(n, table)), t) for n, t in tensors.items())
 
 
-def write_official(folder: Path) -> Path:
+def _tower(tensors: dict[str, torch.Tensor]) -> OrderedDict[str, torch.Tensor]:
+    """CLIP's vision tower, query, key and value as one; what else the file has is not used."""
+    found = {"log_scale": torch.zeros(())}
+    for name, tensor in tensors.items():
+        if query := re.fullmatch(r"encoder\.layers\.(\d+)\.self_attn\.q_proj\.(.+)", name):
+            three = [tensors[name.replace("q_proj", f"{which}_proj")] for which in "qkv"]
+            found[f"visual.transformer.{query[1]}.attn.to_qkv.{query[2]}"] = torch.cat(three)
+        elif not re.search(r"[kv]_proj", name):
+            alone = name.endswith(("class_embedding", "position_embedding.weight"))
+            found[f"visual.{_renamed(name, _CLIP)}"] = (
+                tensor.reshape(1, -1, tensor.shape[-1]) if alone else tensor
+            )
+    return OrderedDict(found)
+
+
+def official_config(source: Path = TINY) -> dict[str, object]:
+    """What the official `config.json` says of the transformer of *source*."""
+    config = json.loads((source / "transformer" / "config.json").read_text())
+    heads = config["num_attention_heads"]
+    kind = "flf2v" if config.get("pos_embed_seq_len") else "i2v"
+    return {
+        "_class_name": "WanModel", "_diffusers_version": "0.30.0",
+        "model_type": kind if config.get("image_dim") else "t2v",
+        "dim": heads * config["attention_head_dim"], "ffn_dim": config["ffn_dim"],
+        "freq_dim": config["freq_dim"], "in_dim": config["in_channels"],
+        "out_dim": config["out_channels"], "num_heads": heads,
+        "num_layers": config["num_layers"], "eps": config["eps"], "text_len": 512,
+    }  # fmt: skip
+
+
+def write_official(folder: Path, source: Path = TINY) -> Path:
     """Write the folder: `.pth` files, the DiT in two shards, the tokenizer where it belongs."""
     folder.mkdir(parents=True)
-    torch.save(official_state("text_encoder"), folder / T5)
-    torch.save(official_state("vae"), folder / VAE)
-    dit = official_state("transformer")
+    torch.save(official_state("text_encoder", source), folder / T5)
+    torch.save(official_state("vae", source), folder / VAE)
+    if (source / "image_encoder").is_dir():
+        torch.save(official_state("image_encoder", source), folder / CLIP)
+    dit = official_state("transformer", source)
     names, weight_map = list(dit), {}
-    for file, part in zip(DIT, (names[:100], names[100:]), strict=True):
+    first = min(100, len(names) // 2)
+    for file, part in zip(DIT, (names[:first], names[first:]), strict=True):
         save_file({name: dit[name] for name in part}, folder / file)
         weight_map |= dict.fromkeys(part, file)
     index = {"metadata": {}, "weight_map": weight_map}
     (folder / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
-    (folder / "config.json").write_text(json.dumps(CONFIG))
-    shutil.copytree(TINY / "tokenizer", folder / "google" / "umt5-xxl")
+    (folder / "config.json").write_text(json.dumps(official_config(source)))
+    shutil.copytree(source / "tokenizer", folder / "google" / "umt5-xxl")
     return folder

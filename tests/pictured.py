@@ -17,7 +17,8 @@ from wanflow.graph.configs import known_config
 from wanflow.models.build import allowed
 
 _TOWER = {
-    "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 2,
+    "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3,
+    "num_attention_heads": 16,  # as the official code has it, whatever the width
     "image_size": 28, "patch_size": 14, "hidden_act": "gelu",
 }  # fmt: skip
 TALL = "32*112"  # more latent rows than a strip of any setting has
@@ -32,7 +33,6 @@ class Twin:
     fields: dict[str, Any]
     condition: str  # ports of encode_frames
     image: str = ""  # ports of encode_image
-    vae: dict[str, Any] = attrs.field(factory=dict)
 
 
 _I2V = {"in_channels": 36, "image_dim": 64, "added_kv_proj_dim": 128, "num_layers": 3}

@@ -9,14 +9,17 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import attrs
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests import test_pictured as pictured
 from tests.jobs import budgets, run_watched
 from tests.official import DIT as SHARDS
 from tests.official import T5, VAE, official_state, write_official
 from tests.payloads import FORMS, payloads
+from tests.pictured import TWINS, make_folder, picture
 from wanflow.cli import main
 from wanflow.errors import WeightsError
 from wanflow.session import Request, plan
@@ -36,6 +39,13 @@ def request(*weights: Path | str, **options: object) -> Request:
     )
 
 
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Twins that start from pictures."""
+    base = tmp_path_factory.mktemp("twins")
+    return {name: make_folder(TWINS[name], base / name) for name in ("i2v", "flf2v")}
+
+
 class TestFrames:
     @pytest.mark.parametrize("precision", ["fp32", "bf16"])
     def test_twins(self, official: Path, precision: str, tmp_path: Path) -> None:
@@ -45,6 +55,16 @@ class TestFrames:
         for budget in budgets(request(official, **asked)):
             made = run_watched(request(official, vram=f"{budget}B", **asked), tmp_path / "run")
             assert torch.equal(wanted.frames, made.frames), budget
+
+    @pytest.mark.parametrize("name", ["i2v", "flf2v"])
+    def test_with_pictures(self, twins: dict[str, Path], name: str, tmp_path: Path) -> None:
+        """CLIP and the transformer's part for pictures too, of official names and fused tensors."""
+        given = [picture(tmp_path / f"{n}.png", n) for n in range(1 + (name == "flf2v"))]
+        asked = pictured.request(twins[name], tuple(given))
+        weights = write_official(tmp_path / "official", twins[name])
+        wanted = run_watched(asked, tmp_path / "diffusers").frames
+        made = run_watched(attrs.evolve(asked, weights=(str(weights),)), tmp_path / "run")
+        assert torch.equal(wanted, made.frames)
 
     def test_same_plan(self, official: Path) -> None:
         """The plan does not depend on the layout."""

@@ -46,20 +46,28 @@ def request(folder: Path, pictures: tuple[str, ...], **options: Any) -> Request:
     return Request(str(folder / "graph.yaml"), inputs, device="cpu", exact=True, **options)
 
 
-def expected(twin: Twin, folder: Path, pictures: tuple[str, ...]) -> torch.Tensor:
-    """The pipeline's frames `[n, 3, H, W]`, its parts loaded by their own classes."""
+def expected(
+    twin: Twin,
+    folder: Path,
+    pictures: tuple[str, ...],
+    dtype: torch.dtype = torch.float32,
+    vae: torch.dtype = torch.float32,
+) -> torch.Tensor:
+    """The pipeline's frames `[n, 3, H, W]`, its parts loaded by their own classes in *dtype*."""
     tower = processor = None
     if twin.image:
-        tower = CLIPVisionModel.from_pretrained(folder / "image_encoder")
+        tower = CLIPVisionModel.from_pretrained(folder / "image_encoder", dtype=dtype)
         size = tower.config.image_size
         processor = CLIPImageProcessorPil(
             size={"shortest_edge": size}, crop_size={"height": size, "width": size}
         )
     pipeline = WanImageToVideoPipeline(
         tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer"),
-        text_encoder=UMT5EncoderModel.from_pretrained(folder / "text_encoder"),
-        transformer=WanTransformer3DModel.from_pretrained(folder / "transformer"),
-        vae=AutoencoderKLWan.from_pretrained(folder / "vae"),
+        text_encoder=UMT5EncoderModel.from_pretrained(folder / "text_encoder", dtype=dtype),
+        transformer=WanTransformer3DModel.from_pretrained(
+            folder / "transformer", torch_dtype=dtype
+        ),
+        vae=AutoencoderKLWan.from_pretrained(folder / "vae", torch_dtype=vae),
         scheduler=SAMPLERS["unipc"](),
         image_encoder=tower,
         image_processor=processor,

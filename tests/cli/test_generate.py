@@ -1,43 +1,17 @@
 """`wanflow generate`: the command lines that people type already, and what they are told."""
 
 import json
-import shlex
 from pathlib import Path
 
 import pytest
 
+from tests.generating import LINES, line, words_of
 from tests.jobs import TINY
-from tests.official import write_official
 from tests.pictured import TWINS, make_folder, picture
-from wanflow.cli import official, official_request, saving
+from wanflow.cli import official, official_request
 from wanflow.cli.official_tasks import TASKS
-from wanflow.errors import InputError, StageFailed
 from wanflow.graph import load
 from wanflow.session import plan
-
-CATS = (
-    '"Two anthropomorphic cats in comfy boxing gear and bright gloves fight intensely on a '
-    'spotlighted stage."'
-)
-# The forms of the official README and of the fork's, word for word but for folders and pictures.
-LINES = {
-    "README, 14B": f"--task t2v-14B --size 1280*720 --ckpt_dir DIR --prompt {CATS}",
-    "README, 1.3B on a 4090": "--task t2v-1.3B --size 832*480 --ckpt_dir DIR --offload_model True "
-    f"--t5_cpu --sample_shift 8 --sample_guide_scale 6 --prompt {CATS}",
-    "README, image": "--task i2v-14B --size 1280*720 --ckpt_dir DIR --image PIC --prompt 'a cat'",
-    "README, two frames": "--task flf2v-14B --size 1280*720 --ckpt_dir DIR --first_frame PIC "
-    "--last_frame PIC --prompt 'CG animation style, a small blue bird takes off'",
-    "fork, image": "--task i2v-14B --image PIC --ckpt_dir DIR",
-    "fork, for memory": "--task t2v-1.3B --size 832*480 --frame_num 81 --ckpt_dir DIR --prompt a "
-    "--attention_slicing true --offload_model true --t5_cpu true",
-    "fork, for speed": "--task t2v-1.3B --size 832*480 --frame_num 81 --ckpt_dir DIR --prompt a "
-    "--precision fp16 --attention_slicing false --offload_model false",
-    "fork, quick start": "--task t2v-1.3B --size 832*480 --frame_num 81 --ckpt_dir DIR --prompt "
-    '"A beautiful sunset over the ocean" --precision fp16 --profile_memory true --log_path logs',
-    "fork, bare switches": "--task t2v-1.3B --size 480*832 --ckpt_dir DIR --prompt a "
-    "--attention_slicing --offload_model --t5_cpu",
-}
-GIVEN = {"i2v-14b-480p": "i2v", "i2v-14b-720p": "i2v", "flf2v-14b": "flf2v"}
 
 
 @pytest.fixture(scope="module")
@@ -52,64 +26,14 @@ def folders(tmp_path_factory):
 def asked(folders):
     """Read a command line that has the twin's folder for DIR and a picture for PIC."""
 
-    def read(line, *more):
-        kind = line.partition("--task ")[2].partition("-")[0]
+    def read(form, *more):
+        kind = form.partition("--task ")[2].partition("-")[0]
         put = {"DIR": str(folders[kind]), "PIC": folders["picture"]}
-        words = [put.get(word, word) for word in shlex.split(line)]
+        words = words_of(form, put)
         flags = official.parse([*words, *more])
         return official_request.read(flags), flags
 
     return read
-
-
-def line(**flags):
-    """Make the words of a small command line."""
-    given = {"task": "t2v-1.3B", "size": "832*480", "ckpt_dir": TINY, "prompt": "a"} | flags
-    return [str(w) for name, v in given.items() if v is not None for w in (f"--{name}", v)]
-
-
-@pytest.fixture
-def fake(session, tmp_path, monkeypatch):
-    """Let a run leave a video of five bytes; what was asked for is kept."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(request, *, sink):
-        session.request = request
-        folder = tmp_path / "runs" / "one"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "video.mp4").write_bytes(b"video")
-        return {
-            "video": "runs/one/video.mp4", "trace": "runs/one/trace.msgpack", "out": "runs/one",
-            "frames": 5, "seconds": 1.0, "device": "cpu", "seed": request.inputs["seed"],
-        }  # fmt: skip
-
-    session.run = run
-    return session
-
-
-class TestRealRun:
-    @pytest.mark.parametrize("layout", ["diffusers", "official"])
-    def test_leaves_the_video(self, layout, tmp_path, wanflow_here, monkeypatch):
-        """The quick start with few frames and steps: `output.mp4` where the command was typed."""
-        monkeypatch.chdir(tmp_path)
-        folder = TINY if layout == "diffusers" else write_official(tmp_path / "Wan2.1-T2V-1.3B")
-        words = line(
-            ckpt_dir=folder, frame_num=1, sample_steps=1, precision="fp16", sample_solver="dpm++",
-            profile_memory="true", log_path="logs",
-        )  # fmt: skip
-        code, out, err = wanflow_here("generate", *words)
-        assert code == 0, err
-        said = out.splitlines()
-        assert said[0] == "wrote output.mp4"
-        (run,) = (tmp_path / "runs").iterdir()
-        assert (tmp_path / "output.mp4").read_bytes() == (run / "video.mp4").read_bytes()
-        assert f"run folder: {run.relative_to(tmp_path)}" in said
-        report = json.loads((run / "run.json").read_text())
-        events = json.loads((tmp_path / "logs" / "memory_events.json").read_text())
-        assert events["measured_peak_bytes"] == report["peak_bytes"]
-        assert {"denoise", "decode"} <= {each.get("stage") for each in events["events"]}
-        assert f"seed {report['seed']}, drawn" in err
-        assert not list(tmp_path.glob(".*.part"))
 
 
 class TestLines:
@@ -310,126 +234,6 @@ class TestRefused:
         """A size of 1 asks for nothing."""
         read, _ = asked("--task t2v-1.3B --ckpt_dir DIR --ulysses_size 1 --ring_size=1")
         assert read.graph == "t2v-1.3b"
-
-
-class TestSeed:
-    def test_is_drawn_anew_each_time(self, fake, wanflow_here):
-        """Two runs differ; the seed that was drawn is said, and makes the run again."""
-        wanflow_here("generate", *line(frame_num=5))
-        first = fake.request.inputs["seed"]
-        code, _, err = wanflow_here("generate", *line(base_seed=-1))
-        assert code == 0
-        assert first != fake.request.inputs["seed"]
-        assert f"--base_seed {fake.request.inputs['seed']}" in err
-
-    def test_a_given_one_is_kept(self, fake, wanflow_here):
-        """And nothing is said about it."""
-        _, _, err = wanflow_here("generate", *line(base_seed=0))
-        assert fake.request.inputs["seed"] == 0
-        assert err == ""
-
-
-class TestSaving:
-    def test_replaces_a_file(self, fake, wanflow_here, tmp_path):
-        """As the official code does."""
-        (tmp_path / "a.mp4").write_bytes(b"old, and longer")
-        assert wanflow_here("generate", *line(save_file="a.mp4"))[0] == 0
-        assert (tmp_path / "a.mp4").read_bytes() == b"video"
-        assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4", "runs"]
-
-    def test_json_says_where(self, fake, wanflow_here, tmp_path):
-        """What the run returns, the place and the notes; nothing on stderr."""
-        code, out, err = wanflow_here("generate", *line(), "--json")
-        said = json.loads(out)
-        assert (code, err) == (0, "")
-        assert said["save_file"] == str(tmp_path / "output.mp4")
-        assert said["video"] == "runs/one/video.mp4"
-        assert [note for note in said["notes"] if str(said["seed"]) in note]
-
-    def test_writes_through_a_link(self, fake, wanflow_here, tmp_path):
-        """The link stays, what it leads to is replaced."""
-        (tmp_path / "real.mp4").write_bytes(b"old")
-        (tmp_path / "link.mp4").symlink_to("real.mp4")
-        wanflow_here("generate", *line(save_file="link.mp4"))
-        assert (tmp_path / "link.mp4").is_symlink()
-        assert (tmp_path / "real.mp4").read_bytes() == b"video"
-
-    @pytest.mark.parametrize(
-        ("path", "words"),
-        [
-            ("absent/a.mp4", "there is no folder"),
-            (".", "is a folder"),
-            ("/dev/null", "is no regular file"),
-            ("/proc/self/a.mp4", "--save_file /proc/self/a.mp4: "),
-            ("a.avi", "end it in .mp4"),
-            ("a", "end it in .mp4"),
-            ("loop.mp4", "--save_file loop.mp4: "),
-            ("x" * 300 + ".mp4", "file name too long"),
-        ],
-    )
-    def test_is_refused_before_the_run(self, path, words, fake, wanflow_here, tmp_path):
-        """Exit 2, and no run folder is made."""
-        (tmp_path / "loop.mp4").symlink_to("loop.mp4")
-        code, _, err = wanflow_here("generate", *line(save_file=path))
-        assert code == 2
-        assert words in err
-        assert not (tmp_path / "runs").exists()
-
-    def test_a_file_that_may_not_be_written(self, monkeypatch, tmp_path):
-        """A file that is write-protected is not replaced behind its owner's back."""
-        (tmp_path / "a.mp4").touch(0o444)
-        monkeypatch.setattr(saving.os, "access", lambda *_: False)  # root may write anything
-        with pytest.raises(InputError, match="may not be written over"):
-            saving.check_target(str(tmp_path / "a.mp4"))
-
-    def test_a_failing_copy_leaves_the_old_file(self, tmp_path):
-        """The error says where the video is; nothing half-written stays."""
-        (tmp_path / "a.mp4").write_bytes(b"old")
-        with pytest.raises(StageFailed, match="no such file") as caught:
-            saving.put(tmp_path / "absent.mp4", tmp_path / "a.mp4")
-        assert caught.value.hint == f"the video is done: {tmp_path / 'absent.mp4'}"
-        assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
-        assert (tmp_path / "a.mp4").read_bytes() == b"old"
-
-
-@pytest.fixture
-def exporting(monkeypatch):
-    """Write down what is exported: the run that stands in has no trace."""
-    from wanflow.trace import exports
-
-    def export(trace, wanted, output):
-        output.write_text(json.dumps([str(trace), wanted]))
-
-    monkeypatch.setattr(exports, "export", export)
-
-
-class TestProfileMemory:
-    @pytest.mark.parametrize(
-        ("more", "folder"),
-        [("", "runs/one"), ("--log_path profiler_logs/quick_start", "profiler_logs/quick_start")],
-    )
-    def test_goes_into_the_log_path(self, more, folder, fake, exporting, wanflow_here, tmp_path):
-        """By the command that exports traces; a folder that is missing is made."""
-        words = f"--profile_memory true --json {more}".split()
-        code, out, _ = wanflow_here("generate", *line(), *words)
-        path = tmp_path / folder / "memory_events.json"
-        assert code == 0
-        assert Path(json.loads(out)["memory_events"]).resolve() == path
-        assert json.loads(path.read_text()) == ["runs/one/trace.msgpack", "json"]
-
-    def test_a_log_path_that_is_a_file(self, fake, exporting, wanflow_here, tmp_path):
-        """Exit 2 before anything runs."""
-        (tmp_path / "log").touch()
-        code, _, err = wanflow_here("generate", *line(log_path="log"), "--profile_memory", "yes")
-        assert (code, err) == (2, "error: --log_path log: file exists\n")
-        assert not (tmp_path / "runs").exists()
-
-    def test_a_log_path_alone(self, fake, wanflow_here, tmp_path):
-        """Nothing is written there, which is said."""
-        code, _, err = wanflow_here("generate", *line(log_path="log", base_seed=1))
-        assert code == 0
-        assert err == "--log_path without --profile_memory true: nothing is written there\n"
-        assert not (tmp_path / "log").exists()
 
 
 class TestHelp:

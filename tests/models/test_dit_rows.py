@@ -11,9 +11,9 @@ from wanflow.models import dit, dit_heads, dit_rows
 from wanflow.models.dit_rows import Rows
 from wanflow.models.rope import Grid, make_rope
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Relative to the largest number of the prediction. bf16: three roundings of 2^-8.
-BOUNDS = {"fp32": 1e-5, "bf16": 3 * 2**-8}
+BOUNDS = {"fp32": 1e-5, "bf16": 3 * 2**-8, "fp16": 3 * 2**-11}
 SMALL = {
     "num_attention_heads": 3, "attention_head_dim": 32, "text_dim": 24, "freq_dim": 32,
     "ffn_dim": 160, "num_layers": 2,

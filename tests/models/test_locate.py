@@ -75,13 +75,28 @@ class TestOrder:
         folder = weights("option", "transformer") / "transformer"
         assert locate(spec(), options(str(folder)), graph_file) == folder
 
+    def test_then_downloads(self, spec, graph_file, weights, tmp_path, monkeypatch):
+        """The user's downloads come before the bundled model, under the graph's name for them."""
+        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+        folder = weights("data/wanflow/models/mine", "transformer")
+        found = locate(spec(path="mine", config="wan-tiny"), (), graph_file)
+        assert found == folder / "transformer"
+
     def test_missing_says_where(self, spec, graph_file, tmp_path, monkeypatch):
         """The error for weights that are nowhere names each place in order, exit 4."""
         monkeypatch.setenv("WANFLOW_MODELS", "/models")
+        monkeypatch.setenv("XDG_DATA_HOME", "/data")
         error = missing(spec(path="beside"), graph_file)
-        places = ("/models/beside", "/models", f"{tmp_path}/beside")
+        downloads = "/data/wanflow/models/beside"
+        places = ("/models/beside", "/models", f"{tmp_path}/beside", downloads)
         assert error.exit_code == 4
         assert error.message.endswith(", ".join(f"{place}/transformer" for place in places))
+        assert "download" not in error.hint
+
+    def test_missing_names_the_download(self, spec, graph_file):
+        """Where the weights are published under the graph's name, the hint is the command."""
+        error = missing(spec(path="Wan2.1-I2V-14B-720P"), graph_file)
+        assert error.hint.endswith("wanflow models download Wan-AI/Wan2.1-I2V-14B-720P")
 
 
 class TestOptions:

@@ -11,7 +11,7 @@ from transformers import UMT5EncoderModel
 
 from wanflow.models import dit, umt5, vae
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @pytest.fixture(params=PRECISIONS)

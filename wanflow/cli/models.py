@@ -1,22 +1,25 @@
-"""`wanflow models`: look at weights on disk."""
+"""`wanflow models`: look at weights on disk, and download them when asked."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer import Argument
+from typer import Argument, Option
 
 from wanflow.cli.options import Json
 from wanflow.cli.output import page, say_json
 
 app = typer.Typer(
-    name="models", help="Look at weights.", no_args_is_help=True, rich_markup_mode=None
+    name="models",
+    help="Look at weights, and download them.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 
 @app.callback()
 def group() -> None:
-    """Look at weights."""
+    """Look at weights, and download them."""
 
 
 @app.command()
@@ -38,3 +41,38 @@ def inspect(
         with page() as console:
             render(found, console)
     return 0 if found.is_whole else 4
+
+
+@app.command()
+def download(
+    repo: Annotated[
+        str,
+        Argument(metavar="REPO", help="OWNER/NAME on the Hugging Face hub.", show_default=False),
+    ],
+    *,
+    revision: Annotated[
+        str | None,
+        Option(metavar="SHA|TAG", help="A commit, a tag or a branch.", show_default="main"),
+    ] = None,
+    to: Annotated[
+        Path | None,
+        Option(metavar="FOLDER", help="Where to; else WANFLOW_MODELS, or the user's data folder."),
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Download the weights of a model that graphs can run; the only command that uses the network.
+
+    What is there is not fetched again: after a stop the same command goes on.
+    """
+    from wanflow.cli.download_progress import watch
+    from wanflow.cli.render_models import as_data, downloaded, render_download
+    from wanflow.session import downloading
+
+    with watch(silent=json) as watched:
+        done = downloading.download(repo, revision, to, watched)
+    if json:
+        say_json(downloaded(done) | {"inspected": as_data(done.inspected)})
+    else:
+        with page() as console:
+            render_download(done, console)
+    return 0 if done.inspected.is_whole else 4

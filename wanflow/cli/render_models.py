@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wanflow.cli.output import clean
+from wanflow.session.downloading import Downloaded
 from wanflow.session.inspecting import Inspected, Part
 from wanflow.units import format_bytes
 
@@ -29,6 +30,30 @@ def as_data(found: Inspected) -> dict[str, Any]:
             for each in found.graphs
         ],
     }
+
+
+def downloaded(done: Downloaded) -> dict[str, Any]:
+    """Give a download as JSON data."""
+    task = done.task
+    return {
+        "repo": task.snapshot.repo,
+        "revision": task.snapshot.revision,
+        "commit": task.snapshot.commit,
+        "folder": str(task.folder),
+        "bytes": task.total_bytes,
+        "fetched_bytes": done.fetched_bytes,
+        "files": [{"file": file.path, "bytes": file.nbytes} for file in task.files],
+    }
+
+
+def render_download(done: Downloaded, console: Console) -> None:
+    """Print what came and where it is, then what it is."""
+    task, got = done.task, done.task.snapshot
+    size, came = format_bytes(task.total_bytes), format_bytes(done.fetched_bytes)
+    console.print(Text(clean(f"{got.repo}, commit {got.commit}")), soft_wrap=True)
+    line = f"{len(task.files)} files, {size}, of which {came} came now, in {task.folder}\n"
+    console.print(Text(clean(line)), soft_wrap=True)
+    render(done.inspected, console)
 
 
 def render(found: Inspected, console: Console) -> None:

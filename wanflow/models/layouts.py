@@ -24,13 +24,13 @@ from wanflow.models.torch_file import index_torch_file
 _DIT = "diffusion_pytorch_model*.safetensors"
 _CLIP = "models_clip_open-clip-xlm-roberta-large-vit-huge-14"
 # By part, what comes first is taken: a safetensors file was made from the other.
-_OFFICIAL: Mapping[str, Sequence[str]] = {
+OFFICIAL: Mapping[str, Sequence[str]] = {
     "text_encoder": ("models_t5_umt5-xxl-enc-*.safetensors", "models_t5_umt5-xxl-enc-*.pth"),
     "transformer": (_DIT,),
     "vae": ("Wan2.1_VAE.safetensors", "Wan2.1_VAE.pth"),
     "image_encoder": (f"{_CLIP}.safetensors", f"{_CLIP}.pth"),
 }
-PARTS = tuple(_OFFICIAL)
+PARTS = tuple(OFFICIAL)
 # What single files with scaled fp8 weights have beside each of them, or once.
 _SCALES = ("scaled_fp8", ".scale_weight", ".weight_scale", ".weight_scale_inv")
 _INDEX_LIMIT_BYTES = 16 << 20
@@ -44,7 +44,7 @@ def find_part(path: Path, part: str) -> Path | None:
         return path / part
     if path.name in PARTS:
         return path if path.name == part and any(path.glob("*.safetensors")) else None
-    for pattern in _OFFICIAL[part]:
+    for pattern in OFFICIAL[part]:
         files = sorted(path.glob(pattern))
         if part == "transformer" and files:
             return path

@@ -1,4 +1,4 @@
-"""Find a model's weights: `--weights`, WANFLOW_MODELS, the graph's `path`, the bundled model."""
+"""Find a model's weights: `--weights`, WANFLOW_MODELS, the graph's `path`, downloads, bundled."""
 
 from __future__ import annotations
 
@@ -11,8 +11,14 @@ import attrs
 from wanflow.errors import InputError, WeightsError
 from wanflow.graph.spec import ModelSpec
 from wanflow.models.layouts import find_part
+from wanflow.scheduler.folders import data_folder
 
 BUNDLED = Path(__file__).resolve().parent.parent / "bundled"
+# What Wan-AI publishes on the hub, by the names that the graphs have for it.
+_PUBLISHED = frozenset({
+    "Wan2.1-T2V-1.3B", "Wan2.1-T2V-14B", "Wan2.1-I2V-14B-480P", "Wan2.1-I2V-14B-720P",
+    "Wan2.1-FLF2V-14B-720P",
+})  # fmt: skip
 
 
 @attrs.frozen
@@ -76,16 +82,41 @@ def _folders(spec: ModelSpec, graph_file: Path) -> Iterator[Path]:
         yield Path(models).expanduser()
     if spec.path:
         yield graph_file.parent / Path(spec.path).expanduser()
+    downloads = _own_downloads()
+    if spec.path and downloads is not None:
+        yield downloads / spec.path
     if spec.config and (BUNDLED / spec.config).is_dir():
         yield BUNDLED / spec.config
+
+
+def downloads_folder() -> Path:
+    """Where a download goes that was not told where: into WANFLOW_MODELS, or the user's data."""
+    models = os.environ.get("WANFLOW_MODELS")
+    folder = Path(models).expanduser() if models else _own_downloads()
+    if folder is None:
+        raise InputError(
+            "there is no home directory to download to",
+            hint="give --to FOLDER or set WANFLOW_MODELS",
+            code="no-home",
+        )
+    return folder
+
+
+def _own_downloads() -> Path | None:
+    try:
+        return data_folder() / "models"
+    except RuntimeError:
+        return None
 
 
 def missing(spec: ModelSpec, graph_file: Path) -> WeightsError:
     """The error for weights that are nowhere: says where was looked."""
     looked = [str(folder / spec.part) for folder in _folders(spec, graph_file)]
     where = ", ".join(looked) if looked else "no folder was named"
+    name = Path(spec.path or "").name
+    download = f"; or: wanflow models download Wan-AI/{name}" if name in _PUBLISHED else ""
     return WeightsError(
         f"no weights for model {spec.name!r} ({spec.part}); looked in: {where}",
-        hint="give --weights PATH or set WANFLOW_MODELS",
+        hint=f"give --weights PATH or set WANFLOW_MODELS{download}",
         code="missing-weights",
     )

@@ -1,4 +1,4 @@
-"""Where wanflow keeps files of its own: the user's configuration, and what may be lost."""
+"""Where wanflow keeps files of its own: configuration, downloads, and what may be lost."""
 
 from __future__ import annotations
 
@@ -16,3 +16,9 @@ def cache_folder() -> Path:
     """Give the folder of what can be made again; RuntimeError without a home directory."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "wanflow"
+
+
+def data_folder() -> Path:
+    """Give the folder of what took long to fetch; RuntimeError without a home directory."""
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "wanflow"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from wanflow.errors import InputError, StageFailed
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def make_folder(out: Path | None, graph: str, *, force: bool) -> Path:
@@ -44,7 +44,7 @@ def unwritable(
     path: Path, error: OSError, *, code: str = "write-failed", what: str = ""
 ) -> StageFailed:
     """Say that nothing could be written there, and what may help."""
-    hint = "free some space" if error.errno in _FULL else ""
+    hint = "free some space" if error.errno in FULL else ""
     reason = error.strerror or str(error) or type(error).__name__
     return StageFailed(f"{what}{path}: {reason}", hint=hint, code=code)
 

@@ -1,4 +1,4 @@
-"""One process a run folder: a lock that the kernel lets go of, however the process ends."""
+"""One process a folder: a lock that the kernel lets go of, however the process ends."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from wanflow.session.folder import unwritable
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the run folder's lock; InputError naming the process that has it."""
+def locked(folder: Path, *, option: str = "--out") -> Iterator[None]:
+    """Hold a folder's lock; InputError naming the process that has it, and the *option*."""
     path = folder / "lock"
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -27,7 +27,7 @@ def locked(folder: Path) -> Iterator[None]:
             owner = os.pread(handle, 32, 0).decode("ascii", "replace").strip() or "another process"
             raise InputError(
                 f"{folder}: process {owner} is running there",
-                hint="wait for it, or choose another --out",
+                hint=f"wait for it, or choose another {option}",
                 code="run-locked",
             ) from None
         with suppress(OSError):  # on a full disk the lock holds without a name on it
