@@ -51,7 +51,7 @@ layers: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 tests: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS) --dist worksteal
 
 format: $(VENV)/.dev            ## rewrite the files as ruff likes them
 	$(BIN)/ruff format .
@@ -62,7 +62,7 @@ bench: $(VENV)/.dev             ## each script of benchmarks/ once, results as J
 	  $(BIN)/python $$script $$small || exit 1; done
 
 soak: $(VENV)/.dev              ## the long tests: SOAK=1 lengthens the random ones
-	OMP_NUM_THREADS=1 SOAK=1 $(BIN)/pytest -q -n $(JOBS)
+	OMP_NUM_THREADS=1 SOAK=1 $(BIN)/pytest -q -n $(JOBS) --dist worksteal
 
 browser-check: $(VENV)/.dev     ## a report in headless Chromium (Debian: apt install chromium)
 	$(BIN)/python scripts/browser_check.py
