@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from benchmarks import gpu_lean, lean_peaks
+from benchmarks import gpu_lean, lean_peaks, tiny_run
 from benchmarks.lib import alone, decodes, encodes, kernels
 from benchmarks.lib.decodes import Decode
 from benchmarks.lib.linked import linked
@@ -347,3 +347,14 @@ def test_decode_peaks() -> None:
     assert 0 < rows[0]["lines_traffic_bytes"] < rows[1]["lines_traffic_bytes"]
     assert rows[0]["lines_host_bytes"] <= rows[0]["lines_traffic_bytes"]
     assert rows[0]["flops"] <= whole["flops"]
+
+
+def test_tiny_run(capsys) -> None:
+    """Four budgets, none passed, and diffusers' pipeline, which takes more than any."""
+    tiny_run.main(1)
+    told = json.loads(capsys.readouterr().out)
+    rows = [told[name] for name in ("resident", "halfway", "minimum", "lean")]
+
+    assert all(row["peak_bytes"] <= row["budget_bytes"] for row in rows)
+    assert told["lean"]["budget_bytes"] < told["minimum"]["budget_bytes"]
+    assert max(row["peak_bytes"] for row in rows) < told["diffusers"]["peak_bytes"]
