@@ -66,6 +66,13 @@ class TestKept:
         assert kept.find(key(found), len(found.steps)) is not None
         assert kept.find(key(other), len(other.steps)) is not None
 
+    def test_files_of_other_graphs_go_in_the_end(self, found, tmp_path, monkeypatch) -> None:
+        """The folder has a bound that slack alone doesn't pass either."""
+        monkeypatch.setattr("wanflow.scheduler.slack_cache.MOST_FILES", 2)
+        for identity in range(4):
+            charged(found, tmp_path, identity)
+        assert len(list(tmp_path.iterdir())) == 2
+
     @pytest.mark.parametrize("content", [b"", b"rubbish" * 100, "cut"])
     def test_a_damaged_file(self, found, tmp_path, content) -> None:
         """Is as good as none."""

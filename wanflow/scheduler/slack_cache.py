@@ -16,8 +16,9 @@ from pathlib import Path
 import msgpack
 
 from wanflow.scheduler import kind_file
-from wanflow.scheduler.cache_files import used
+from wanflow.scheduler.cache_files import prune, used
 from wanflow.scheduler.footprint import Footprint
+from wanflow.scheduler.kind_cache import LARGEST_BYTES, MOST_FILES
 from wanflow.scheduler.lifetimes import Lifetimes
 
 
@@ -52,13 +53,14 @@ class SlackCache:
         self._new[key] = msgpack.packb(runs)
 
     def keep(self) -> None:
-        """Write what was added, beside what another process has added since."""
+        """Write what was added, beside what another process has added since; then tidy up."""
         if not self._new:
             used(self._path)
             return
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             kind_file.write(self._path, {**kind_file.read(self._path), **self._new})
+            prune(self._path.parent, LARGEST_BYTES, MOST_FILES)
         self._new.clear()
 
 
