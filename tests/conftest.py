@@ -28,6 +28,16 @@ def no_configuration(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="module")
+def profiled_once():
+    """Profile equal requests of a module once; see `tests.resuming.profile_once`."""
+    from tests.resuming import profile_once
+
+    with pytest.MonkeyPatch.context() as patch:
+        profile_once(patch)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def plain_terminal(monkeypatch, tmp_path_factory):
     """Fix what a rendering depends on; `COLUMNS` may be set again by a test."""

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.pictured import TALL, TWINS, make_folder
-from tests.resuming import Frames, Link, events, linked, profile_once
+from tests.resuming import Frames, Link, events, linked
 from wanflow.cli import main
 from wanflow.graph.load import shipped_graphs
 from wanflow.session import Request, planning, run, running
@@ -21,6 +21,8 @@ from wanflow.session.places import Place, find_place
 from wanflow.session.prepare import prepare
 from wanflow.trace.events import Kind, Move, Transfer, Verb
 from wanflow.units import GIB, MIB
+
+pytestmark = pytest.mark.usefixtures("profiled_once")
 
 INPUTS: dict[str, str | int | float] = {"steps": 2, "frames": 5, "size": "32*32"}
 TINY = Request("t2v-tiny", INPUTS, device="cpu", vram="64MiB")
@@ -36,14 +38,6 @@ NO_SIZES = {
     "0B": "1B to 1024TiB", "9999999TiB": "1B to 1024TiB", "0%": "above 0% and at most 100%",
     "101%": "above 0% and at most 100%", "900GiB": "auto",
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick() -> Iterator[None]:
-    """Profile once."""
-    with pytest.MonkeyPatch.context() as patch:
-        profile_once(patch)
-        yield
 
 
 Said = tuple[int, str, str]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
@@ -12,9 +11,10 @@ import pytest
 
 from tests.jobs import budgets
 from tests.measure import peak_allocated_bytes
-from tests.resuming import profile_once
 from wanflow.errors import BudgetError
 from wanflow.session import Request, plan, run
+
+pytestmark = pytest.mark.usefixtures("profiled_once")
 
 INPUTS = {"steps": 8 if os.environ.get("SOAK") else 2}
 TEN = range(10)
@@ -28,14 +28,6 @@ def job(budget_bytes: int, **inputs: int) -> Request:
 def prompted(words: int) -> dict[str, object]:
     """The inputs of a prompt of so many words."""
     return {**INPUTS, "prompt": "word " * words}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick() -> Iterator[None]:
-    """Profile once."""
-    with pytest.MonkeyPatch.context() as patch:
-        profile_once(patch)
-        yield
 
 
 @pytest.fixture(scope="module")

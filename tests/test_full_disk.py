@@ -17,24 +17,18 @@ import pytest
 import torch
 
 from tests.disk import Disk
-from tests.resuming import SMALL, Frames, cut_short, frames_of, profile_once, resumed_frames
+from tests.resuming import SMALL, Frames, cut_short, frames_of, resumed_frames
 from wanflow.errors import StageFailed, WanflowError
 from wanflow.session import Request, job, resume, run
 from wanflow.trace import State, TraceReader, writer
+
+pytestmark = pytest.mark.usefixtures("profiled_once")
 
 ROOT = Path(__file__).resolve().parent.parent
 SOAK = bool(os.environ.get("SOAK"))
 INPUTS = {**SMALL.inputs, "steps": 2, "guidance": 1.0}
 WHOLE = ("request.json", "plan.json", "run.json", "state/index.json")
 HARMLESS = {"trace.msgpack", "lock", "machine"}  # the run itself goes on without them
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick() -> Iterator[None]:
-    """Profile once."""
-    with pytest.MonkeyPatch.context() as patch:
-        profile_once(patch)
-        yield
 
 
 @attrs.frozen

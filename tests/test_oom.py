@@ -19,7 +19,6 @@ from tests.resuming import (
     events,
     frames_of,
     linked,
-    profile_once,
     resumed_frames,
 )
 from wanflow.errors import BudgetError, OutOfMemory
@@ -28,6 +27,8 @@ from wanflow.scheduler.program import Placed, Tensors
 from wanflow.session import planning
 from wanflow.trace.events import Move, Note, Transfer
 
+pytestmark = pytest.mark.usefixtures("profiled_once")
+
 SOAK = bool(os.environ.get("SOAK"))
 # One pass a step: few allocations, to make each of them fail.
 SHORT = attrs.evolve(
@@ -35,14 +36,6 @@ SHORT = attrs.evolve(
     inputs={**INPUTS, "steps": 2, "guidance": 1.0},
     pins=(*SMALL.pins[1:], "denoise.weights=stream"),
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick() -> Iterator[None]:
-    """Profile once."""
-    with pytest.MonkeyPatch.context() as patch:
-        profile_once(patch)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,13 @@ from tests import test_pictured as pictured
 from tests.jobs import TINY, budgets, run_watched
 from tests.measure import peak_allocated_bytes
 from tests.pictured import TWINS, make_folder, picture
-from tests.resuming import profile_once
 from tests.test_equality import SAMPLERS, Job, expected, prompt_of
 from wanflow.models.segments import ALIGNMENT_BYTES
 from wanflow.session import Request, plan, run
 from wanflow.session.places import find_place
 from wanflow.session.prepare import prepare
+
+pytestmark = pytest.mark.usefixtures("profiled_once")
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Of text encoder and transformer, and of the VAE: the second as upstream does, which keeps it.
@@ -36,14 +37,6 @@ PICTURED = [
     ("flf2v", True, "bf16"),
 ]  # fmt: skip
 JOB = Job(prompt_of(9), steps=2, frames=5, width=32, height=32)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick() -> Iterator[None]:
-    """Profile once."""
-    with pytest.MonkeyPatch.context() as patch:
-        profile_once(patch)
-        yield
 
 
 @pytest.fixture(scope="module")

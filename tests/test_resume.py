@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,14 @@ import attrs
 import pytest
 import torch
 
-from tests.resuming import SMALL, cut_short, frames_of, profile_once, resumed_frames
+from tests.resuming import SMALL, cut_short, frames_of, resumed_frames
 from wanflow.errors import InputError, StageFailed
 from wanflow.session import Request, job, resume, run
 from wanflow.session.lock import locked
 
+pytestmark = pytest.mark.usefixtures("profiled_once")
+
 ROOT = Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick() -> Iterator[None]:
-    """Profile once."""
-    with pytest.MonkeyPatch.context() as patch:
-        profile_once(patch)
-        yield
 
 
 @attrs.frozen
