@@ -14,6 +14,7 @@ _RADIUS = {"small": (7.0, 8.5), "large": (12.0, 14.0)}
 _STEPS = {  # where a motion goes: right, down
     "left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1), "diagonal": (1, 1),
 }  # fmt: skip
+_SPREAD = 0.4  # of the room there is, how much a start may use: a small model learns places slowly
 _GROWTH = 1.45  # a shape that grows goes from its radius divided by this to its radius times this
 _SQUARE = 0.886  # half a side: about the circle's area
 _TRIANGLE = 0.778  # the inner circle's radius: about the circle's area
@@ -45,8 +46,10 @@ def coverage(shape: str, path: Path) -> Floats:
 
 
 def _along(random: np.random.Generator, low: float, high: float, travel: float) -> Floats:
-    """A straight way of *travel* between two walls, from a random start."""
-    start = random.uniform(low - min(travel, 0), max(high - max(travel, 0), low - min(travel, 0)))
+    """A straight way of *travel* between two walls, about in the middle."""
+    first = low - min(travel, 0)
+    last = max(high - max(travel, 0), first)
+    start = first + (last - first) * random.uniform(0.5 - _SPREAD / 2, 0.5 + _SPREAD / 2)
     return np.linspace(start, start + travel, FRAMES, dtype=np.float32)
 
 

@@ -35,4 +35,7 @@ def export(model: Model, vae: Any, scale: torch.Tensor, folder: Path) -> int:
     sampler.save_pretrained(folder / "scheduler")
     write_tokenizer(folder / "tokenizer")
     (folder / "model_index.json").write_text(json.dumps(_INDEX, indent=2) + "\n")
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    for path in files:
+        path.chmod(0o644)  # safetensors writes for the owner alone
+    return sum(path.stat().st_size for path in files)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,15 @@ def plateau(step: int, steps: int, top: float, warm: int = 100, ending: float = 
     return top * min((step + 1) / warm, (steps - step) / (steps * ending), 1.0)
 
 
-def set_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
+def set_rate(optimizer: Any, value: float) -> None:
     """Give every group of parameters this learning rate, times its own factor."""
     for group in optimizer.param_groups:
         group["lr"] = value * group.get("factor", 1.0)
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile for fixed shapes where there is a C++ compiler; else give the function as it is."""
+    if shutil.which("g++") is None:
+        return function
+    made: Callable[..., Any] = torch.compile(function, dynamic=False)
+    return made

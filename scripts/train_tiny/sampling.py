@@ -1,4 +1,4 @@
-"""Make clips from many prompts at once: what the graph `t2v-tiny` computes for one."""
+"""Make clips from many prompts at once: what `t2v-tiny` and `i2v-tiny` compute for one."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import numpy as np
 import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanTransformer3DModel
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import nn
 from transformers import UMT5EncoderModel
@@ -17,6 +19,7 @@ from scripts.train_tiny.dit import SHIFT, QuickAttention, padding_bias, tokenize
 
 _TOKENS = 512
 _LATENTS = (16, 5, 8, 8)
+_PATCHES = (5, 4, 4)
 
 
 @attrs.frozen
@@ -50,32 +53,68 @@ def _encode(parts: Parts, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.T
     return hidden.masked_fill(mask.unsqueeze(-1) == 0, 0), padding_bias(mask, total)
 
 
+def _statistics(parts: Parts) -> tuple[torch.Tensor, ...]:
+    """Mean and deviation of the latents' channels: `[1, 16, 1, 1, 1]` each."""
+    config = parts.vae.config
+    both = (config.latents_mean, config.latents_std)
+    return tuple(torch.tensor(values).view(1, -1, 1, 1, 1) for values in both)
+
+
+@attrs.frozen
+class _Guided:
+    """The transformer under guidance; first frames that are given have a time of zero."""
+
+    parts: Parts
+    prompts: Sequence[str]
+    guidance: float
+    given: torch.Tensor | None
+
+    def velocities(self, latents: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        """Predict for all prompts at a step's time."""
+        toward = self._forward(latents, time, self.prompts)
+        if self.guidance <= 1:
+            return toward
+        away = self._forward(latents, time, [""] * len(self.prompts))
+        return away + self.guidance * (toward - away)
+
+    def _forward(
+        self, latents: torch.Tensor, time: torch.Tensor, prompts: Sequence[str]
+    ) -> torch.Tensor:
+        text, self.parts.attention.bias = _encode(self.parts, prompts)
+        times = time.expand(len(prompts))
+        if self.given is not None:
+            times = torch.ones(len(prompts), *_PATCHES) * time
+            times[:, 0] = 0
+            times = times.flatten(1)
+        return torch.as_tensor(self.parts.transformer(latents, times, text, return_dict=False)[0])
+
+    def joined(self, latents: torch.Tensor) -> torch.Tensor:
+        """Put the given frames in."""
+        if self.given is None:
+            return latents
+        return torch.cat([self.given, latents[:, :, 1:]], dim=2)
+
+
 @torch.no_grad()
 def generate(
-    parts: Parts, prompts: Sequence[str], seeds: Sequence[int], *, steps: int, guidance: float
-) -> torch.Tensor:
-    """Make a clip a prompt: uint8 `[n, frames, height, width, 3]`."""
+    parts: Parts, prompts: Sequence[str], seeds: Sequence[int], *, steps: int, guidance: float,
+    first: NDArray[np.uint8] | None = None,
+) -> torch.Tensor:  # fmt: skip
+    """Make a clip a prompt: uint8 `[n, frames, height, width, 3]`; *first* are given frames."""
     noises = [torch.randn(_LATENTS, generator=torch.Generator().manual_seed(s)) for s in seeds]
-    latents = torch.stack(noises)
-    text, bias = _encode(parts, prompts)
-    nothing, empty = _encode(parts, [""] * len(prompts))
+    latents, (mean, deviation), given = torch.stack(noises), _statistics(parts), None
+    if first is not None:
+        pixels = torch.from_numpy(first).permute(0, 3, 1, 2).unsqueeze(2).float() / 127.5 - 1
+        given = (parts.vae.encode(pixels).latent_dist.mode() - mean) / deviation
+    guided = _Guided(parts, prompts, guidance, given)
     sampler = UniPCMultistepScheduler(
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=SHIFT
     )
     sampler.set_timesteps(steps)
     for time in sampler.timesteps:
-        at = time.expand(len(prompts))
-        parts.attention.bias = bias
-        toward = parts.transformer(latents, at, text, return_dict=False)[0]
-        if guidance > 1:
-            parts.attention.bias = empty
-            away = parts.transformer(latents, at, nothing, return_dict=False)[0]
-            toward = away + guidance * (toward - away)
+        toward = guided.velocities(guided.joined(latents), time)
         latents = sampler.step(toward, time, latents, return_dict=False)[0]
-    config = parts.vae.config
-    mean, deviation = (
-        torch.tensor(v).view(1, -1, 1, 1, 1) for v in (config.latents_mean, config.latents_std)
-    )
+    latents = guided.joined(latents)
     frames = [parts.vae.decode(one[None] * deviation + mean).sample[0] for one in latents]
     pixels = (torch.stack(frames) / 2 + 0.5).clamp(0, 1) * 255
     return pixels.round().to(torch.uint8).permute(0, 2, 3, 4, 1).contiguous()

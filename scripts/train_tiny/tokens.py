@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from scripts.train_tiny.captions import words
 
-SIZE = 256  # rows of the embedding; the tokens left over are never used
+SIZE = 1024  # rows of the embedding at most; the tokens left over are never used
 SPECIAL = ("<pad>", "</s>", "<unk>")
-_PIECE = r"\p{Han}|[a-z]+|[0-9]+|[^\s]"
-
-
-def vocabulary() -> dict[str, int]:
-    """Every token and its number."""
-    text = " ".join(re.sub(r"\{\w+\}", " ", piece) for piece in words())
-    found = sorted(set(re.findall(r"[\u4e00-\u9fff]|[a-z]+|[^\sa-z]", text.lower())))
-    tokens = [*SPECIAL, *found]
-    if len(tokens) > SIZE:
-        raise ValueError(f"{len(tokens)} tokens do not fit {SIZE}")
-    return {token: number for number, token in enumerate(tokens)}
 
 
 def make_tokenizer() -> Tokenizer:
-    """Lower case, compatibility forms, words and single Chinese characters; then `</s>`."""
-    tokenizer = Tokenizer(models.WordLevel(vocabulary(), unk_token="<unk>"))  # noqa: S106
+    """Lower case, compatibility forms; byte pairs inside a word or a Chinese character; `</s>`.
+
+    Its alphabet is all bytes, so that every text has tokens, and no text's are unknown.
+    """
+    tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_PIECE), "removed", invert=True)
-    tokenizer.add_special_tokens(list(SPECIAL))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r"\p{Han}"), "isolated"),
+            pre_tokenizers.Split(Regex(r"\s+"), "removed"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=SIZE,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(sorted(words()), trainer)
     end = tokenizer.token_to_id("</s>")
     tokenizer.post_processor = processors.TemplateProcessing(
         single="$A </s>", special_tokens=[("</s>", end)]

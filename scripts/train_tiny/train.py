@@ -19,8 +19,8 @@ from scripts.train_tiny.export import export
 from scripts.train_tiny.pool import SHARD, Pool, make_shard, read_pool
 
 SEED = 20261125
-_SHARDS = (8, 20)  # at the start, at the end
-_SHARD_EVERY = 100  # steps
+_SHARDS = (8, 24)  # at the start, at the end
+_SHARD_EVERY = 150  # steps
 
 
 def latent_scale(pool: Pool) -> torch.Tensor:
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--quiet", type=Path)
     parser.add_argument("--steps", type=int, default=dit.Course().steps)
     parser.add_argument("--text-steps", type=int, default=500)
-    parser.add_argument("--decoder-steps", type=int, default=2000)
+    parser.add_argument("--decoder-steps", type=int, default=700)
     parser.add_argument(
         "--only", choices=("decoder", "dit", "export"), help="this, beside the others"
     )

@@ -25,8 +25,8 @@ class TestInspect:
             "transformer   official      2      231  6.78 MiB  float32  wan-tiny",
             "vae           official      1      194  3.53 MiB  float32  wan-tiny",
             f"tokenizer: {official}/google/umt5-xxl/tokenizer.json",
-            "serves: t2v-tiny",
-            f"next: wanflow plan t2v-tiny --weights '{official}'",
+            "serves: i2v-tiny, t2v-tiny",
+            f"next: wanflow plan i2v-tiny --weights '{official}'",
         ]
 
     def test_json(self, official, wanflow_here):

@@ -29,8 +29,8 @@ class TestDownload:
         assert lines[0] == f"{REPO}, commit {COMMIT}"
         assert lines[1].endswith(f"came now, in {tmp_path}/it")
         assert lines[-2:] == [
-            "serves: t2v-tiny",
-            f"next: wanflow plan t2v-tiny --weights {tmp_path}/it",
+            "serves: i2v-tiny, t2v-tiny",
+            f"next: wanflow plan i2v-tiny --weights {tmp_path}/it",
         ]
 
     def test_json(self, hub, tmp_path, wanflow_here):

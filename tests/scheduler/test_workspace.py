@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -36,7 +37,27 @@ def test_in_a_process_held_to_avx2() -> None:
     said = done.stdout.splitlines()[-1] if done.stdout else done.stderr
 
     assert done.returncode == 0, done.stdout
-    assert "passed, 1 skipped" in said
+    assert "passed, 3 skipped" in said
+
+
+WIDE = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+TILES = WIDE and torch.cpu._is_amx_tile_supported()
+
+
+@pytest.mark.skipif(not TILES, reason="this processor has no tiles")
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_in_a_process_with_tiles(threads) -> None:
+    """With AMX the table is an upper bound, for products, attention and convolutions in bf16."""
+    here = Path(__file__).parent
+    given = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_AMX", "OMP_NUM_THREADS": threads}
+    done = subprocess.run(
+        [sys.executable, here / "tiles.py"],
+        env={**os.environ, **given, "PYTHONPATH": str(here)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "151 shapes, none above its bound" in done.stdout
 
 
 def noise(shape, dtype) -> torch.Tensor:

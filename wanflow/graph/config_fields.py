@@ -98,15 +98,21 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
 }  # fmt: skip
 
 
+MEASURED = "latents_mean", "latents_std"  # of an autoencoder, after its training
+
+
 def shared_fields(part: str) -> dict[str, object]:
     """Give the fields that a mapping may leave out: in which all known configurations agree.
 
-    Those that start from text alone, where there is one: a picture is asked for.
+    Those that start from text alone, where there is one: a picture is asked for. What is measured
+    of latents is Wan's own where it is left out; only the bundled model's differs.
     """
     configs = [parts[part] for parts in KNOWN.values() if part in parts]
     configs = [each for each in configs if each.get("image_dim") is None]
     first = configs[0]
-    return {k: v for k, v in first.items() if all(config[k] == v for config in configs)}
+    return {
+        k: v for k, v in first.items() if k in MEASURED or all(config[k] == v for config in configs)
+    }
 
 
 def inconsistencies(part: str, config: Mapping[str, object]) -> list[str]:

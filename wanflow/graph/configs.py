@@ -106,6 +106,19 @@ _TRANSFORMER_TINY: Config = {
     "ffn_dim": 256, "num_layers": 8,
 }  # fmt: skip
 
+_VAE_TINY: Config = {
+    **_VAE,
+    "base_dim": 8,
+    "latents_mean": [
+        0.1629, 0.0787, -0.1086, 0.2761, -0.1085, 0.4301, 0.2726, -0.0671,
+        -0.013, -0.1025, -0.1895, 0.2891, -0.2422, 0.0454, 0.0258, -0.3255,
+    ],
+    "latents_std": [
+        1.7093, 1.461, 1.4302, 1.6767, 1.6678, 2.2685, 2.0979, 2.902,
+        1.2368, 1.9224, 3.311, 2.3051, 1.8087, 2.1624, 2.1724, 3.0829,
+    ],
+}  # fmt: skip
+
 KNOWN: Mapping[str, Mapping[str, Config]] = MappingProxyType(
     {
         "wan2.1-t2v-1.3b": {
@@ -133,7 +146,7 @@ KNOWN: Mapping[str, Mapping[str, Config]] = MappingProxyType(
         "wan-tiny": {
             "text_encoder": _TEXT_TINY,
             "transformer": _TRANSFORMER_TINY,
-            "vae": {**_VAE, "base_dim": 8},
+            "vae": _VAE_TINY,
         },
     }
 )

@@ -2,7 +2,8 @@
 
 An official folder describes its DiT alone, and not all of that: what text and pictures reach it as
 is what the official code builds. A model of another width, a tiny twin for one, is told from its
-tensors. Only sizes are: heads of CLIP, scales and means are the official code's.
+tensors. Only sizes are: heads of CLIP are the official code's, the latents' mean and deviation
+those of the known autoencoder of that size.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import math
 import re
 from collections.abc import Callable, Mapping
 
+from wanflow.graph.config_fields import MEASURED
+from wanflow.graph.configs import KNOWN
 from wanflow.models.checkpoint import Entry
 
 Entries = Mapping[str, Entry]
@@ -55,7 +58,17 @@ def fitted(part: str, config: Mapping[str, object], entries: Entries) -> dict[st
             found[field] = shape[side]
     if part in _MORE:
         _MORE[part](found, entries)
+    if part == "vae" and found != config:
+        found |= _measured(found)
     return found
+
+
+def _measured(found: Mapping[str, object]) -> dict[str, object]:
+    """Give the latents' statistics of the known autoencoder that has these sizes."""
+    for known in (parts["vae"] for parts in KNOWN.values()):
+        if all(found.get(name) == value for name, value in known.items() if name not in MEASURED):
+            return {name: known[name] for name in MEASURED}
+    return {}
 
 
 def _text_encoder(found: dict[str, object], entries: Entries) -> None:

@@ -9,6 +9,7 @@ measures them.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,7 +24,14 @@ _CHANNEL_BLOCK = 16 if torch.backends.cpu.get_cpu_capability().startswith("AVX51
 _NUMBER_BYTES = 8  # of a Python number as a tensor
 _GEMM_COLUMNS, _GEMM_INNER, _GEMM_ROWS = 64, 1024, 256
 _GEMM_TABLE_BYTES = 1024
+_TILE_COLUMNS = 768
 _BF16_GEMM = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001 - the only way to ask
+# Tiles: oneDNN packs whole operands for them. It may be held to less from outside.
+_TILES = _BF16_GEMM and torch.cpu._is_amx_tile_supported()  # noqa: SLF001 - the only way to ask
+_TILES = _TILES and "AMX" in os.environ.get("ONEDNN_MAX_CPU_ISA", "AMX").upper()
+_PACKED_BYTES, _TILE_SCRATCH_BYTES = 3 << 19, 8 << 10
+_ATTENTION_PACKS = 6  # times a packed block of keys: what a thread was seen to take at most
+_TILE_CONVOLUTION_BYTES = 512 << 10
 _LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 _SCRATCH_BYTES = 20 << 10  # what oneDNN takes at most beside a weight where channels are last
 _ALIGNMENT_BYTES = 128  # around oneDNN's scratchpad, which holds a bias that had to be padded
@@ -36,7 +44,10 @@ def _tensor_bytes(tensor: torch.Tensor) -> int:
 
 
 def cpu_attention(args: tuple[Any, ...], _kwargs: Mapping[str, Any], _out: object) -> int:
-    """Per-thread score block, row maxima and sums, and accumulator, in fp32; bf16 adds a block."""
+    """Per-thread score block, row maxima and sums, and accumulator, in fp32; bf16 adds a block.
+
+    With tiles its matrix products pack what they read: an upper bound.
+    """
     query, key = args[0], args[1]
     queries, keys, width = query.shape[2], key.shape[2], query.shape[3]
     rows = min(next((rows for length, rows in _SPLITS if queries >= length), 32), queries)
@@ -44,6 +55,8 @@ def cpu_attention(args: tuple[Any, ...], _kwargs: Mapping[str, Any], _out: objec
     per_thread = (rows * columns + 2 * rows + rows * width) * 4
     if query.dtype in (torch.bfloat16, torch.float16):
         per_thread += rows * columns * 2
+    if query.dtype == torch.bfloat16 and _TILES:
+        per_thread += _ATTENTION_PACKS * _packed(width, columns) + 2 * _TILE_SCRATCH_BYTES
     return int(torch.get_num_threads() * per_thread)
 
 
@@ -69,7 +82,9 @@ def cpu_convolution(args: tuple[Any, ...], _kwargs: Mapping[str, Any], out: torc
         positions = out.shape[0] * math.prod(out.shape[2:])
         return copies + int(weight.shape[1] * groups * kernel * positions * data.element_size())
     if last:  # read and written as it lies; the weight is put in order, and then in blocks
-        return _tensor_bytes(weight) + _blocked(weight, (0, 1)) + _SCRATCH_BYTES
+        more = _TILE_CONVOLUTION_BYTES * torch.get_num_threads()
+        more = more if _TILES and data.dtype == torch.bfloat16 else _SCRATCH_BYTES
+        return _tensor_bytes(weight) + _blocked(weight, (0, 1)) + more
     return copies + _onednn_bytes(data, weight, bias, out)
 
 
@@ -94,15 +109,31 @@ def _blocked(tensor: torch.Tensor, channels: tuple[int, ...]) -> int:
     return nbytes
 
 
+def _up(size: int, block: int) -> int:
+    return math.ceil(size / block) * block
+
+
+def _packed(inner: int, columns: int) -> int:
+    """Bytes of a right side packed for tiles, at most: blocks may reach a quarter further."""
+    return _up(inner, 32) * 5 // 4 * _up(columns, 64) * 2
+
+
 def cpu_gemm(args: tuple[Any, ...], _kwargs: Mapping[str, Any], _out: object) -> int:
     """OneDNN's packed block of the right side and its sums in fp32, a thread each; bf16 only.
 
     Measured with oneDNN 3.11 on AVX-512 with bf16; a block has at most 1,024 by 64 and 256 by 64.
+    With tiles (AMX) it packs up to 1.5 MiB of the right side, and sums a long inner side in fp32:
+    an upper bound, by 260 shapes each at one thread and at two.
     """
     left = args[-2]  # of `mm` the first of two, of `addmm` the second of three
     if left.dtype != torch.bfloat16 or not _BF16_GEMM:
         return 0
     rows, inner = left.shape[-2], left.shape[-1]
+    if _TILES:
+        threads, columns = torch.get_num_threads(), args[-1].shape[-1]
+        sums = 4 * _up(rows, 16) * min(_up(columns, 64), _TILE_COLUMNS * threads)
+        packed = min(_packed(inner, columns), _PACKED_BYTES) + _TILE_SCRATCH_BYTES
+        return int(threads * packed + (sums if inner > _GEMM_INNER else 0))
     packed = 2 * _GEMM_COLUMNS * min(math.ceil(inner / 32) * 32, _GEMM_INNER)
     sums = 4 * _GEMM_COLUMNS * min(rows, _GEMM_ROWS)
     return int(torch.get_num_threads() * (packed + sums + _GEMM_TABLE_BYTES))
