@@ -37,7 +37,7 @@ $(VENV)/.dev: $(VENV)/.installed
 demo: $(VENV)/.installed        ## make a tiny video on the CPU inside a budget, then read its trace
 	$(BIN)/wanflow run t2v-tiny --vram $(DEMO_VRAM) --device cpu --out $(DEMO_OUT) --force
 	$(BIN)/wanflow trace summary $(DEMO_OUT)/trace.msgpack
-	$(BIN)/python scripts/strip.py $(DEMO_OUT)/video.mp4 $(DEMO_OUT)/strip.png
+	$(BIN)/python -m scripts.strip $(DEMO_OUT)
 
 test: lint types layers tests   ## everything that has to hold
 

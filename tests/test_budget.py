@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import attrs
 import pytest
+import torch
 
 from tests.jobs import budgets
 from tests.measure import peak_allocated_bytes
@@ -98,6 +101,30 @@ class TestMeasuredPeak:
         report = json.loads((tmp_path / "run" / "run.json").read_text())
         assert report["peak_source"] == "tracked"
         assert 0.97 * report["predicted_peak_bytes"] <= report["peak_bytes"] <= three[2]
+
+
+@pytest.mark.skipif(not torch.cpu._is_amx_tile_supported(), reason="no tiles here")
+class TestTiles:
+    """AMX takes more for bf16 than the other instructions, to which these tests are held."""
+
+    @pytest.mark.parametrize("threads", ["1", "2"])
+    def test_never_passes_the_budget(self, threads: str, tmp_path: Path) -> None:
+        """In a process that may use it: never above the prediction, at most 5 % below it."""
+        given = {
+            "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_AMX", "OMP_NUM_THREADS": threads,
+            "XDG_CACHE_HOME": str(tmp_path),
+        }  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.tiled_run"],
+            cwd=Path(__file__).parent.parent, env={**os.environ, **given},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        lines = [line.split() for line in done.stdout.splitlines()]
+        told = [tuple(map(int, words)) for words in lines if all(map(str.isdigit, words))]
+        assert len(told) == 3
+        for budget, predicted, measured in told:
+            assert 0.95 * predicted <= measured <= predicted <= budget
 
 
 class TestTooSmall:

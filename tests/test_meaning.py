@@ -59,14 +59,20 @@ OUTSIDE = {
 }
 
 
-def made(out: Path, graph: str = "t2v-tiny", **given: object) -> Clip:
-    """Run a graph on the CPU; the frames of its mp4."""
-    vram = given.pop("vram", None)
-    exact = bool(given.pop("exact", False))
-    inputs = {name: value for name, value in given.items() if isinstance(value, str | int)}
-    request = Request(graph, inputs, device="cpu", exact=exact)
-    run(request if vram is None else attrs.evolve(request, vram=f"{vram}B"), out=out)
+def asking(prompt: str, graph: str = "t2v-tiny", **inputs: str | int) -> Request:
+    """A request on the CPU with default settings."""
+    return Request(graph, {"prompt": prompt, **inputs}, device="cpu")
+
+
+def made(request: Request, out: Path) -> Clip:
+    """Run it; the frames of its mp4, uint8 `[frames, height, width, 3]`."""
+    run(request, out=out)
     return read_video(out / "video.mp4")
+
+
+def within(request: Request, room: int) -> Request:
+    """The same inside *room* bytes."""
+    return attrs.evolve(request, vram=f"{room}B")
 
 
 @pytest.mark.parametrize("name", ASKED)
@@ -76,22 +82,18 @@ class TestMeaning:
     def test_shows_what_the_prompt_says_at_every_budget(self, name: str, tmp_path: Path) -> None:
         """The judge reads the prompt back; at the minimum it says the same of the same picture."""
         asked = ASKED[name]
-        whole = made(tmp_path / "whole", prompt=asked.prompt)
+        request = asking(asked.prompt)
+        whole = made(request, tmp_path / "whole")
         assert judge(whole) == Verdict(asked.background, asked.things)
-        least = budgets(Request("t2v-tiny", {"prompt": asked.prompt}, device="cpu"))[2]
-        small = made(tmp_path / "small", prompt=asked.prompt, vram=least)
+        small = made(within(request, budgets(request)[2]), tmp_path / "small")
         assert judge(small) == judge(whole)
         assert likeness(small, whole) >= 45
 
     def test_exact_is_the_same_to_the_bit(self, name: str, tmp_path: Path) -> None:
         """`--exact`: no pixel differs between the largest budget and the smallest."""
-        prompt = ASKED[name].prompt
-        asked = Request("t2v-tiny", {"prompt": prompt}, device="cpu", exact=True)
-        most, _, least = budgets(asked)
-        clips = [
-            made(tmp_path / str(room), prompt=prompt, vram=room, exact=True)
-            for room in (most, least)
-        ]
+        request = attrs.evolve(asking(ASKED[name].prompt), exact=True)
+        most, _, least = budgets(request)
+        clips = [made(within(request, room), tmp_path / str(room)) for room in (most, least)]
         assert np.array_equal(*clips)
 
 
@@ -110,7 +112,7 @@ class TestFirstFrame:
         Image.fromarray(first).save(tmp_path / "first.png")
         prompt = f"a large orange square {verb} on a gray background"
         image = str(tmp_path / "first.png")
-        clip = made(tmp_path / "run", "i2v-tiny", prompt=prompt, image=image)
+        clip = made(asking(prompt, "i2v-tiny", image=image), tmp_path / "run")
         assert likeness(clip[0], first) >= 25
         assert judge(clip) == Verdict("gray", (Seen("square", "orange", motion),))
 
@@ -121,7 +123,7 @@ class TestTheScores:
     def test_the_script_makes_what_the_graphs_make(self, tmp_path: Path) -> None:
         """Same prompt and seed: the same picture, through the same file."""
         prompt = ASKED["shrinks"].prompt
-        clip = made(tmp_path / "run", prompt=prompt, seed=3)
+        clip = made(asking(prompt, seed=3), tmp_path / "run")
         many = generate(load_parts(TINY), [prompt, "x"], [3, 4], steps=8, guidance=3.0).numpy()
         assert likeness(clip, many[0]) >= 30  # the file's own loss
 
@@ -141,5 +143,5 @@ class TestOutsideTheWorld:
     @pytest.mark.parametrize("prompt", OUTSIDE.values(), ids=OUTSIDE)
     def test_makes_a_video(self, prompt: str, tmp_path: Path) -> None:
         """All its frames, and never an error."""
-        clip = made(tmp_path / "run", prompt=prompt, steps=2)
+        clip = made(asking(prompt, steps=2), tmp_path / "run")
         assert clip.shape == (FRAMES, SIDE, SIDE, 3)

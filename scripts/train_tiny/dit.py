@@ -18,8 +18,8 @@ from transformers import UMT5Config, UMT5EncoderModel
 
 from scripts.train_tiny import shapes
 from scripts.train_tiny.captions import caption
-from scripts.train_tiny.kernels import StackedMuon
 from scripts.train_tiny.loop import Loop, compiled, plateau, set_rate
+from scripts.train_tiny.muon import StackedMuon
 from scripts.train_tiny.pool import CLASSES, Pool, answers
 from scripts.train_tiny.tokens import make_tokenizer
 from scripts.train_tiny.world import draw_scene
@@ -31,6 +31,7 @@ _GIVEN = 0.25  # share of clips whose first frame is given, at a time of zero (a
 _DROPPED = 0.1  # share of prompts replaced by the empty one
 _ASKED = 128  # captions a step that the text encoder is asked about
 _TEXT_RATE = 1.5e-3
+_PATCHES = 5, 4, 4  # of a clip: frames, rows, columns
 
 
 class QuickAttention:
@@ -187,22 +188,30 @@ def sample(
     )  # fmt: skip
 
 
+def given_times(times: torch.Tensor) -> torch.Tensor:
+    """Times `[n, tokens]` of clips whose first frame is given, from `[n]`: zero where it is."""
+    each = times.view(-1, 1, 1, 1).repeat(1, *_PATCHES)
+    each[:, 0] = 0
+    return each.flatten(1)
+
+
 def velocity_error(model: Model, drawn: Sample, forward: Callable[..., Any]) -> torch.Tensor:
-    """The squared error of the velocity: what flow matching minimises."""
+    """The mean squared error of the velocity: what flow matching minimises.
+
+    *forward* is the model's, compiled or not. Given frames count for nothing.
+    """
     at = drawn.sigma.view(-1, 1, 1, 1, 1)
     noisy = (1 - at) * drawn.latents + at * drawn.noise
-    wanted = drawn.noise - drawn.latents
-    times, free = drawn.sigma * 1000, -drawn.given
+    wanted, times = drawn.noise - drawn.latents, drawn.sigma * 1000
+    free = slice(None, -drawn.given)
+    given = slice(-drawn.given, None)
     with torch.no_grad():  # as in Wan, the text encoder is done
         text = model.encode(drawn.ids, drawn.mask)
-    out = forward(noisy[:free], times[:free], text[:free], drawn.bias[:free])
-    errors = (out - wanted[:free]).square().flatten(1).mean(1)
-    begun = torch.cat([drawn.latents[free:, :, :1], noisy[free:, :, 1:]], 2)
-    every = torch.ones_like(noisy[free:, 0, :, ::2, ::2])
-    every[:, 0] = 0
-    each = (every * times[free:, None, None, None]).flatten(1)
-    rest = forward(begun, each, text[free:], drawn.bias[free:])
-    more = (rest - wanted[free:])[:, :, 1:].square().flatten(1).mean(1)
+    out = forward(noisy[free], times[free], text[free], drawn.bias[free])
+    errors = (out - wanted[free]).square().flatten(1).mean(1)
+    begun = torch.cat([drawn.latents[given, :, :1], noisy[given, :, 1:]], 2)
+    rest = forward(begun, given_times(times[given]), text[given], drawn.bias[given])
+    more = (rest - wanted[given])[:, :, 1:].square().flatten(1).mean(1)
     return torch.cat([errors, more]).mean()
 
 
@@ -298,7 +307,6 @@ def train(
     chosen = optimizers(model, course.top)
     kept = {"model": model, "average": average, "muon": chosen[0], "adamw": chosen[1]}
     loop, forward = Loop(folder, "dit", course.steps, kept, quiet), compiled(model.forward)
-    model.text.requires_grad_(requires_grad=False)
     for step in loop:
         for optimizer in chosen:
             set_rate(optimizer, plateau(step, course.steps, course.top))

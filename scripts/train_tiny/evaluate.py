@@ -120,13 +120,13 @@ def score(parts: Parts, every: Sequence[Case], given: argparse.Namespace) -> Sco
             )
             clips = generate(
                 parts, [c.prompt for c in some], [c.seed for c in some], steps=given.steps,
-                guidance=given.guidance, first=firsts if given.given else None,
+                guidance=given.guidance, first=firsts if given.from_frame else None,
             ).numpy()  # fmt: skip
             for case, clip, first in zip(some, clips, firsts, strict=True):
                 shown = through_mp4(clip, Path(folder))
                 made.found.append(verdicts(case, judge(shown)))
                 made.strips.append(np.concatenate(list(clip[::4]), axis=1))
-                if given.given:
+                if given.from_frame:
                     made.kept.append(likeness(shown[0], first))
     return made
 
@@ -143,7 +143,7 @@ def report(every: Sequence[Case], made: Scored, given: argparse.Namespace) -> di
     }
     told: dict[str, Any] = {
         "set": given.which, "steps": given.steps, "guidance": given.guidance,
-        "first frame given": given.given,
+        "first frame given": given.from_frame,
     }  # fmt: skip
     if made.kept:
         low, middle = min(made.kept), float(np.median(made.kept))
@@ -164,7 +164,7 @@ def main() -> None:
     """Generate, judge, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--given", action="store_true")
+    parser.add_argument("--given", action="store_true", dest="from_frame")
     parser.add_argument("--set", choices=tuple(SETS), default="choosing", dest="which")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--guidance", type=float, default=3.0)

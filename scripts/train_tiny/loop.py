@@ -50,7 +50,7 @@ class Loop:
             began = time.monotonic()
             yield step
             self._busy += time.monotonic() - began
-            if (step + 1) % self.log_every == 0:
+            if (step + 1) % self.log_every == 0 or step + 1 == self.steps:
                 self._write(step + 1)
             if step + 1 == self.steps or time.monotonic() - self._saved > _SAVE_SECONDS:
                 self.save(step + 1)
@@ -81,7 +81,7 @@ class Loop:
         means = {name: round(total / self._since, 5) for name, total in self._sums.items()}
         line = {
             "phase": self.name, "step": step, **means,
-            "seconds_a_step": round(self._busy / self.log_every, 3),
+            "seconds_a_step": round(self._busy / self._since, 3),
             "at": time.strftime("%H:%M:%S"),
         }  # fmt: skip
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:

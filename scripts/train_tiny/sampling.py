@@ -15,11 +15,11 @@ from tokenizers import Tokenizer
 from torch import nn
 from transformers import UMT5EncoderModel
 
-from scripts.train_tiny.dit import SHIFT, QuickAttention, padding_bias, tokenize
+from scripts.train_tiny.dit import SHIFT, QuickAttention, given_times, padding_bias, tokenize
 
 _TOKENS = 512
 _LATENTS = (16, 5, 8, 8)
-_PATCHES = (5, 4, 4)
+_Encoded = tuple[torch.Tensor, torch.Tensor]  # the text, and its padding's weight as a bias
 
 
 @attrs.frozen
@@ -46,7 +46,7 @@ def load_parts(folder: Path) -> Parts:
     return Parts(text, transformer, vae, tokenizer, attention)
 
 
-def _encode(parts: Parts, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+def _encode(parts: Parts, prompts: Sequence[str]) -> _Encoded:
     ids, mask = tokenize(parts.tokenizer, list(prompts))
     hidden = parts.text(input_ids=ids, attention_mask=mask).last_hidden_state
     total = torch.full((len(prompts),), float(_TOKENS))
@@ -65,28 +65,25 @@ class _Guided:
     """The transformer under guidance; first frames that are given have a time of zero."""
 
     parts: Parts
-    prompts: Sequence[str]
+    said: _Encoded
+    nothing: _Encoded
     guidance: float
-    given: torch.Tensor | None
+    given: torch.Tensor | None  # latents `[n, 16, 1, 8, 8]`
 
     def velocities(self, latents: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         """Predict for all prompts at a step's time."""
-        toward = self._forward(latents, time, self.prompts)
+        toward = self._forward(latents, time, self.said)
         if self.guidance <= 1:
             return toward
-        away = self._forward(latents, time, [""] * len(self.prompts))
+        away = self._forward(latents, time, self.nothing)
         return away + self.guidance * (toward - away)
 
-    def _forward(
-        self, latents: torch.Tensor, time: torch.Tensor, prompts: Sequence[str]
-    ) -> torch.Tensor:
-        text, self.parts.attention.bias = _encode(self.parts, prompts)
-        times = time.expand(len(prompts))
+    def _forward(self, latents: torch.Tensor, time: torch.Tensor, text: _Encoded) -> torch.Tensor:
+        hidden, self.parts.attention.bias = text
+        times = time.expand(len(latents))
         if self.given is not None:
-            times = torch.ones(len(prompts), *_PATCHES) * time
-            times[:, 0] = 0
-            times = times.flatten(1)
-        return torch.as_tensor(self.parts.transformer(latents, times, text, return_dict=False)[0])
+            times = given_times(times)
+        return torch.as_tensor(self.parts.transformer(latents, times, hidden, return_dict=False)[0])
 
     def joined(self, latents: torch.Tensor) -> torch.Tensor:
         """Put the given frames in."""
@@ -100,13 +97,17 @@ def generate(
     parts: Parts, prompts: Sequence[str], seeds: Sequence[int], *, steps: int, guidance: float,
     first: NDArray[np.uint8] | None = None,
 ) -> torch.Tensor:  # fmt: skip
-    """Make a clip a prompt: uint8 `[n, frames, height, width, 3]`; *first* are given frames."""
+    """Make a clip a prompt: uint8 `[n, frames, height, width, 3]`.
+
+    *first* are given first frames, uint8 `[n, height, width, 3]`.
+    """
     noises = [torch.randn(_LATENTS, generator=torch.Generator().manual_seed(s)) for s in seeds]
     latents, (mean, deviation), given = torch.stack(noises), _statistics(parts), None
     if first is not None:
         pixels = torch.from_numpy(first).permute(0, 3, 1, 2).unsqueeze(2).float() / 127.5 - 1
         given = (parts.vae.encode(pixels).latent_dist.mode() - mean) / deviation
-    guided = _Guided(parts, prompts, guidance, given)
+    said, nothing = (_encode(parts, some) for some in (prompts, [""] * len(prompts)))
+    guided = _Guided(parts, said, nothing, guidance, given)
     sampler = UniPCMultistepScheduler(
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=SHIFT
     )

@@ -13,11 +13,12 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
 from torch.nn import functional
 
 from scripts.train_tiny.drawing import draw
-from scripts.train_tiny.kernels import KernelMuon
 from scripts.train_tiny.loop import Loop, compiled, plateau, rate, set_rate
+from scripts.train_tiny.muon import KernelMuon
 from scripts.train_tiny.world import BACKGROUNDS, SIDE, draw_scene
 
 Batch = tuple[torch.Tensor, torch.Tensor]
+Passed = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # pixels, latents' mean and log variance
 
 _KL = 2e-4
 _OFF = 0.15  # noise on the latents at most, in deviations, when the decoder is trained alone
@@ -93,26 +94,20 @@ def batch(seed: int, step: int, *, count: int, frames: int, crop: int) -> Batch:
     return pixels, torch.from_numpy(np.stack(masks)).unsqueeze(1).float()
 
 
-def through_clip(vae: Any, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def through_clip(vae: Any, pixels: torch.Tensor) -> Passed:
     """Encode, draw latents, decode: the pixels, and the latents' mean and log variance."""
     latents = vae.encode(pixels).latent_dist
     return decode(vae, latents.sample()), latents.mean, latents.logvar
 
 
-def through_frame(
-    vae: Any, pixels: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Do the same for single frames, which need no cache: compiled, it is three times as fast."""
+def through_frame(vae: Any, pixels: torch.Tensor) -> Passed:
+    """Do the same for single frames, which need no cache: compiled, a step takes half the time."""
     mean, spread = vae.quant_conv(vae.encoder(pixels)).chunk(2, dim=1)
     drawn = mean + torch.randn_like(mean) * torch.exp(0.5 * spread)
     return vae.decoder(vae.post_quant_conv(drawn)), mean, spread
 
 
-def loss_of(
-    made: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
-    pixels: torch.Tensor,
-    shapes: torch.Tensor,
-) -> dict[str, torch.Tensor]:
+def loss_of(made: Passed, pixels: torch.Tensor, shapes: torch.Tensor) -> dict[str, torch.Tensor]:
     """Reconstruction (absolute and squared error, shapes count more) and a little KL."""
     out, mean, spread = (values.float() for values in made)
     error = out - pixels

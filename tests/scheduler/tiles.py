@@ -43,6 +43,22 @@ def products(count: int) -> list[tuple[str, int]]:
     return found
 
 
+def other_products() -> list[tuple[str, int]]:
+    """A bias added, and products in batches: a transformer's linear layers, an attention's own."""
+    found = []
+    for rows, inner, columns in ((80, 128, 256), (300, 256, 64), (1, 2048, 512)):
+        left, right, bias = noise(rows, inner), noise(columns, inner).t(), noise(columns)
+        over = above(
+            ATEN.addmm.default, (bias, left, right),
+            lambda c=bias, a=left, b=right: torch.addmm(c, a, b),
+        )  # fmt: skip
+        found.append((f"addmm {rows}x{inner}x{columns}", over))
+        many, more = noise(4, rows, inner), noise(4, inner, columns)
+        over = above(ATEN.bmm.default, (many, more), lambda a=many, b=more: torch.bmm(a, b))
+        found.append((f"bmm 4x{rows}x{inner}x{columns}", over))
+    return found
+
+
 def attentions() -> list[tuple[str, int]]:
     """Attention of several lengths and widths."""
     op, found = ATEN._scaled_dot_product_flash_attention_for_cpu.default, []
@@ -72,7 +88,7 @@ def convolutions() -> list[tuple[str, int]]:
 
 def main() -> int:
     """Print what is above its bound."""
-    every = products(100) + attentions() + convolutions()
+    every = products(100) + other_products() + attentions() + convolutions()
     bad = [f"{name}: {over} bytes above" for name, over in every if over > 0]
     print("\n".join(bad) or f"{len(every)} shapes, none above its bound")  # noqa: T201
     return bool(bad)

@@ -7,7 +7,7 @@ import torch
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 
 from scripts.train_tiny import dit, shapes, vae
-from scripts.train_tiny.kernels import KernelMuon, StackedMuon
+from scripts.train_tiny.muon import KernelMuon, StackedMuon
 
 PROMPTS = ["a red circle moves left on a blue background", "", "红色圆形变大"]
 

@@ -58,7 +58,7 @@ def fitted(part: str, config: Mapping[str, object], entries: Entries) -> dict[st
             found[field] = shape[side]
     if part in _MORE:
         _MORE[part](found, entries)
-    if part == "vae" and found != config:
+    if part == "vae" and found != config:  # of another size: its own statistics are another's
         found |= _measured(found)
     return found
 

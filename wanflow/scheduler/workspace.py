@@ -24,12 +24,16 @@ _CHANNEL_BLOCK = 16 if torch.backends.cpu.get_cpu_capability().startswith("AVX51
 _NUMBER_BYTES = 8  # of a Python number as a tensor
 _GEMM_COLUMNS, _GEMM_INNER, _GEMM_ROWS = 64, 1024, 256
 _GEMM_TABLE_BYTES = 1024
-_TILE_COLUMNS = 768
+_TILE_COLUMNS = 768  # of the sums at most, a thread
 _BF16_GEMM = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001 - the only way to ask
 # Tiles: oneDNN packs whole operands for them. It may be held to less from outside.
-_TILES = _BF16_GEMM and torch.cpu._is_amx_tile_supported()  # noqa: SLF001 - the only way to ask
-_TILES = _TILES and "AMX" in os.environ.get("ONEDNN_MAX_CPU_ISA", "AMX").upper()
-_PACKED_BYTES, _TILE_SCRATCH_BYTES = 3 << 19, 8 << 10
+_TILES = (
+    _BF16_GEMM
+    and torch.cpu._is_amx_tile_supported()  # noqa: SLF001 - the only way to ask
+    and "AMX" in os.environ.get("ONEDNN_MAX_CPU_ISA", "AMX").upper()
+)
+_PACKED_BYTES = 3 << 19  # of a right side at most, a thread
+_TILE_SCRATCH_BYTES = 8 << 10
 _ATTENTION_PACKS = 6  # times a packed block of keys: what a thread was seen to take at most
 _TILE_CONVOLUTION_BYTES = 512 << 10
 _LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
@@ -123,7 +127,7 @@ def cpu_gemm(args: tuple[Any, ...], _kwargs: Mapping[str, Any], _out: object) ->
 
     Measured with oneDNN 3.11 on AVX-512 with bf16; a block has at most 1,024 by 64 and 256 by 64.
     With tiles (AMX) it packs up to 1.5 MiB of the right side, and sums a long inner side in fp32:
-    an upper bound, by 260 shapes each at one thread and at two.
+    an upper bound, at one thread and at two (tests/scheduler/tiles.py).
     """
     left = args[-2]  # of `mm` the first of two, of `addmm` the second of three
     if left.dtype != torch.bfloat16 or not _BF16_GEMM:

@@ -11,14 +11,15 @@ from torch import nn
 _OTHERS = 0.25  # AdamW's rate, of Muon's
 
 
-_NEWTON_SCHULZ = 3.4445, -4.775, 2.0315  # coefficients and count of Jordan et al.
-_TURNS = 5
+_NEWTON_SCHULZ = 3.4445, -4.775, 2.0315  # the coefficients of Jordan et al.
+_TURNS = 5  # theirs too
 
 
 class StackedMuon(torch.optim.Optimizer):
-    """torch.optim.Muon's steps, matrices of the same shape stacked: a fourth of the time for 80.
+    """torch.optim.Muon's steps, matrices of the same shape stacked: 0.05 s for 80, there 0.09 s.
 
-    Its rate is matched to AdamW's as there; the iteration is in fp32.
+    Its rate is matched to AdamW's as there (`match_rms_adamw`); the iteration is in fp32, there in
+    bf16. Parameters are matrices, each with a gradient.
     """
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.95) -> None:
@@ -63,7 +64,7 @@ class KernelMuon:
     """Muon for kernels, AdamW for biases, norms and kernels of three channels.
 
     Muon (Jordan et al., 2024) takes matrices only: each kernel is given to it as a view of two
-    dimensions. The autoencoder gets as far in 160 steps as with AdamW in 380.
+    dimensions. The autoencoder gets as far in half the steps.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], top: float) -> None:
