@@ -23,8 +23,8 @@ import torch
 from benchmarks.lib.forwards import Inputs, by_rows, plain, staged
 from benchmarks.lib.report import keep, machine_line, spread
 from wanflow.graph.configs import known_config
-from wanflow.models.build import build
-from wanflow.models.segments import dtype_of
+from wanflow.models.segments.build import build
+from wanflow.models.segments.cut import dtype_of
 from wanflow.session import Request, plan
 
 VALUES = ("all", "4096", "1024", "grouped")

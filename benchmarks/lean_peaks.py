@@ -27,11 +27,11 @@ from benchmarks.lib.forwards import Inputs, by_rows, plain
 from benchmarks.lib.programs import Calls
 from benchmarks.lib.report import keep, machine_line
 from wanflow.graph.configs import known_config
-from wanflow.models.build import build
-from wanflow.models.rope import Grid
-from wanflow.models.segments import dtype_of
-from wanflow.scheduler.lifetimes import lifetimes
-from wanflow.scheduler.profiler import Profiler
+from wanflow.models.segments.build import build
+from wanflow.models.segments.cut import dtype_of
+from wanflow.models.wan.rope import Grid
+from wanflow.scheduler.footprint.lifetimes import lifetimes
+from wanflow.scheduler.profile.profiler import Profiler
 from wanflow.scheduler.program import Call, Program, Tensors
 
 _TI2V_5B = {
@@ -118,7 +118,7 @@ def peak(case: Case, value: str) -> dict[str, Any]:
     module = build("transformer", {**case.config, "num_layers": 2})
     programs = (Forward(case, value, module).program(),)
     found = Profiler("cpu").profile(programs, {}, lambda _name: False)
-    step = found.steps[1]
+    step = found.calls[1]
     return {
         "peak_bytes": lifetimes(found).need_bytes[1] - weights_bytes(module),
         "weights_bytes": weights_bytes(module),

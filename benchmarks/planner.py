@@ -14,10 +14,17 @@ import sys
 import time
 from collections.abc import Callable
 
-from wanflow.scheduler.footprint import Cost, Footprint, Made, SegmentUse, StageFacts, Step
-from wanflow.scheduler.machine_names import named_machine
-from wanflow.scheduler.plan import Plan
-from wanflow.scheduler.planner import plan
+from wanflow.scheduler.footprint.costs import (
+    CallRecord,
+    Cost,
+    Footprint,
+    Made,
+    SegmentUse,
+    StageFacts,
+)
+from wanflow.scheduler.machine.datasheets import named_machine
+from wanflow.scheduler.plan.planner import plan
+from wanflow.scheduler.plan.schedule import Plan
 from wanflow.units import MIB
 
 CALLS = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
@@ -33,7 +40,7 @@ def chain(blocks: int, calls: int, nbytes: Callable[[int], int], tera: float) ->
         cost = Cost(200 * MIB, {"gemm": tera * 1e12}, 10**9, 40)
         reads = (i,) if i else ()
         steps.append(
-            Step("denoise", "block", i // blocks, cost, f"dit/{i % blocks}", 0, reads, made)
+            CallRecord("denoise", "block", i // blocks, cost, f"dit/{i % blocks}", 0, reads, made)
         )
     total = sum(s.nbytes for s in segments.values())
     facts = (StageFacts("denoise", "denoise", "dit", calls // blocks, total, {}, ()),)

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.lib.report import ROOT, keep, machine_line, spread
-from wanflow.scheduler.cache_files import held
-from wanflow.session import Request, plan, planning
+from wanflow.files.cache import held
+from wanflow.session import Request, plan
+from wanflow.session.planning import planned as planning
 
 FULL = Request(
     "t2v-14b", {"size": "1280*720", "frames": 81, "steps": 50}, vram="24GiB", machine="rtx4090"

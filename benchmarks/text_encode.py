@@ -27,7 +27,7 @@ from benchmarks.cpu_budget import forget, read_through
 from benchmarks.lib.report import ROOT, error, keep, machine_line, spread
 from scripts.make_checkpoint import make_part
 from wanflow.graph.configs import known_config
-from wanflow.models.tokenizer import find_tokenizer, load_tokenizer
+from wanflow.models.weights.tokenizer import find_tokenizer, load_tokenizer
 from wanflow.session import Request, plan
 
 Row = dict[str, Any]

@@ -19,9 +19,9 @@ import torch
 from diffusers import WanPipeline
 
 import wanflow
-from wanflow.scheduler.meter import AllocationMeter
+from wanflow.scheduler.run.meter import AllocationMeter
 from wanflow.session import Request, plan, run
-from wanflow.session.prepare import versions
+from wanflow.session.preparing.prepared import versions
 
 TINY = Path(wanflow.__file__).parent / "bundled" / "wan-tiny"
 PROMPT, SEED, STEPS, GUIDANCE = "a red circle moves right", 11, 8, 5.0

@@ -25,12 +25,12 @@ import torch
 from benchmarks.lib.cases import Case, tiny
 from benchmarks.lib.report import keep, machine_line, spread
 from wanflow.session import Request
-from wanflow.session.executing import execute
-from wanflow.session.places import find_place
-from wanflow.session.planning import Planned, plan_prepared
-from wanflow.session.prepare import prepare
-from wanflow.session.recording import record_footprints
-from wanflow.session.tracing import trace_header
+from wanflow.session.planning.planned import Planned, plan_prepared
+from wanflow.session.planning.record import record_footprints
+from wanflow.session.preparing.place import find_place
+from wanflow.session.preparing.prepared import prepare
+from wanflow.session.running.retry import execute
+from wanflow.session.running.trace_header import trace_header
 from wanflow.trace import TraceSink, TraceWriter, inspect, read
 from wanflow.trace.events import Event, FootprintRows
 
@@ -127,7 +127,7 @@ def measured(name: str, request: Request, pairs: int) -> Row:
         items = itemised(planned, Path(folder))
     over = [a / b - 1 for a, b in zip(found["traced"], found["dropped"], strict=True)]
     return {
-        "case": name, "calls": len(planned.plan.footprint.steps), **items,
+        "case": name, "calls": len(planned.plan.footprint.calls), **items,
         **{f"{way}_seconds": spread(each) for way, each in found.items()},
         "traced_over_dropped": spread(over),
     }  # fmt: skip

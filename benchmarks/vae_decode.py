@@ -37,7 +37,7 @@ from wanflow.graph.ops import OPS
 from wanflow.graph.source import Mark
 from wanflow.graph.spec import ModelSpec
 from wanflow.models.bound import bind_model
-from wanflow.models.checkpoint import STAGING_BYTES
+from wanflow.models.weights.checkpoint import STAGING_BYTES
 from wanflow.stages import LatentSpace, StageSetup, Surroundings, make_program
 from wanflow.stages.frames import to_levels
 

@@ -23,8 +23,8 @@ import torch
 
 import wanflow
 from wanflow.graph.configs import KNOWN, PARTS, known_config
-from wanflow.models.build import allowed, build
-from wanflow.models.segments import DTYPES, dtype_of
+from wanflow.models.segments.build import allowed, build
+from wanflow.models.segments.cut import DTYPES, dtype_of
 
 _STD = 0.02
 _POOL = 8_388_617  # a prime: rows of a matrix never meet the same stretch of noise

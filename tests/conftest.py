@@ -7,7 +7,7 @@ import hypothesis
 import pytest
 
 # Before torch is imported. The table of workspaces is to the byte for AVX-512; with AMX's tiles it
-# is an upper bound, which tests/scheduler/test_workspace.py holds to in a process of its own.
+# is an upper bound, which test_kernel_workspace.py holds to in a process of its own.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 
 hypothesis.settings.register_profile(

@@ -14,7 +14,7 @@ import pytest
 import safetensors.torch
 from safetensors import SafetensorError
 
-from wanflow.session import state
+from wanflow.session.running import saved_state as state
 from wanflow.stages import write_video
 
 _DIGITS = re.compile(r"\d+")

@@ -21,8 +21,10 @@ from pathlib import Path
 import torch
 
 from wanflow.cli import main as cli
-from wanflow.scheduler.executor import Executor
-from wanflow.session import planning, resume, variants
+from wanflow.scheduler.run.executor import Executor
+from wanflow.session import resume
+from wanflow.session.planning import footprints as variants
+from wanflow.session.planning import planned as planning
 
 # Runs are compared bit by bit, and what is chosen depends on what runs have taught of the machine.
 PINS = "--pin denoise.cfg=serial --pin denoise.rows=all --pin decode.strips=whole"

@@ -14,7 +14,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from tests.jobs import TINY
 from wanflow.graph.configs import known_config
-from wanflow.models.build import allowed
+from wanflow.models.segments.build import allowed
 
 _TOWER = {
     "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3,

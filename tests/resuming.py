@@ -10,12 +10,16 @@ import pytest
 import torch
 
 from wanflow.errors import StageFailed
-from wanflow.scheduler.devices import LinkedDevice
-from wanflow.scheduler.footprint import Footprint
-from wanflow.scheduler.ledger import Ledger
-from wanflow.scheduler.machine_names import named_machine
-from wanflow.session import Request, executing, planning, resume, run, running, variants
-from wanflow.session.places import Place
+from wanflow.scheduler.footprint.costs import Footprint
+from wanflow.scheduler.machine.datasheets import named_machine
+from wanflow.scheduler.run.devices import LinkedDevice
+from wanflow.scheduler.run.ledger import Ledger
+from wanflow.session import Request, resume, run
+from wanflow.session.planning import footprints as variants
+from wanflow.session.planning import planned as planning
+from wanflow.session.preparing.place import Place
+from wanflow.session.running import retry as executing
+from wanflow.session.running import run as running
 from wanflow.trace import TraceReader
 from wanflow.trace.events import Event
 

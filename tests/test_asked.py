@@ -16,9 +16,11 @@ from tests.pictured import TALL, TWINS, make_folder
 from tests.resuming import Frames, Link, events, linked
 from wanflow.cli import main
 from wanflow.graph.load import shipped_graphs
-from wanflow.session import Request, planning, run, running
-from wanflow.session.places import Place, find_place
-from wanflow.session.prepare import prepare
+from wanflow.session import Request, run
+from wanflow.session.planning import planned as planning
+from wanflow.session.preparing.place import Place, find_place
+from wanflow.session.preparing.prepared import prepare
+from wanflow.session.running import run as running
 from wanflow.trace.events import Kind, Move, Transfer, Verb
 from wanflow.units import GIB, MIB
 

@@ -22,7 +22,7 @@ from benchmarks.lib.report import RESULTS, between
 from benchmarks.prediction_errors import MARKS, PAGE, table
 from scripts.make_checkpoint import make_part, tensors_of
 from wanflow.graph.configs import known_config
-from wanflow.models.layouts import open_part
+from wanflow.models.weights.layouts import open_part
 
 ROOT = Path(__file__).resolve().parent.parent
 MEASURED = {

@@ -19,7 +19,8 @@ import torch
 from tests.disk import Disk
 from tests.resuming import SMALL, Frames, cut_short, frames_of, resumed_frames
 from wanflow.errors import StageFailed, WanflowError
-from wanflow.session import Request, job, resume, run
+from wanflow.session import Request, resume, run
+from wanflow.session.running import job
 from wanflow.trace import State, TraceReader, writer
 
 pytestmark = pytest.mark.usefixtures("profiled_once")

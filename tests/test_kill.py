@@ -14,7 +14,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from wanflow.session.state import StateStore
+from wanflow.session.running.saved_state import StateStore
 from wanflow.trace import State, TraceReader
 from wanflow.trace.events import Move, Verb
 

@@ -22,9 +22,9 @@ from tests.resuming import (
     resumed_frames,
 )
 from wanflow.errors import BudgetError, OutOfMemory
-from wanflow.scheduler import executor
 from wanflow.scheduler.program import Placed, Tensors
-from wanflow.session import planning
+from wanflow.scheduler.run import executor
+from wanflow.session.planning import planned as planning
 from wanflow.trace.events import Move, Note, Transfer
 
 pytestmark = pytest.mark.usefixtures("profiled_once")

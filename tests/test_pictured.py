@@ -19,8 +19,8 @@ from tests.test_equality import SAMPLERS
 from wanflow.errors import InputError
 from wanflow.graph import Size
 from wanflow.session import Request, plan
-from wanflow.session.places import find_place
-from wanflow.session.prepare import prepare
+from wanflow.session.preparing.place import find_place
+from wanflow.session.preparing.prepared import prepare
 
 SEED, PROMPT = 11, "a red circle moves right on a blue background"
 FORMS = [("i2v", False), ("flf2v", True), ("i2v-2.2", False), ("i2v-2.2", True), ("ti2v", False)]

@@ -16,10 +16,10 @@ from tests.jobs import TINY, budgets, run_watched
 from tests.measure import peak_allocated_bytes
 from tests.pictured import TWINS, make_folder, picture
 from tests.test_equality import SAMPLERS, Job, expected, prompt_of
-from wanflow.models.segments import ALIGNMENT_BYTES
+from wanflow.models.segments.cut import ALIGNMENT_BYTES
 from wanflow.session import Request, plan, run
-from wanflow.session.places import find_place
-from wanflow.session.prepare import prepare
+from wanflow.session.preparing.place import find_place
+from wanflow.session.preparing.prepared import prepare
 
 pytestmark = pytest.mark.usefixtures("profiled_once")
 

@@ -16,8 +16,9 @@ import torch
 
 from tests.resuming import SMALL, cut_short, frames_of, resumed_frames
 from wanflow.errors import InputError, StageFailed
-from wanflow.session import Request, job, resume, run
-from wanflow.session.lock import locked
+from wanflow.files.lock import locked
+from wanflow.session import Request, resume, run
+from wanflow.session.running import job
 
 pytestmark = pytest.mark.usefixtures("profiled_once")
 

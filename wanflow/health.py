@@ -22,7 +22,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 @attrs.frozen
-class Device:
+class DeviceReport:
     """A place to compute, with the memory that is there and what of it is free now."""
 
     name: str
@@ -51,7 +51,7 @@ def package_versions() -> dict[str, str]:
     return found
 
 
-def devices() -> list[Device]:
+def devices() -> list[DeviceReport]:
     """List the CPU and every CUDA device; this is what loads torch."""
     found = [host()]
     try:
@@ -62,14 +62,14 @@ def devices() -> list[Device]:
         about = torch.cuda.get_device_properties(index)
         free, total = torch.cuda.mem_get_info(index)
         kind = f"{about.name}, compute {about.major}.{about.minor}"
-        found.append(Device(f"cuda:{index}", kind, total, free))
+        found.append(DeviceReport(f"cuda:{index}", kind, total, free))
     return found
 
 
-def host() -> Device:
+def host() -> DeviceReport:
     """Measure the RAM that this process may use, a container's limit included."""
     total, available = total_ram_bytes(), available_ram_bytes()
-    return Device("cpu", f"{os.cpu_count()} cores", total, available)
+    return DeviceReport("cpu", f"{os.cpu_count()} cores", total, available)
 
 
 def total_ram_bytes() -> int:

@@ -19,19 +19,19 @@ from benchmarks.lib.programs import Calls
 from benchmarks.lib.random_weights import RandomWeights
 from benchmarks.lib.stage_case import Case, tokenize
 from wanflow.models.backends import choose_backend
-from wanflow.models.segments import DTYPES
-from wanflow.scheduler.devices import open_device
-from wanflow.scheduler.executor import Executor, Outcome
-from wanflow.scheduler.footprint import Footprint
-from wanflow.scheduler.ledger import Ledger
-from wanflow.scheduler.plan import Plan
-from wanflow.scheduler.planner import plan
-from wanflow.scheduler.profiler import Profiler
+from wanflow.models.segments.cut import DTYPES
+from wanflow.scheduler.allocator.slack import Reserve
+from wanflow.scheduler.footprint.costs import Footprint
+from wanflow.scheduler.plan.planner import plan
+from wanflow.scheduler.plan.schedule import Plan
+from wanflow.scheduler.profile.profiler import Profiler
 from wanflow.scheduler.program import Call, Program, Tensors
-from wanflow.scheduler.reserve import Reserve
-from wanflow.scheduler.streamer import Streamer
-from wanflow.session.places import Place, enforce, expandable_segments, find_place
-from wanflow.session.prepare import prepare
+from wanflow.scheduler.run.devices import open_device
+from wanflow.scheduler.run.executor import Executor, Outcome
+from wanflow.scheduler.run.ledger import Ledger
+from wanflow.scheduler.run.streamer import Streamer
+from wanflow.session.preparing.place import Place, enforce, expandable_segments, find_place
+from wanflow.session.preparing.prepared import prepare
 from wanflow.trace import MemorySink
 
 Watch = Callable[[str, str, torch.Tensor], None]

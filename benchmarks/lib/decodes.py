@@ -14,11 +14,11 @@ import torch
 
 from benchmarks.lib.programs import SPACE, Calls, vae_stage
 from wanflow.graph import PortRef
-from wanflow.scheduler.footprint import Footprint
-from wanflow.scheduler.lifetimes import lifetimes
-from wanflow.scheduler.profiler import Profiler
+from wanflow.scheduler.footprint.costs import Footprint
+from wanflow.scheduler.footprint.lifetimes import lifetimes
+from wanflow.scheduler.plan.spill import Gap, gaps_of
+from wanflow.scheduler.profile.profiler import Profiler
 from wanflow.scheduler.program import Call, Program
-from wanflow.scheduler.spilling import Gap, gaps_of
 
 _LINES = ("state.line.", "state.wait.", "strip@", "rows@")
 
@@ -65,14 +65,14 @@ def row(name: str, case: Decode, setting: str) -> dict[str, Any]:
     found = footprint(case, setting)
     gaps = gaps_of(found)
     lines = [gap for gap in gaps if gap.name.partition(".")[2].startswith(_LINES)]
-    told: dict[str, Any] = {"model": name, "rows": setting, "calls": len(found.steps)}
+    told: dict[str, Any] = {"model": name, "rows": setting, "calls": len(found.calls)}
     for what, away in (("resident", []), ("lines", lines), ("spilled", gaps)):
         told |= {
             f"{what}_peak_bytes": max(lifetimes(found, away).need_bytes),
-            f"{what}_host_bytes": _host_bytes(away, len(found.steps)),
+            f"{what}_host_bytes": _host_bytes(away, len(found.calls)),
             f"{what}_traffic_bytes": sum(gap.nbytes for gap in away),
         }
-    told["flops"] = sum(sum(step.cost.flops.values()) for step in found.steps)
+    told["flops"] = sum(sum(step.cost.flops.values()) for step in found.calls)
     return told
 
 

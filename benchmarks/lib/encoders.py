@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks.lib.child import status_bytes, traced
-from wanflow.models.tokenizer import find_tokenizer, load_tokenizer
+from wanflow.models.weights.tokenizer import find_tokenizer, load_tokenizer
 from wanflow.session import Request, run
 
 _HEAVY = (

@@ -12,13 +12,13 @@ from benchmarks.lib.programs import SPACE, Calls, vae_stage
 from wanflow.graph import PortRef, Size
 from wanflow.graph.configs import known_config
 from wanflow.graph.values import Value
-from wanflow.models.build import build
-from wanflow.models.segments import DTYPES
-from wanflow.scheduler.footprint import Footprint
-from wanflow.scheduler.lifetimes import lifetimes
-from wanflow.scheduler.machine_names import named_machine
-from wanflow.scheduler.planner import plan
-from wanflow.scheduler.profiler import Profiler
+from wanflow.models.segments.build import build
+from wanflow.models.segments.cut import DTYPES
+from wanflow.scheduler.footprint.costs import Footprint
+from wanflow.scheduler.footprint.lifetimes import lifetimes
+from wanflow.scheduler.machine.datasheets import named_machine
+from wanflow.scheduler.plan.planner import plan
+from wanflow.scheduler.profile.profiler import Profiler
 from wanflow.scheduler.program import Call, Program, Tensors
 
 _RAM_BYTES = 64 * 2**30
@@ -94,7 +94,7 @@ def measured(case: Encode, settings: Sequence[str]) -> list[dict[str, Any]]:
         found = footprint(case, strips)
         spills = {} if strips == "plain" else {"see": "all"}
         made = plan([found], named_machine("rtx4090"), 1, None, _RAM_BYTES, spills)
-        flops = sum(sum(step.cost.flops.values()) for step in found.steps)
+        flops = sum(sum(step.cost.flops.values()) for step in found.calls)
         rows.append(
             {
                 "strips": strips, "peak_bytes": made.minimum_bytes,

@@ -7,9 +7,9 @@ from typing import Any
 import attrs
 import torch
 
-from wanflow.models import dit, dit_heads, dit_rows
-from wanflow.models.dit_rows import Rows
-from wanflow.models.rope import Grid, make_rope
+from wanflow.models.wan import dit, dit_heads, dit_rows
+from wanflow.models.wan.dit_rows import Rows
+from wanflow.models.wan.rope import Grid, make_rope
 
 GROUPS = 8
 

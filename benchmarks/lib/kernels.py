@@ -16,10 +16,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
 from benchmarks.lib.report import error
-from wanflow.scheduler.attending import meaning
-from wanflow.scheduler.meter import meter_for
-from wanflow.scheduler.recorder import flatten
-from wanflow.scheduler.workspace import workspace_of
+from wanflow.scheduler.profile.attention_backend import meaning
+from wanflow.scheduler.profile.kernel_workspace import workspace_of
+from wanflow.scheduler.profile.recorder import flatten
+from wanflow.scheduler.run.meter import meter_for
 
 _GEMMS = ("mm", "addmm", "bmm", "baddbmm")
 _ATTENTION = "_scaled_dot_product"

@@ -10,12 +10,14 @@ from unittest.mock import patch
 import attrs
 import torch
 
-from wanflow.scheduler.devices import LinkedDevice
-from wanflow.scheduler.machine import Machine
-from wanflow.session import executing, planning, running
+from wanflow.scheduler.machine.figures import Machine
+from wanflow.scheduler.run.devices import LinkedDevice
 from wanflow.session.machines import this_machine
-from wanflow.session.places import Place
+from wanflow.session.planning import planned as planning
+from wanflow.session.preparing.place import Place
 from wanflow.session.request import Request
+from wanflow.session.running import retry as executing
+from wanflow.session.running import run as running
 from wanflow.units import parse_budget
 
 _CAPACITY_BYTES = 1 << 30

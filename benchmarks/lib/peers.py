@@ -10,8 +10,8 @@ import torch
 
 from benchmarks.lib.alone import Alone
 from benchmarks.lib.stage_case import tokenize
-from wanflow.models import vae
-from wanflow.models.build import build
+from wanflow.models.segments.build import build
+from wanflow.models.wan import vae
 from wanflow.stages.clip import Clip
 
 DIFFUSERS = "diffusers"

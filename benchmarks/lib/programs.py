@@ -13,9 +13,10 @@ from wanflow.graph.configs import known_config
 from wanflow.graph.ops import OPS
 from wanflow.graph.values import Value
 from wanflow.models.bound import segmentation_of
-from wanflow.models.build import build
-from wanflow.models.segments import BoundModule
-from wanflow.scheduler.program import Call, Knob, Model, Program, ShapeOf
+from wanflow.models.segments.build import build
+from wanflow.models.segments.cut import BoundModule
+from wanflow.scheduler.knobs import Knob
+from wanflow.scheduler.program import Call, Model, Program, ShapeOf
 from wanflow.stages import LatentSpace, StageSetup, Surroundings, make_program
 
 SPACE = LatentSpace(channels=16, spatial=8, temporal=4)  # Wan 2.1's

@@ -10,7 +10,7 @@ import attrs
 import torch
 
 from scripts.make_checkpoint import Tensor, noise_pool, pieces
-from wanflow.models.segments import dtype_of
+from wanflow.models.segments.cut import dtype_of
 
 
 @attrs.frozen

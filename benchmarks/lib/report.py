@@ -20,7 +20,7 @@ import torch
 from wanflow.health import total_ram_bytes
 from wanflow.session import Request
 from wanflow.session.machines import device_name
-from wanflow.session.prepare import versions
+from wanflow.session.preparing.prepared import versions
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"

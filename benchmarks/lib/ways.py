@@ -20,8 +20,8 @@ from benchmarks.lib.child import allocator
 from benchmarks.lib.driver import Driver
 from benchmarks.lib.peers import Peer, Took
 from benchmarks.lib.report import error, spread
-from wanflow.scheduler.meter import meter_for
-from wanflow.scheduler.plan import Plan
+from wanflow.scheduler.plan.schedule import Plan
+from wanflow.scheduler.run.meter import meter_for
 
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32}
 _LEVELS = 255

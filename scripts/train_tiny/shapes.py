@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from wanflow.graph.configs import known_config
-from wanflow.models.build import allowed
+from wanflow.models.segments.build import allowed
 
 NAME = "wan-tiny"
 

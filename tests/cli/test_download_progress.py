@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from wanflow.cli import download_progress
-from wanflow.cli.download_progress import Bar, Lines, Silent, watch
-from wanflow.models.hub import HubFile, Snapshot
-from wanflow.session.download_record import Record
-from wanflow.session.downloading import Task
+from wanflow.cli.download_progress import Bar, DownloadLines, Silent, watch
+from wanflow.models.weights.hub import HubFile, Snapshot
+from wanflow.session.weights.download import FileTask
+from wanflow.session.weights.download_record import Record
 
 MIB = 2**20
 FILES = (HubFile("config.json", 100, "0" * 40), HubFile("vae/x\x1b[2J.pth", 64 * MIB, "1" * 64))
@@ -20,7 +20,7 @@ FILES = (HubFile("config.json", 100, "0" * 40), HubFile("vae/x\x1b[2J.pth", 64 *
 def task():
     snapshot = Snapshot("a/b", "main", "c0ffee", FILES)
     there = frozenset({"config.json"})
-    return Task(snapshot, Path("/models/b"), FILES, Record("a/b", {}), there, 16 * MIB)
+    return FileTask(snapshot, Path("/models/b"), FILES, Record("a/b", {}), there, 16 * MIB)
 
 
 class Terminal(io.StringIO):
@@ -39,7 +39,7 @@ class TestWatch:
         """Lines where it can't."""
         monkeypatch.setattr(sys, "stderr", io.StringIO())
         with watch(silent=False) as shown:
-            assert isinstance(shown, Lines)
+            assert isinstance(shown, DownloadLines)
 
     def test_silent(self):
         """Nothing for a program."""
@@ -52,7 +52,7 @@ class TestLines:
         """The pin, each file, and a line when ten seconds have gone by."""
         now = 100.0
         monkeypatch.setattr(download_progress.time, "monotonic", lambda: now)
-        lines = Lines()
+        lines = DownloadLines()
         lines.start(task)
         lines.begin(FILES[1])
         lines.advance(8 * MIB)

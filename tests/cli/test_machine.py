@@ -8,8 +8,8 @@ import attrs
 import pytest
 
 from wanflow.cli.render_machine import format_figure
-from wanflow.scheduler import machine_store
-from wanflow.scheduler.machine_names import NAMES, cpu_machine, named_machine
+from wanflow.scheduler.machine import store
+from wanflow.scheduler.machine.datasheets import NAMES, cpu_machine, named_machine
 from wanflow.units import GIB
 
 
@@ -32,7 +32,7 @@ def measured():
 @pytest.fixture
 def asked(monkeypatch, measured):
     """Stand in for the measuring, and remember what was asked for."""
-    from wanflow.scheduler import probe
+    from wanflow.scheduler.run import probe
 
     devices = []
 
@@ -51,7 +51,7 @@ class TestProbe:
         assert (code, asked) == (0, ["cpu"])
         assert err == "measuring cpu; it takes up to 20 seconds\n"
         assert out.splitlines()[-1] == f"file: {home}/wanflow/machines/cpu.json"
-        assert not machine_store.find("cpu").estimated
+        assert not store.find("cpu").estimated
 
     def test_json(self, asked, wanflow_here, home):
         """One value, nothing else."""
@@ -67,8 +67,8 @@ class TestProbe:
     def test_another_name(self, asked, wanflow_here):
         """It does not become the machine of this device."""
         assert wanflow_here("machine", "probe", "--device", "cpu", "--name", "Old Laptop")[0] == 0
-        assert machine_store.find("old-laptop").name == "Old Laptop"
-        assert machine_store.load("cpu") is None
+        assert store.find("old-laptop").name == "Old Laptop"
+        assert store.load("cpu") is None
 
     @pytest.mark.parametrize(
         ("words", "said"),
@@ -99,7 +99,7 @@ class TestShow:
 
     def test_stored(self, measured, wanflow_here):
         """Spread, circumstances and file."""
-        path = machine_store.save(measured)
+        path = store.save(measured)
         lines = wanflow_here("machine", "show", "cpu")[1].splitlines()
         assert lines[:2] == ["cpu: cpu, 16.0 GiB", "probed today with torch 2, 2 threads"]
         assert "gemm, float32        100 GFLOP/s  measured      3%" in lines
@@ -113,19 +113,19 @@ class TestShow:
 
     def test_guessed(self, wanflow_here):
         """Whose rates they are."""
-        machine_store.save(attrs.evolve(named_machine("h100"), name="x", guessed_from="h100"))
+        store.save(attrs.evolve(named_machine("h100"), name="x", guessed_from="h100"))
         out = wanflow_here("machine", "show", "x")[1]
         assert "guessed: what was not measured is the h100's" in out
 
     def test_markup_in_a_name_is_text(self, measured, wanflow_here):
         """A file may say anything."""
-        path = machine_store.save(attrs.evolve(measured, about="[red]\x1b[31m"))
+        path = store.save(attrs.evolve(measured, about="[red]\x1b[31m"))
         assert "[red]\\x1b[31m" in wanflow_here("machine", "show", path.stem)[1]
 
     @pytest.mark.parametrize("command", [["show", "cpu"], ["list"]])
     def test_a_damaged_file_exits_2(self, command, measured, wanflow_here):
         """The message names file and field."""
-        path = machine_store.save(measured)
+        path = store.save(measured)
         path.write_text(path.read_text().replace('"value": 100000000000.0', '"value": -1'))
         code, out, err = wanflow_here("machine", *command)
         assert (code, out) == (2, "")
@@ -149,7 +149,7 @@ class TestList:
 
     def test_a_stored_one_takes_the_place_of_a_name(self, measured, wanflow_here, home):
         """What was measured goes first."""
-        machine_store.save(measured.with_figures({"conv.float32": 1e9}, "learned"))
+        store.save(measured.with_figures({"conv.float32": 1e9}, "learned"))
         found = json.loads(wanflow_here("machine", "list", "--json")[1])
         names = [m["name"] for m in found["machines"]]
         assert found["folder"] == f"{home}/wanflow/machines"

@@ -93,7 +93,7 @@ class TestLines:
         """A log file grows by a line now and then."""
         now = [0.0]
         monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-        lines = progress.Lines()
+        lines = progress.ProgressLines()
         lines.start(report)
         for index in range(4):
             now[0] += 6
@@ -112,7 +112,7 @@ class TestLines:
 class TestState:
     def test_streaming_stages_take_turns(self, report):
         """The writer's events between two decoded frames don't lose the decoder's place."""
-        state = progress.State()
+        state = progress.StageProgress()
         state.plan(report)
         state.see(Step("decode", 2, 9, 0, SECOND, 0, 0))
         state.see(Step("write", 2, 9, 0, SECOND // 2, 0, 0))
@@ -121,7 +121,7 @@ class TestState:
 
     def test_predictions_are_scaled_by_how_wrong_they_were(self, report):
         """A machine half as fast as estimated is seen to be."""
-        state = progress.State()
+        state = progress.StageProgress()
         state.plan(report)
         assert state.left_seconds() == pytest.approx(214.6)
         state.see(StageSpan("encode", "encode_text", 0, SECOND, 0, ()))
@@ -131,7 +131,7 @@ class TestState:
 class TestBars:
     def test_marks_now_peak_and_plan_on_one_scale(self, report):
         """`#` is now, `.` the peak so far, `|` what the plan predicts."""
-        state = progress.State()
+        state = progress.StageProgress()
         state.plan(report)
         state.see(place(9 * MIB))
         state.see(place(6 * MIB))
@@ -143,7 +143,7 @@ class TestBars:
     @pytest.mark.parametrize("budget", [0, 1, 10 * MIB])
     def test_stays_in_its_frame_whatever_the_numbers(self, budget):
         """Memory above the budget is a bug elsewhere, not a broken line here."""
-        state = progress.State(budget_bytes=budget, planned_bytes=20 * MIB)
+        state = progress.StageProgress(budget_bytes=budget, planned_bytes=20 * MIB)
         state.see(place(40 * MIB))
         assert all(len(line) <= 80 for line in progress.memory_lines(state).splitlines())
 
@@ -157,13 +157,13 @@ class TestBars:
             bars.start(report)
             bars.emit(step(1))
             bars.emit(StageSpan("denoise", "denoise", 0, 8 * SECOND, 6 * MIB, ()))
-        assert isinstance(bars, progress.Bars)
+        assert isinstance(bars, progress.ProgressBars)
         assert "denoise done in 8.00 s, peak 6.00 MiB" in terminal.getvalue()
         assert "step 2/4" in terminal.getvalue()
         assert terminal.getvalue().endswith("\x1b[2K")
 
     def test_a_finished_run_that_never_started_is_fine(self):
         """The plan may fail before the bars begin."""
-        bars = progress.Bars()
+        bars = progress.ProgressBars()
         bars.emit(step(0))
         bars.finish()

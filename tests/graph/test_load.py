@@ -28,7 +28,7 @@ def test_shipped_graphs_are_found_by_name() -> None:
 def test_installed_package_carries_its_own_copy(tmp_path: Path, monkeypatch) -> None:
     """In a wheel there is no `graphs/` beside the package, but one inside it."""
     module = importlib.import_module("wanflow.graph.load")
-    monkeypatch.setattr(module, "__file__", str(tmp_path / "wanflow/graph/load.py"))
+    monkeypatch.setattr(module, "PACKAGE", tmp_path / "wanflow")
     (tmp_path / "wanflow/_graphs").mkdir(parents=True)
     (tmp_path / "wanflow/_graphs/mine.yaml").touch()
     assert shipped_graphs() == {"mine": tmp_path / "wanflow/_graphs/mine.yaml"}

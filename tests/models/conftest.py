@@ -11,8 +11,8 @@ from wanflow.graph.configs import known_config
 from wanflow.graph.source import Mark
 from wanflow.graph.spec import ModelSpec
 from wanflow.models.bound import bind_model
-from wanflow.models.checkpoint import STAGING_BYTES
-from wanflow.models.locate import BUNDLED
+from wanflow.models.weights.checkpoint import STAGING_BYTES
+from wanflow.models.weights.locate import BUNDLED
 
 TINY = BUNDLED / "wan-tiny"
 OFFICIAL = Path(__file__).parent / "official"  # by scripts/official_keys.py

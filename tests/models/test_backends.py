@@ -9,7 +9,7 @@ from wanflow.graph.configs import known_config
 from wanflow.graph.ops import ATTENTION_BACKENDS
 from wanflow.models import backends
 from wanflow.models.backends import choose_backend
-from wanflow.models.build import build
+from wanflow.models.segments.build import build
 
 CPU, CARD = torch.device("cpu"), torch.device("cuda")
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from wanflow.errors import WeightsError
 from wanflow.graph.configs import known_config
 from wanflow.models.bound import bind_model
-from wanflow.models.checkpoint import STAGING_BYTES
+from wanflow.models.weights.checkpoint import STAGING_BYTES
 
 FILES = {"text_encoder": "model.safetensors"}
 

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 from transformers import CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5EncoderModel
 
-from wanflow.models.layouts import open_part
+from wanflow.models.weights.layouts import open_part
 
 WIDTH, HEADS, LAYERS, TOKENS = 32, 2, 2, 200
 

@@ -9,7 +9,7 @@ from diffusers.models.transformers.transformer_wan import WanTransformerBlock
 from diffusers.video_processor import VideoProcessor
 from transformers import UMT5EncoderModel
 
-from wanflow.models import dit, umt5, vae
+from wanflow.models.wan import dit, umt5, vae
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

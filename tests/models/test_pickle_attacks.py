@@ -14,10 +14,10 @@ import torch
 
 from tests.payloads import EXTENSION, FORMS, payloads, text
 from wanflow.errors import WeightsError
-from wanflow.models.archive import PICKLE_LIMIT_BYTES
-from wanflow.models.layouts import open_part
-from wanflow.models.pickled import read_pickle
-from wanflow.models.torch_file import index_torch_file
+from wanflow.models.weights.archive import PICKLE_LIMIT_BYTES
+from wanflow.models.weights.layouts import open_part
+from wanflow.models.weights.pickle_reader import read_pickle
+from wanflow.models.weights.torch_file import index_torch_file
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ LIMITED = """
 import resource, sys, time
 from pathlib import Path
 from wanflow.errors import WeightsError
-from wanflow.models.torch_file import index_torch_file
+from wanflow.models.weights.torch_file import index_torch_file
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 began = time.monotonic()
 try:

@@ -6,13 +6,20 @@ import itertools
 
 import attrs
 
-from wanflow.scheduler.footprint import Cost, Footprint, Made, SegmentUse, StageFacts, Step
-from wanflow.scheduler.host import host_order, share_host
-from wanflow.scheduler.lifetimes import lifetimes
-from wanflow.scheduler.machine import Machine
-from wanflow.scheduler.residency import uses_of
-from wanflow.scheduler.timeline import play
-from wanflow.scheduler.visits import alone, issue_ahead, visits_of
+from wanflow.scheduler.footprint.costs import (
+    CallRecord,
+    Cost,
+    Footprint,
+    Made,
+    SegmentUse,
+    StageFacts,
+)
+from wanflow.scheduler.footprint.lifetimes import lifetimes
+from wanflow.scheduler.machine.figures import Machine
+from wanflow.scheduler.plan.holds import uses_of
+from wanflow.scheduler.plan.host_memory import host_order, share_host
+from wanflow.scheduler.plan.prefetch import alone, issue_ahead, visits_of
+from wanflow.scheduler.plan.queues import play
 
 DEPTHS = range(4)
 
@@ -60,7 +67,7 @@ def _seconds(footprint, machine, budget, ram, kept, depth) -> float | None:
     ]
     computes = [
         machine.compute_seconds(s.cost.flops, s.cost.memory_bytes, "float32", s.cost.kernels)
-        for s in footprint.steps
+        for s in footprint.calls
     ]
     return play(computes, visits, issues, loads).seconds
 
@@ -84,6 +91,6 @@ def uneven_chain(
             number += 1
             made = (Made(number, "dit.x", 10, is_state=False),)
             cost = Cost(room, {"gemm": seconds * 1e9}, 0)
-            steps.append(Step("dit", "block", step, cost, name, 0, reads, made))
+            steps.append(CallRecord("dit", "block", step, cost, name, 0, reads, made))
     facts = (StageFacts("dit", "denoise", "dit", passes, sum(sizes), {}, ()),)
     return Footprint(facts, tuple(steps), segments, frozenset({number}), {"dit": "float32"}, 0)

@@ -7,8 +7,15 @@ import random
 import attrs
 from hypothesis import strategies as st
 
-from wanflow.scheduler.footprint import Cost, Footprint, Made, SegmentUse, StageFacts, Step
-from wanflow.scheduler.machine import Machine
+from wanflow.scheduler.footprint.costs import (
+    CallRecord,
+    Cost,
+    Footprint,
+    Made,
+    SegmentUse,
+    StageFacts,
+)
+from wanflow.scheduler.machine.figures import Machine
 
 KNOWN = {"name": "toy", "device": "cpu", "context_bytes": 0, "library_bytes": 0}
 KINDS = ("", "gemm.", "attention.", "conv.")
@@ -30,7 +37,7 @@ class Maker:
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
-        self.steps: list[Step] = []
+        self.steps: list[CallRecord] = []
         self.segments: dict[str, SegmentUse] = {}
         self.alive: list[int] = []
         self.states: dict[str, int] = {}
@@ -55,7 +62,7 @@ class Maker:
         cost = Cost(workspace, {"gemm": float(rng.randrange(10**6))}, rng.randrange(1000))
         gathered = rng.choice([0, 0, rng.randrange(30)])
         self.steps.append(
-            Step(stage, "call", step, cost, segment, gathered, tuple(reads), tuple(makes))
+            CallRecord(stage, "call", step, cost, segment, gathered, tuple(reads), tuple(makes))
         )
 
     def stage(self, stage: str, alike: bool) -> None:
@@ -98,13 +105,13 @@ FOOTPRINTS = st.builds(random_footprint, st.integers(0, 10**6), st.integers(1, 3
 def slower(footprint: Footprint) -> Footprint:
     """Set a knob: half the workspace beyond what is made, twice the work."""
     steps = []
-    for step in footprint.steps:
+    for step in footprint.calls:
         made = sum(m.nbytes for m in step.makes)
         room = made + (step.cost.workspace_bytes - made) // 2
         flops = {kind: amount * 2 for kind, amount in step.cost.flops.items()}
         steps.append(attrs.evolve(step, cost=Cost(room, flops, step.cost.memory_bytes)))
     facts = tuple(attrs.evolve(s, knobs={"rows": "half"}) for s in footprint.stages)
-    return attrs.evolve(footprint, steps=tuple(steps), stages=facts)
+    return attrs.evolve(footprint, calls=tuple(steps), stages=facts)
 
 
 def chain(
@@ -119,7 +126,7 @@ def chain(
             number += 1
             made = (Made(number, "dit.x", 10, is_state=False),)
             cost = Cost(workspace, {"gemm": 1e6}, 0)
-            steps.append(Step("dit", "block", step, cost, name, 0, reads, made))
+            steps.append(CallRecord("dit", "block", step, cost, name, 0, reads, made))
     facts = (StageFacts("dit", "denoise", "dit", passes, nbytes * blocks, {}, ()),)
     keeps = frozenset({number})
     return Footprint(facts, tuple(steps), segments, keeps, {"dit": "float32"}, staging)

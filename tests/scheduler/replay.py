@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from wanflow.scheduler.plan import Plan
+from wanflow.scheduler.plan.schedule import Plan
 from wanflow.trace.events import Verb
 
 
@@ -50,8 +50,8 @@ class Replay:
     def run(self) -> Replayed:
         """Replay every turn; AssertionError says what a plan must never do."""
         footprint = self.plan.footprint
-        assert len(self.plan.turns) == len(footprint.steps)
-        peaks = [self.turn(*pair) for pair in zip(footprint.steps, self.plan.turns, strict=True)]
+        assert len(self.plan.turns) == len(footprint.calls)
+        peaks = [self.turn(*pair) for pair in zip(footprint.calls, self.plan.turns, strict=True)]
         assert not self.away
         assert not self.arenas
         assert not self.coming

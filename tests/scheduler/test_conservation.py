@@ -7,15 +7,15 @@ calls the ledger is also held against the storages that are alive, which are cou
 import gc
 
 import torch
-from brute import machine
-from footprints import FOOTPRINTS, TOY
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensor
-from toys import bench, toy_model, toy_program
 
-from wanflow.scheduler.planner import plan
-from wanflow.scheduler.simulator import simulate
+from tests.scheduler.brute import machine
+from tests.scheduler.footprints import FOOTPRINTS, TOY
+from tests.scheduler.toys import bench, toy_model, toy_program
+from wanflow.scheduler.plan.planner import plan
+from wanflow.scheduler.run.simulator import simulate
 from wanflow.trace import MemorySink
 from wanflow.trace.events import Event, Move, Verb, Workspace
 from wanflow.trace.residency import Residency
@@ -52,7 +52,7 @@ class TestPredicted:
         found = plan([footprint], like, budget, None, ram)
         sink = MemorySink()
         simulate(found, "device", sink)
-        made = {m.value: m.nbytes for s in found.footprint.steps for m in s.makes}
+        made = {m.value: m.nbytes for s in found.footprint.calls for m in s.makes}
         kept = sum(n for value, n in made.items() if value in found.footprint.keeps)
         left = conserved(sink.events)
         assert left.pop("device", 0) == kept

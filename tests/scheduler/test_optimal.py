@@ -5,15 +5,15 @@ import math
 
 import attrs
 import pytest
-from brute import best_seconds, machine, uneven_chain
-from footprints import FOOTPRINTS, TOY, slower
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
-from replay import replay
 
-from wanflow.scheduler import search
-from wanflow.scheduler.lifetimes import lifetimes
-from wanflow.scheduler.planner import plan
+from tests.scheduler.brute import best_seconds, machine, uneven_chain
+from tests.scheduler.footprints import FOOTPRINTS, TOY, slower
+from tests.scheduler.replay import replay
+from wanflow.scheduler.footprint.lifetimes import lifetimes
+from wanflow.scheduler.plan import search
+from wanflow.scheduler.plan.planner import plan
 
 CLOSE = 1 + 1e-8  # a billionth is no difference to the planner
 DEVICES = st.sampled_from(["cpu", "cuda"])
@@ -188,15 +188,15 @@ class TestSimpleWays:
         ends = of([footprint], like, None)
         budget = ends.minimum_bytes + int(1.5 * (ends.resident_bytes - ends.minimum_bytes) * share)
         found = of([footprint], like, budget)
-        used = list(dict.fromkeys(s.segment for s in footprint.steps if s.segment is not None))
+        used = list(dict.fromkeys(s.segment for s in footprint.calls if s.segment is not None))
         loading = sum(like.load_seconds(footprint.segments[name].nbytes) for name in used)
         needs = _needs_without_weights(footprint)
         at_once = sum(footprint.segments[name].nbytes for name in used)
         of_stage = {
             step.stage: sum(footprint.segments[n].nbytes for n in used if n.startswith(step.stage))
-            for step in footprint.steps
+            for step in footprint.calls
         }
-        swapped = (n + of_stage[s.stage] for n, s in zip(needs, footprint.steps, strict=True))
+        swapped = (n + of_stage[s.stage] for n, s in zip(needs, footprint.calls, strict=True))
 
         if budget >= max(needs) + at_once or budget >= max(swapped):
             assert found.predicted_seconds <= (loading + sum(found.timeline.compute)) * CLOSE
@@ -218,17 +218,17 @@ def _needs_without_weights(footprint) -> list[int]:
     needs = lifetimes(footprint).need_bytes
     return [
         need - (footprint.segments[s.segment].nbytes if s.segment is not None else 0)
-        for need, s in zip(needs, footprint.steps, strict=True)
+        for need, s in zip(needs, footprint.calls, strict=True)
     ]
 
 
 def _shared():
     """Three blocks in two passes, the second one of another stage."""
     chain = uneven_chain([100] * 3, [1.0] * 3, 2)
-    steps = tuple(attrs.evolve(s, stage=("dit", "more")[s.step], step=0) for s in chain.steps)
+    steps = tuple(attrs.evolve(s, stage=("dit", "more")[s.step], step=0) for s in chain.calls)
     facts = (chain.stages[0], attrs.evolve(chain.stages[0], stage="more"))
     dtypes = {"dit": "float32", "more": "float32"}
-    return attrs.evolve(chain, steps=steps, stages=facts, dtypes=dtypes)
+    return attrs.evolve(chain, calls=steps, stages=facts, dtypes=dtypes)
 
 
 class TestBound:

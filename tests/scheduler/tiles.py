@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from measured import peak_bytes
 from torch.nn.functional import conv3d, scaled_dot_product_attention
 
-from wanflow.scheduler.workspace import workspace_of
+from tests.scheduler.measured import peak_bytes
+from wanflow.scheduler.profile.kernel_workspace import workspace_of
 
 ATEN = torch.ops.aten
 SIZES = (1, 5, 16, 17, 31, 64, 100, 128, 200, 300, 512, 700, 1024, 1536, 2048, 4096)

@@ -6,19 +6,20 @@ from collections.abc import Callable, Iterator, Mapping
 
 import attrs
 import torch
-from footprints import TOY
 
-from wanflow.models.discover import Segmentation
-from wanflow.models.segments import BoundModule
-from wanflow.scheduler.devices import CpuDevice
-from wanflow.scheduler.executor import Executor, Outcome
-from wanflow.scheduler.footprint import Footprint
-from wanflow.scheduler.ledger import Ledger
-from wanflow.scheduler.plan import Plan
-from wanflow.scheduler.planner import plan
-from wanflow.scheduler.profiler import Profiler
-from wanflow.scheduler.program import GATHERED, Call, Gather, Knob, Program, Tensors
-from wanflow.scheduler.streamer import Streamer
+from tests.scheduler.footprints import TOY
+from wanflow.models.segments.cut import BoundModule
+from wanflow.models.segments.discover import Segmentation
+from wanflow.scheduler.footprint.costs import Footprint
+from wanflow.scheduler.knobs import Knob
+from wanflow.scheduler.plan.planner import plan
+from wanflow.scheduler.plan.schedule import Plan
+from wanflow.scheduler.profile.profiler import Profiler
+from wanflow.scheduler.program import GATHERED, Call, Gather, Program, Tensors
+from wanflow.scheduler.run.devices import CpuDevice
+from wanflow.scheduler.run.executor import Executor, Outcome
+from wanflow.scheduler.run.ledger import Ledger
+from wanflow.scheduler.run.streamer import Streamer
 from wanflow.trace import MemorySink
 
 CPU = torch.device("cpu")

@@ -5,11 +5,12 @@ from pathlib import Path
 import attrs
 import pytest
 
-from wanflow.scheduler.profiler import Profiler
-from wanflow.session import Request, variants
-from wanflow.session.places import find_place
-from wanflow.session.prepare import prepare
-from wanflow.session.variants import Variants
+from wanflow.scheduler.profile.profiler import Profiler
+from wanflow.session import Request
+from wanflow.session.planning import footprints as variants
+from wanflow.session.planning.footprints import Variants
+from wanflow.session.preparing.place import find_place
+from wanflow.session.preparing.prepared import prepare
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from wanflow.errors import InputError
-from wanflow.scheduler import machine_store
-from wanflow.scheduler.machine_names import cpu_machine, named_machine
+from wanflow.scheduler.machine import store
+from wanflow.scheduler.machine.datasheets import cpu_machine, named_machine
 from wanflow.session import machines
-from wanflow.session.places import find_place
+from wanflow.session.preparing.place import find_place
 from wanflow.session.request import Request
 from wanflow.units import GIB
 
@@ -80,7 +80,7 @@ class TestPlace:
 
     def test_a_damaged_file_is_told(self, home):
         """And not passed over: plans would change without a word."""
-        path = machine_store.path_of("cpu")
+        path = store.path_of("cpu")
         path.parent.mkdir(parents=True)
         path.write_text("{}")
         with pytest.raises(InputError, match=r"cpu\.json"):
@@ -110,6 +110,6 @@ class TestKeepLearned:
 
 def test_measure_keeps_it_under_a_name(measured, monkeypatch):
     """The measuring itself is tested beside it."""
-    monkeypatch.setattr("wanflow.scheduler.probe.probe", lambda _device, _base: measured)
+    monkeypatch.setattr("wanflow.scheduler.run.probe.probe", lambda _device, _base: measured)
     assert machines.measure(CPU, "mine").name == "mine"
-    assert machine_store.find("mine").figures == measured.figures
+    assert store.find("mine").figures == measured.figures

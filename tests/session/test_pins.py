@@ -4,8 +4,8 @@ import attrs
 import pytest
 
 from wanflow.errors import InputError
-from wanflow.session.places import find_place
-from wanflow.session.prepare import prepare
+from wanflow.session.preparing.place import find_place
+from wanflow.session.preparing.prepared import prepare
 from wanflow.stages import denoise
 
 WRONG = {

@@ -11,7 +11,7 @@ from wanflow.graph.configs import known_config
 from wanflow.graph.ops import OPS
 from wanflow.graph.spec import PortRef
 from wanflow.models.bound import bind_model
-from wanflow.models.checkpoint import STAGING_BYTES
+from wanflow.models.weights.checkpoint import STAGING_BYTES
 from wanflow.stages import LatentSpace, StageSetup, Surroundings, make_program
 
 SPACE = LatentSpace(channels=16, spatial=8, temporal=4)

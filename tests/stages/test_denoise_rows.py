@@ -10,12 +10,12 @@ from diffusers import FirstBlockCacheConfig
 
 from tests.resuming import frames_of
 from wanflow.errors import InputError
-from wanflow.models import dit_heads, dit_rows
-from wanflow.scheduler.footprint import Footprint
+from wanflow.models.wan import dit_heads, dit_rows
+from wanflow.scheduler.footprint.costs import Footprint
 from wanflow.session import Request
-from wanflow.session.places import find_place
-from wanflow.session.prepare import prepare
-from wanflow.session.variants import Profiled
+from wanflow.session.planning.footprints import Profiled
+from wanflow.session.preparing.place import find_place
+from wanflow.session.preparing.prepared import prepare
 
 LONG = {"prompt": "x", "size": "720*512", "frames": 21, "steps": 2}
 SMALL = {"prompt": "x", "size": "32*32", "frames": 5, "steps": 2}
@@ -71,16 +71,16 @@ def footprint(rows: str) -> Footprint:
 @pytest.mark.parametrize("rows", ["1024", "grouped"])
 def test_turns_left_out_of_the_profile(rows: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loops over chunks cost what all of their turns cost together: time, peak and slack."""
-    monkeypatch.setattr("wanflow.session.variants._cache_folder", lambda: None)
+    monkeypatch.setattr("wanflow.session.planning.footprints._cache_folder", lambda: None)
     short = footprint(rows)
     for module in (dit_rows, dit_heads):
         monkeypatch.setattr(module, "turns", iter)
     whole = footprint(rows)
 
-    for left, right in zip(short.steps, whole.steps, strict=True):
+    for left, right in zip(short.calls, whole.calls, strict=True):
         for fact in ("workspace_bytes", "slack_bytes", "flops", "memory_bytes", "kernels"):
             assert getattr(left.cost, fact) == getattr(right.cost, fact), (left.kind, fact)
     assert any(
         len(left.cost.requests) < len(right.cost.requests)
-        for left, right in zip(short.steps, whole.steps, strict=True)
+        for left, right in zip(short.calls, whole.calls, strict=True)
     )

@@ -18,8 +18,8 @@ from wanflow.graph.bind import BoundStage
 from wanflow.graph.configs import known_config
 from wanflow.graph.ops import OPS
 from wanflow.models.bound import bind_model
-from wanflow.models.checkpoint import STAGING_BYTES
-from wanflow.scheduler.profiler import Profiler
+from wanflow.models.weights.checkpoint import STAGING_BYTES
+from wanflow.scheduler.profile.profiler import Profiler
 from wanflow.stages import LatentSpace, StageSetup, Surroundings, make_program
 
 SPACE = LatentSpace(channels=16, spatial=8, temporal=4)
@@ -230,7 +230,7 @@ class TestStrips:
                 each.profile((stage,), {"see": {"strips": setting}}, lambda _name: True)
                 for each in (profiler, Profiler("cpu"))
             )
-            assert alone.steps == made.steps
+            assert alone.calls == made.calls
 
 
 class TestKnob:

@@ -17,8 +17,8 @@ from wanflow.graph.ops import OPS
 from wanflow.graph.source import Mark
 from wanflow.graph.spec import ModelSpec
 from wanflow.models.bound import bind_model
-from wanflow.models.checkpoint import STAGING_BYTES
-from wanflow.models.locate import BUNDLED
+from wanflow.models.weights.checkpoint import STAGING_BYTES
+from wanflow.models.weights.locate import BUNDLED
 from wanflow.scheduler.program import GATHERED
 from wanflow.session import Request, plan
 from wanflow.stages import LatentSpace, StageSetup, Surroundings, make_program

@@ -7,7 +7,7 @@ import numpy as np
 
 from scripts.strip import strip
 from scripts.train_tiny.card import card
-from wanflow.models.locate import BUNDLED
+from wanflow.models.weights.locate import BUNDLED
 
 LOG = [
     {"phase": "text", "step": 20, "answer": 4.5, "seconds_a_step": 0.2},

@@ -9,8 +9,8 @@ import traceback
 from pathlib import Path
 
 from wanflow.cli.render_error import Failure
+from wanflow.files.folders import cache_folder
 from wanflow.health import package_versions
-from wanflow.scheduler.folders import cache_folder
 
 
 def crashed(error: BaseException) -> Failure:

@@ -23,10 +23,10 @@ def doctor(*, json: Json = False) -> int:
 def examine() -> dict[str, Any]:
     """Collect the facts, and the problems they amount to."""
     from wanflow import health
-    from wanflow.scheduler import kind_cache
-    from wanflow.scheduler.cache_files import held
-    from wanflow.scheduler.folders import cache_folder
-    from wanflow.session import prompts
+    from wanflow.files.cache import held
+    from wanflow.files.folders import cache_folder
+    from wanflow.scheduler.profile import kind_cache
+    from wanflow.session.preparing import prompt_cache
 
     found: dict[str, Any] = {
         "python": platform.python_version(),
@@ -39,7 +39,7 @@ def examine() -> dict[str, Any]:
             "runs": attrs.asdict(health.folder(Path("runs"))),
         },
         "footprints": attrs.asdict(held(kind_cache.folder())),
-        "prompts": attrs.asdict(held(prompts.folder())),
+        "prompts": attrs.asdict(held(prompt_cache.folder())),
         "environment": health.environment(),
     }
     return {**found, "problems": problems(found)}

@@ -12,8 +12,8 @@ from wanflow.units import format_bytes, format_seconds
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from wanflow.models.hub import HubFile
-    from wanflow.session.downloading import Task, Watch
+    from wanflow.models.weights.hub import HubFile
+    from wanflow.session.weights.download import FileTask, Watch
 
 _QUIET_SECONDS = 10.0
 
@@ -22,14 +22,14 @@ _QUIET_SECONDS = 10.0
 def watch(*, silent: bool) -> "Iterator[Watch]":
     """Show a download on stderr in the way that stderr can show it, or not at all."""
     terminal = sys.stderr is not None and sys.stderr.isatty()
-    shown = Silent() if silent else Bar() if terminal else Lines()
+    shown = Silent() if silent else Bar() if terminal else DownloadLines()
     try:
         yield shown
     finally:
         shown.finish()
 
 
-def opening(task: "Task") -> str:
+def opening(task: "FileTask") -> str:
     """Say what is fetched, pinned to which commit, and where it goes."""
     got, known = task.snapshot, task.total_bytes - task.missing_bytes
     there = f", {format_bytes(known)} of it there" if known else ""
@@ -42,7 +42,7 @@ def opening(task: "Task") -> str:
 class Silent:
     """For `--json`."""
 
-    def start(self, task: "Task") -> None:
+    def start(self, task: "FileTask") -> None:
         """Say nothing."""
 
     def begin(self, file: "HubFile") -> None:
@@ -55,14 +55,14 @@ class Silent:
         """Nothing to clean up."""
 
 
-class Lines:
+class DownloadLines:
     """For a pipe or a log file: one line at most every ten seconds, and one a file."""
 
     def __init__(self) -> None:
         self._total = self._had = self._came = 0
         self._began = self._said = time.monotonic()
 
-    def start(self, task: "Task") -> None:
+    def start(self, task: "FileTask") -> None:
         """Say what is fetched."""
         self._total, self._had = task.total_bytes, task.total_bytes - task.missing_bytes
         note(opening(task))
@@ -95,7 +95,7 @@ class Bar:
         self._progress: Progress | None = None
         self._task: TaskID | None = None
 
-    def start(self, task: "Task") -> None:
+    def start(self, task: "FileTask") -> None:
         """Say what is fetched and begin to draw."""
         from rich import progress
         from rich.console import Console

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from wanflow.cli.output import clean
-from wanflow.cli.progress import Progress, State, head_line, memory_lines, watch
+from wanflow.cli.progress import Progress, StageProgress, head_line, memory_lines, watch
 from wanflow.trace import TraceReader
 from wanflow.trace.events import Event
 from wanflow.trace.summary import Running, Summary
@@ -30,7 +30,7 @@ _POLL_SECONDS = 0.5
 class Screen:
     """What is drawn. Events come from one thread, and another one draws."""
 
-    state: State = attrs.field(factory=State)
+    state: StageProgress = attrs.field(factory=StageProgress)
     running: Running = attrs.field(factory=Running)
     _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False)
 

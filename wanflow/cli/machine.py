@@ -7,7 +7,7 @@ from typer import Argument, Option
 
 from wanflow.cli.options import Json
 from wanflow.cli.output import note, page, say_json
-from wanflow.scheduler.machine import Machine
+from wanflow.scheduler.machine.figures import Machine
 
 app = typer.Typer(
     name="machine", help="Measure and show machines.", no_args_is_help=True, rich_markup_mode=None
@@ -26,8 +26,9 @@ def probe(
     json: Json = False,
 ) -> int:
     """Measure this machine and keep the figures for plans."""
-    from wanflow.scheduler.machine_store import path_of
-    from wanflow.session import machines, places
+    from wanflow.scheduler.machine.store import path_of
+    from wanflow.session import machines
+    from wanflow.session.preparing import place as places
 
     if name is not None:
         path_of(name)  # a name that can't be kept is refused before a second is spent
@@ -47,11 +48,12 @@ def show(
     json: Json = False,
 ) -> int:
     """Show a machine's figures, and how each is known."""
-    from wanflow.scheduler.machine_store import find
+    from wanflow.scheduler.machine.store import find
 
     if name is not None:
         return _tell(find(name), json=json)
-    from wanflow.session import machines, places
+    from wanflow.session import machines
+    from wanflow.session.preparing import place as places
 
     return _tell(machines.this_machine(places.find_device("auto")), json=json)
 
@@ -60,16 +62,16 @@ def show(
 def list_(*, json: Json = False) -> int:
     """List the machines there are: stored ones, then named ones."""
     from wanflow.cli.render_machine import as_row, render_list
-    from wanflow.scheduler import machine_store
-    from wanflow.scheduler.machine_names import NAMES, named_machine
+    from wanflow.scheduler.machine import store
+    from wanflow.scheduler.machine.datasheets import NAMES, named_machine
 
-    stored = machine_store.stored()
-    kept = {machine_store.path_of(machine.name) for machine in stored}
-    named = [named_machine(name) for name in NAMES if machine_store.path_of(name) not in kept]
-    rows = [as_row(m, machine_store.path_of(m.name)) for m in stored]
+    stored = store.stored()
+    kept = {store.path_of(machine.name) for machine in stored}
+    named = [named_machine(name) for name in NAMES if store.path_of(name) not in kept]
+    rows = [as_row(m, store.path_of(m.name)) for m in stored]
     rows += [as_row(m, None) for m in named]
     if json:
-        say_json({"folder": str(machine_store.folder()), "machines": rows})
+        say_json({"folder": str(store.folder()), "machines": rows})
     else:
         with page() as console:
             render_list(rows, console)
@@ -78,8 +80,8 @@ def list_(*, json: Json = False) -> int:
 
 def _tell(machine: Machine, *, json: bool) -> int:
     from wanflow.cli.render_machine import render
-    from wanflow.scheduler.machine_file import as_data
-    from wanflow.scheduler.machine_store import path_of
+    from wanflow.scheduler.machine.machine_json import as_data
+    from wanflow.scheduler.machine.store import path_of
 
     path = path_of(machine.name)
     file = path if path.exists() else None

@@ -32,7 +32,7 @@ def inspect(
 ) -> int:
     """Say what weights are, which graphs they serve and what they lack; nothing is loaded."""
     from wanflow.cli.render_models import as_data, render
-    from wanflow.session import inspecting
+    from wanflow.session.weights import inspect as inspecting
 
     found = inspecting.inspect(path)
     if json:
@@ -66,7 +66,7 @@ def download(
     """
     from wanflow.cli.download_progress import watch
     from wanflow.cli.render_models import as_data, downloaded, render_download
-    from wanflow.session import downloading
+    from wanflow.session.weights import download as downloading
 
     with watch(silent=json) as watched:
         done = downloading.download(repo, revision, to, watched)

@@ -43,7 +43,7 @@ def silent() -> Iterator[None]:
 def watch() -> Iterator[Progress]:
     """Show the run on stderr in the way that stderr can show it."""
     terminal = sys.stderr is not None and sys.stderr.isatty()
-    progress = Bars() if terminal else Lines()
+    progress = ProgressBars() if terminal else ProgressLines()
     try:
         yield progress
     finally:
@@ -51,7 +51,7 @@ def watch() -> Iterator[Progress]:
 
 
 @attrs.frozen
-class Turn:
+class Cycle:
     """How far a stage is."""
 
     done: int
@@ -60,13 +60,13 @@ class Turn:
 
 
 @attrs.define
-class State:
+class StageProgress:
     """Where the run is, read off its events. Stages that stream into each other take turns."""
 
     budget_bytes: int = 0
     planned_bytes: int = 0
     predicted: dict[str, float] = attrs.field(factory=dict)  # seconds, by stage
-    turns: dict[str, Turn] = attrs.field(factory=dict)
+    turns: dict[str, Cycle] = attrs.field(factory=dict)
     ended: dict[str, float] = attrs.field(factory=dict)  # seconds, by stage
     stage: str = ""
     now_bytes: int = 0
@@ -85,7 +85,7 @@ class State:
                 if event.tier != "host":
                     self._hold(event.resident_bytes)
             case Step():
-                self.turns[event.stage] = Turn(event.index + 1, event.total, _seconds(event))
+                self.turns[event.stage] = Cycle(event.index + 1, event.total, _seconds(event))
                 self._hold(event.resident_bytes)
             case StageSpan():
                 self.ended[event.stage] = _seconds(event)
@@ -93,9 +93,9 @@ class State:
         if isinstance(event, Move | Workspace | Step) and event.stage not in self.ended:
             self.stage = event.stage
 
-    def turn(self) -> Turn:
+    def turn(self) -> Cycle:
         """Say how far the stage at work is; nothing of nothing before its first step ended."""
-        return self.turns.get(self.stage, Turn(0, 0, 0.0))
+        return self.turns.get(self.stage, Cycle(0, 0, 0.0))
 
     def left_seconds(self) -> float:
         """Estimate what is left: measured steps, and scaled predictions for the rest."""
@@ -114,11 +114,11 @@ class State:
         self.now_bytes, self.peak_bytes = now, max(self.peak_bytes, now)
 
 
-class Lines:
+class ProgressLines:
     """For a pipe or a log file: one line at most every ten seconds, and one a stage."""
 
     def __init__(self) -> None:
-        self._state = State()
+        self._state = StageProgress()
         self._said = time.monotonic()
 
     def start(self, report: Mapping[str, Any]) -> None:
@@ -143,11 +143,11 @@ class Lines:
         note(clean(line))
 
 
-class Bars:
+class ProgressBars:
     """For a terminal: a bar of steps over a bar of memory against the budget."""
 
     def __init__(self) -> None:
-        self._state = State()
+        self._state = StageProgress()
         self._live: Live | None = None
 
     def start(self, report: Mapping[str, Any]) -> None:
@@ -194,14 +194,14 @@ def stage_line(event: StageSpan) -> str:
     return f"{event.stage} done in {took}, peak {format_bytes(event.peak_bytes)}"
 
 
-def step_line(state: State) -> str:
+def step_line(state: StageProgress) -> str:
     """Say where the run is, in one line for a log."""
     memory = f"{format_bytes(state.now_bytes)} of {format_bytes(state.budget_bytes)}"
     turn, left = state.turn(), format_seconds(state.left_seconds())
     return f"{state.stage} {turn.done}/{turn.total}, {memory}, {left} left"
 
 
-def head_line(state: State) -> str:
+def head_line(state: StageProgress) -> str:
     """Say the stage, the step and the time left."""
     turn = state.turn()
     if not turn.total:
@@ -210,7 +210,7 @@ def head_line(state: State) -> str:
     return f"{state.stage}  step {turn.done}/{turn.total}  {pace} a step  {left} left"
 
 
-def memory_lines(state: State) -> str:
+def memory_lines(state: StageProgress) -> str:
     """Draw memory against the budget; `|` marks the peak that the plan predicts."""
     budget = state.budget_bytes or 1
     now, peak = (min(_BAR, n * _BAR // budget) for n in (state.now_bytes, state.peak_bytes))

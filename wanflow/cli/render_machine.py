@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wanflow.cli.output import clean
-from wanflow.scheduler.machine import FLOPS, Machine
+from wanflow.scheduler.machine.figures import FLOPS, Machine
 from wanflow.units import format_bytes
 
 _WORDS = {

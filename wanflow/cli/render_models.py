@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from wanflow.cli.output import clean
-from wanflow.session.downloading import Downloaded
-from wanflow.session.inspecting import Inspected, Part
+from wanflow.session.weights.download import Downloaded
+from wanflow.session.weights.inspect import Inspected, ModelPart
 from wanflow.units import format_bytes
 
 _NAMED = 3  # names of a kind in the text; all of them are in the JSON
@@ -69,11 +69,11 @@ def render(found: Inspected, console: Console) -> None:
         console.print(Text(clean(line)), soft_wrap=True)
 
 
-def _files(part: Part) -> list[dict[str, object]]:
+def _files(part: ModelPart) -> list[dict[str, object]]:
     return [{"file": name, "bytes": nbytes} for name, nbytes in part.files.items()]
 
 
-def _row(part: Part) -> tuple[str, ...]:
+def _row(part: ModelPart) -> tuple[str, ...]:
     if not part.layout:
         return (part.part or "unknown", "-", "-", "-", "-", "-", "-")
     dtypes = sorted(part.dtypes, key=lambda name: -part.dtypes[name])

@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 from wanflow.errors import InputError
+from wanflow.files.folders import PACKAGE
 from wanflow.graph.check import CheckedGraph, check
 from wanflow.graph.problems import ProblemList
 from wanflow.graph.source import LARGEST_FILE, Fault, Source, decode
@@ -16,9 +17,8 @@ _SUFFIXES = (".yaml", ".yml")
 
 def shipped_graphs() -> dict[str, Path]:
     """Give the graphs that come with wanflow, by name."""
-    package = Path(__file__).parents[1]
-    in_wheel = package / "_graphs"
-    folder = in_wheel if in_wheel.is_dir() else package.parent / "graphs"
+    in_wheel = PACKAGE / "_graphs"
+    folder = in_wheel if in_wheel.is_dir() else PACKAGE.parent / "graphs"
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 

@@ -1,1 +1,1 @@
-"""Wan's models as the scheduler runs them: built on meta, cut into segments, driven by part."""
+"""A graph's models, ready to run: upstream modules by parts, their weights by segments."""

@@ -10,14 +10,14 @@ import torch
 
 from wanflow.errors import WeightsError
 from wanflow.graph.spec import ModelSpec
-from wanflow.models import clip, dit, umt5
-from wanflow.models.build import build
-from wanflow.models.checkpoint import STAGING_BYTES, Checkpoint
-from wanflow.models.discover import Segmentation, discover
-from wanflow.models.layout_config import config_of, is_told
-from wanflow.models.layouts import open_part
-from wanflow.models.locate import missing
-from wanflow.models.segments import BoundModule
+from wanflow.models.segments.build import build
+from wanflow.models.segments.cut import BoundModule
+from wanflow.models.segments.discover import Segmentation, discover
+from wanflow.models.wan import clip, dit, umt5
+from wanflow.models.weights.checkpoint import STAGING_BYTES, Checkpoint
+from wanflow.models.weights.layout_config import config_of, is_told
+from wanflow.models.weights.layouts import open_part
+from wanflow.models.weights.locate import missing
 
 
 def segmentation_of(
@@ -28,7 +28,10 @@ def segmentation_of(
     Of a VAE that means its decoder, its encoder, or both.
     """
     if part == "vae":
-        from wanflow.models import vae, vae_encoder  # diffusers' VAE, which only a VAE needs
+        from wanflow.models.wan import (
+            vae,
+            vae_encoder,  # diffusers' VAE, which only a VAE needs
+        )
 
         found = [vae_encoder.segmentation(module)] if "encode_frames" in ops else []
         if "decode_frames" in ops or not found:

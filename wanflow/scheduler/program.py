@@ -14,6 +14,8 @@ from typing import Protocol
 import attrs
 import torch
 
+from wanflow.scheduler.knobs import Knob
+
 Tensors = Mapping[str, torch.Tensor]
 
 GATHERED = "gathered rows"  # the name under which a call finds the rows it asked for
@@ -61,24 +63,6 @@ class Call:
     numeric: bool = False
     places: tuple[str, ...] = ()
     stand_in: Callable[[Tensors], Tensors] | None = None
-
-
-@attrs.frozen
-class Knob:
-    """A choice that changes memory and time, not the picture.
-
-    `choices` maps each value to `bitwise` or `rounding`; the first one is the plain way. `searched`
-    says whether the planner tries the others, or takes them only when they are pinned.
-    `levels`: values that save memory, each with the level at which it comes in. A higher level is
-    leaner and, after the first, slower. A stage's knobs go through the levels together, so that
-    what costs least is given up first, with one setting a level instead of all combinations.
-    """
-
-    name: str
-    choices: Mapping[str, str]
-    about: str
-    searched: bool = True
-    levels: Mapping[str, int] = attrs.field(factory=dict)
 
 
 @attrs.frozen

@@ -9,14 +9,13 @@ An example::
     print(run(request)["video"])
 """
 
-from wanflow.session.advising import advise
-from wanflow.session.explaining import Explained, explain
-from wanflow.session.modules import plan_module
-from wanflow.session.planning import Planned, plan, sweep
-from wanflow.session.replaying import Replayed, replay
+from wanflow.session.planning.advise import advise
+from wanflow.session.planning.explain import Explained, explain
+from wanflow.session.planning.planned import Planned, plan, sweep
+from wanflow.session.planning.replay import Replayed, replay
 from wanflow.session.request import Request
-from wanflow.session.running import resume, run
-from wanflow.session.tracing import write_prediction as predict
+from wanflow.session.running.run import resume, run
+from wanflow.session.running.trace_header import write_prediction as predict
 
 __all__ = [
     "Explained",
@@ -26,7 +25,6 @@ __all__ = [
     "advise",
     "explain",
     "plan",
-    "plan_module",
     "predict",
     "replay",
     "resume",

@@ -6,10 +6,10 @@ import attrs
 import torch
 
 from wanflow.health import total_ram_bytes
-from wanflow.scheduler.machine import Machine
-from wanflow.scheduler.machine_learn import learn
-from wanflow.scheduler.machine_names import cpu_machine, guessed_machine
-from wanflow.scheduler.machine_store import find, folder, load, path_of, save, stored
+from wanflow.scheduler.machine.datasheets import cpu_machine, guessed_machine
+from wanflow.scheduler.machine.figures import Machine
+from wanflow.scheduler.machine.learn import learn
+from wanflow.scheduler.machine.store import find, folder, load, path_of, save, stored
 
 __all__ = [
     "device_name", "estimate", "find", "folder", "keep_learned", "learn", "load", "measure",
@@ -43,7 +43,7 @@ def estimate(device: torch.device) -> Machine:
 
 def measure(device: torch.device, name: str | None = None) -> Machine:
     """Measure a device and keep what was found, under *name* or that of the device."""
-    from wanflow.scheduler.probe import probe
+    from wanflow.scheduler.run.probe import probe
 
     found = probe(device, estimate(device))
     machine = attrs.evolve(found, name=name or found.name)

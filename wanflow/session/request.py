@@ -8,7 +8,7 @@ import attrs
 
 from wanflow.errors import InputError
 from wanflow.graph import Size
-from wanflow.models.segments import DTYPES
+from wanflow.models.segments.cut import DTYPES
 
 
 @attrs.frozen

@@ -10,7 +10,7 @@ import attrs
 import torch
 
 from wanflow.graph import BoundStage, PortRef
-from wanflow.models.segments import BoundModule
+from wanflow.models.segments.cut import BoundModule
 
 
 @attrs.frozen

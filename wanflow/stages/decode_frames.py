@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 import attrs
 import torch
 
-from wanflow.models import vae
-from wanflow.models.segments import BoundModule
-from wanflow.scheduler.program import Call, Knob, ShapeOf, Tensors
+from wanflow.models.segments.cut import BoundModule
+from wanflow.models.wan import vae
+from wanflow.scheduler.knobs import Knob
+from wanflow.scheduler.program import Call, ShapeOf, Tensors
 from wanflow.stages.base import StageSetup
 from wanflow.stages.decode_strips import WHOLE, Strips, strips_knobs
 

@@ -17,13 +17,14 @@ from typing import Any
 import attrs
 import torch
 
-from wanflow.models import vae
-from wanflow.models import vae_decoder_lines as lines
-from wanflow.models.vae_strip import ROWS
-from wanflow.scheduler.program import Call, Knob, Tensors
+from wanflow.models.wan import decoder_strips as lines
+from wanflow.models.wan import vae
+from wanflow.models.wan.strip import ROWS
+from wanflow.scheduler.knobs import Knob
+from wanflow.scheduler.program import Call, Tensors
 from wanflow.stages.base import StageSetup
 from wanflow.stages.frames import to_levels
-from wanflow.stages.strip_schedule import Turn, schedule
+from wanflow.stages.strip_schedule import StripTurn, schedule
 
 WHOLE = "whole"
 _SETTINGS = (
@@ -65,10 +66,10 @@ class Strips:
     setup: StageSetup
     setting: str
     shape: tuple[int, ...]
-    _schedule: list[list[Turn]] = attrs.field(init=False)
+    _schedule: list[list[StripTurn]] = attrs.field(init=False)
 
     @_schedule.default
-    def _made_schedule(self) -> list[list[Turn]]:
+    def _made_schedule(self) -> list[list[StripTurn]]:
         module = self._module
         parts = [(part, lines.scale(module, part)) for part in lines.parts(module)]
         behind = partial(lines.rows_out, module)
@@ -170,7 +171,7 @@ class Strips:
             yield self._part(turn, frame, strip, features if turn.fed else None, made)
             features = made
 
-    def _part(self, turn: Turn, frame: int, strip: int, reads: str | None, makes: str) -> Call:
+    def _part(self, turn: StripTurn, frame: int, strip: int, reads: str | None, makes: str) -> Call:
         part, place = turn.part, self._rows_of(turn, frame)
         line, cache = self._kept(part, "line", frame), self._kept(part, "cache", strip)
         wait = self._kept(part, "wait", frame)
@@ -195,16 +196,16 @@ class Strips:
             places=(self._place(frame, strip), str(frame)),
         )  # fmt: skip
 
-    def _rows_of(self, turn: Turn, frame: int) -> lines.Place:
-        return lines.Place(turn.taken, turn.takes, frame == 0, turn.bottom, self._turned)
+    def _rows_of(self, turn: StripTurn, frame: int) -> lines.StripPlace:
+        return lines.StripPlace(turn.taken, turn.takes, frame == 0, turn.bottom, self._turned)
 
-    def _stretch(self, turn: Turn) -> str:
+    def _stretch(self, turn: StripTurn) -> str:
         """Tell turns apart that cost different things: far from both ends they are alike."""
         taken = min(turn.taken, lines.behind(self._module, turn.part) + 2)
         return f".{taken}+{turn.takes}{'.end' if turn.bottom else ''}"
 
     def _buffers(
-        self, part: str, place: lines.Place, x: torch.Tensor, old: list[torch.Tensor | None]
+        self, part: str, place: lines.StripPlace, x: torch.Tensor, old: list[torch.Tensor | None]
     ) -> list[torch.Tensor]:
         """Lines and cache: those that are there, zeros where a frame or a strip begins."""
         sizes = lines.sizes(self._module, part, place, tuple(x.shape))

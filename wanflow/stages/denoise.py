@@ -7,10 +7,11 @@ from typing import cast
 
 import attrs
 
-from wanflow.models import dit
-from wanflow.models.segments import BoundModule
-from wanflow.scheduler.attending import with_meant
-from wanflow.scheduler.program import Call, Knob, ShapeOf, Tensors
+from wanflow.models.segments.cut import BoundModule
+from wanflow.models.wan import dit
+from wanflow.scheduler.knobs import Knob
+from wanflow.scheduler.profile.attention_backend import with_meant
+from wanflow.scheduler.program import Call, ShapeOf, Tensors
 from wanflow.stages import denoise_rows, samplers
 from wanflow.stages.base import StageSetup
 from wanflow.stages.conditions import Conditions

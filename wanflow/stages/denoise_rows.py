@@ -13,10 +13,11 @@ import attrs
 import torch
 
 from wanflow.errors import InputError
-from wanflow.models import dit_heads, dit_rows
-from wanflow.models.dit_rows import Rows, Scales
-from wanflow.models.rope import Grid, Rope, make_rope
-from wanflow.scheduler.program import Call, Knob, Tensors
+from wanflow.models.wan import dit_heads, dit_rows
+from wanflow.models.wan.dit_rows import Rows, Scales
+from wanflow.models.wan.rope import Grid, Rope, make_rope
+from wanflow.scheduler.knobs import Knob
+from wanflow.scheduler.program import Call, Tensors
 from wanflow.stages.base import StageSetup
 from wanflow.stages.conditions import Conditions
 

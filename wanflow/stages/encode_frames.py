@@ -8,9 +8,10 @@ from typing import Any
 import attrs
 import torch
 
-from wanflow.models import vae_encoder
-from wanflow.models.segments import BoundModule
-from wanflow.scheduler.program import Call, Knob, ShapeOf, Tensors
+from wanflow.models.segments.cut import BoundModule
+from wanflow.models.wan import vae_encoder
+from wanflow.scheduler.knobs import Knob
+from wanflow.scheduler.program import Call, ShapeOf, Tensors
 from wanflow.stages.base import StageSetup
 from wanflow.stages.clip import Clip, to_pixels
 from wanflow.stages.decode_strips import WHOLE, strips_knobs

@@ -8,9 +8,10 @@ from typing import Any
 import attrs
 import torch
 
-from wanflow.models import clip
-from wanflow.models.segments import BoundModule
-from wanflow.scheduler.program import Call, Knob, ShapeOf, Tensors
+from wanflow.models.segments.cut import BoundModule
+from wanflow.models.wan import clip
+from wanflow.scheduler.knobs import Knob
+from wanflow.scheduler.program import Call, ShapeOf, Tensors
 from wanflow.stages.base import StageSetup
 from wanflow.stages.clip import open_image
 

@@ -16,7 +16,7 @@ from typing import Any
 import attrs
 import torch
 
-from wanflow.models import vae_encoder, vae_encoder_lines, vae_lines
+from wanflow.models.wan import encoder_strips, strip_by_name, vae_encoder
 from wanflow.scheduler.program import Call, Tensors
 from wanflow.stages.base import StageSetup
 from wanflow.stages.clip import Clip, to_pixels
@@ -110,7 +110,7 @@ class EncodeStrips:
 
     @property
     def _axis(self) -> int:
-        return vae_lines.axis_of(chunk_shape(self.clip, 0))
+        return strip_by_name.axis_of(chunk_shape(self.clip, 0))
 
     @property
     def _step(self) -> int:
@@ -163,12 +163,12 @@ class EncodeStrips:
         patch, seen = self._module.config.patch_size or 1, (strip + 1) * self._step
         if seen >= self._total:
             return self._total // vae_encoder.spatial(self._module)
-        return vae_encoder_lines.rows_out(self._module, seen // patch)
+        return encoder_strips.rows_out(self._module, seen // patch)
 
     def _strip(self, frame: int, strip: int) -> Call:
         own, module, axis = self.setup.own, self._module, self._axis
         here, before, above = f"{frame}-{strip}", f"{frame - 1}-{strip}", f"{frame}-{strip - 1}"
-        names = vae_encoder_lines.kept_names(module)
+        names = encoder_strips.kept_names(module)
         lines = {n: own(f"state.line.{n}@{above}") for n in names} if strip else {}
         cache = {n: own(f"state.cache.{n}@{before}") for n in names} if frame else {}
         rows = min(self._step, self._total - strip * self._step)
@@ -181,12 +181,12 @@ class EncodeStrips:
             shape[axis] = rows
             weight = module.encoder.conv_in.weight
             x = to_pixels(values.get(pixels), tuple(shape), weight)
-            kept = vae_lines.Strip(
+            kept = strip_by_name.NamedStrip(
                 axis, bottom, frame == 0,
                 {n: values[v] for n, v in lines.items() if v in values},
                 {n: values[v] for n, v in cache.items() if v in values},
             )  # fmt: skip
-            out = vae_encoder_lines.run(module, vae_encoder.opened(module, x), kept)
+            out = encoder_strips.run(module, vae_encoder.opened(module, x), kept)
             return {
                 **({own(f"rows@{here}"): out} if makes else {}),
                 **{own(f"state.line.{n}@{here}"): t for n, t in kept.made_lines.items()},

@@ -13,9 +13,10 @@ import regex
 import torch
 
 from wanflow.errors import WeightsError
-from wanflow.models import umt5
-from wanflow.models.segments import BoundModule
-from wanflow.scheduler.program import GATHERED, Call, Gather, Knob, ShapeOf, Tensors
+from wanflow.models.segments.cut import BoundModule
+from wanflow.models.wan import umt5
+from wanflow.scheduler.knobs import Knob
+from wanflow.scheduler.program import GATHERED, Call, Gather, ShapeOf, Tensors
 from wanflow.stages.base import KeptText, StageSetup, Tokens
 
 

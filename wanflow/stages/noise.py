@@ -9,7 +9,8 @@ import attrs
 import torch
 
 from wanflow.graph import Size
-from wanflow.scheduler.program import Call, Knob, ShapeOf, Tensors
+from wanflow.scheduler.knobs import Knob
+from wanflow.scheduler.program import Call, ShapeOf, Tensors
 from wanflow.stages.base import StageSetup
 
 

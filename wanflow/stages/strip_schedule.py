@@ -14,7 +14,7 @@ Behind = Callable[[str, int], int]
 
 
 @attrs.frozen
-class Turn:
+class StripTurn:
     """A part's turn in a strip: rows it takes and makes; whether new ones come; the frame's end.
 
     Before it the part has `taken` and `made` rows, and `waiting` ones have come too early.
@@ -31,7 +31,7 @@ class Turn:
 
 
 @attrs.define
-class _Progress:
+class _PartProgress:
     """How far a part has come in a frame: rows taken and made, of `total` rows at its input."""
 
     part: str
@@ -42,7 +42,7 @@ class _Progress:
     made: int = 0
     arrived: int = 0
 
-    def turn(self, arrived: int, *, fed: bool, behind: Behind) -> Turn | None:
+    def turn(self, arrived: int, *, fed: bool, behind: Behind) -> StripTurn | None:
         takes = min(arrived - self.taken, self.most)
         if takes == 0 and not fed:
             return None
@@ -51,12 +51,12 @@ class _Progress:
         bottom = self.taken == self.total
         self.made = self.scale * self.total if bottom else behind(self.part, self.taken)
         makes = self.made - before
-        return Turn(self.part, takes, makes, fed, bottom, taken, before, waiting)
+        return StripTurn(self.part, takes, makes, fed, bottom, taken, before, waiting)
 
 
 def schedule(
     parts: Sequence[tuple[str, int]], behind: Behind, rows: int, height: int
-) -> list[list[Turn]]:
+) -> list[list[StripTurn]]:
     """Give every strip's turns: *rows* latent rows of *height* come in each while there are any.
 
     *parts* are names and how many rows each makes of one; *behind* tells what a part has made of
@@ -64,9 +64,9 @@ def schedule(
     """
     progress, scale = [], 1
     for part, factor in parts:
-        progress.append(_Progress(part, scale * height, factor, scale * rows))
+        progress.append(_PartProgress(part, scale * height, factor, scale * rows))
         scale *= factor
-    strips: list[list[Turn]] = []
+    strips: list[list[StripTurn]] = []
     while progress[-1].taken < progress[-1].total:
         arrived = min(rows * (len(strips) + 1), height)
         fed, turns = rows * len(strips) < height, []

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import attrs
 
-from wanflow.scheduler.program import Call, Knob, ShapeOf, Tensors
+from wanflow.scheduler.knobs import Knob
+from wanflow.scheduler.program import Call, ShapeOf, Tensors
 from wanflow.stages.base import StageSetup
 from wanflow.stages.frames import bytes_call
 

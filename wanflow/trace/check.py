@@ -14,7 +14,7 @@ PROBLEMS_KEPT = 20
 
 
 @attrs.frozen
-class Problem:
+class AuditProblem:
     """What is wrong: `file`, `conservation`, `budget`, `time`, `dropped`. Records count from 1."""
 
     code: str
@@ -44,7 +44,7 @@ class Checked:
     status: str | None
     ok: bool
     tiers: tuple[TierAccount, ...]
-    problems: tuple[Problem, ...]
+    problems: tuple[AuditProblem, ...]
     problem_count: int
 
     def to_dict(self) -> dict[str, Any]:
@@ -75,7 +75,7 @@ class Auditor:
     budget_tier: str | None = None
     overhead_bytes: int = 0
     accounts: dict[str, _Account] = attrs.field(factory=dict)
-    problems: list[Problem] = attrs.field(factory=list)
+    problems: list[AuditProblem] = attrs.field(factory=list)
     problem_count: int = 0
     record: int = 0
 
@@ -94,7 +94,7 @@ class Auditor:
         """Note a problem."""
         self.problem_count += 1
         if len(self.problems) < PROBLEMS_KEPT:
-            self.problems.append(Problem(code, self.record, text))
+            self.problems.append(AuditProblem(code, self.record, text))
 
     def _move(self, move: Move) -> None:
         account = self.accounts.setdefault(move.tier, _Account())

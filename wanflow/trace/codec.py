@@ -44,7 +44,7 @@ Row = list[Any]
 
 
 @attrs.frozen
-class _Layout:
+class _RecordFields:
     """How one kind of event lies in its row: `wire` has the exact types, indexes are of the row."""
 
     tag: str
@@ -59,12 +59,12 @@ class _Layout:
     defaults: tuple[Any, ...]  # None for a field that every file has
 
 
-def _layout(record: type[Any]) -> _Layout:
+def _layout(record: type[Any]) -> _RecordFields:
     fields = attrs.fields(attrs.resolve_types(record))
     kinds = [str, *(field.type for field in fields)]
     lists = tuple(i for i, kind in enumerate(kinds) if kind == tuple[str, ...])
     ints = tuple(i for i, kind in enumerate(kinds) if kind is int)
-    return _Layout(
+    return _RecordFields(
         tag=_TAGS[record],
         record=record,
         names=tuple(field.name for field in fields),
@@ -155,7 +155,7 @@ def _be_unknown(row: object) -> None:
         raise DamagedError("not a list that starts with the kind of event")
 
 
-def _fit(layout: _Layout, row: Row) -> None:
+def _fit(layout: _RecordFields, row: Row) -> None:
     """Add what an older writer did not know, drop what only a later one knows; then no excuse."""
     row += layout.defaults[len(row) - 1 :]
     del row[len(layout.wire) :]
@@ -163,6 +163,6 @@ def _fit(layout: _Layout, row: Row) -> None:
         raise DamagedError(f"{layout.tag}: a field is missing or has the wrong type")
 
 
-def _negative(layout: _Layout, row: Sequence[Any]) -> str:
+def _negative(layout: _RecordFields, row: Sequence[Any]) -> str:
     index = next(index for index in layout.ints if row[index] < 0)
     return f"{layout.tag}: {layout.names[index - 1]} is negative"

@@ -44,7 +44,7 @@ class ModelLoad:
 
 
 @attrs.define
-class _Model:
+class _ModelBytes:
     segments: dict[str, int] = attrs.field(factory=dict)
     now_bytes: int = 0
     most_bytes: int = 0
@@ -60,7 +60,7 @@ class Loads:
     tier: str
     peaks: dict[str, Level] = attrs.field(factory=dict)
     _residency: Residency = attrs.field(factory=Residency, init=False)
-    _models: dict[str, _Model] = attrs.field(factory=dict, init=False)
+    _models: dict[str, _ModelBytes] = attrs.field(factory=dict, init=False)
 
     def add(self, event: Event) -> None:
         """Count one event."""
@@ -94,14 +94,14 @@ class Loads:
         if move.name in model.segments or len(model.segments) < MOST_OBJECTS:
             model.segments[move.name] = max(model.segments.get(move.name, 0), move.nbytes)
 
-    def _model(self, name: str) -> _Model | None:
+    def _model(self, name: str) -> _ModelBytes | None:
         """Find the model of a segment, `dit/block.7`; rows that are gathered are no segment."""
         model, slash, segment = name.partition("/")
         if not slash or segment.endswith(" rows"):
             return None
         if model not in self._models and len(self._models) >= MOST_OBJECTS:
             model = MORE
-        return self._models.setdefault(model, _Model())
+        return self._models.setdefault(model, _ModelBytes())
 
 
 def stage_loads(
@@ -114,7 +114,7 @@ def stage_loads(
     return tuple(StageLoad(stage, loads.peaks.get(stage.stage)) for stage in stages)
 
 
-def _told(name: str, model: _Model, whole: int) -> ModelLoad:
+def _told(name: str, model: _ModelBytes, whole: int) -> ModelLoad:
     weights = sum(model.segments.values())
     return ModelLoad(
         name, len(model.segments), weights, weights / whole if whole else 0.0, model.most_bytes,

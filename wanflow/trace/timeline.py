@@ -142,21 +142,21 @@ def _row(key: Key, life: _Life, cells: Sequence[int]) -> Row:
 
 
 @attrs.define
-class _Span:
+class _Interval:
     began_ns: int
     ended_ns: int
 
 
 def _lives(
     events: Iterator[Event] | Any, tier: str, stage: str | None, cells: int
-) -> tuple[dict[Key, _Life], Window, dict[str, _Span]]:
+) -> tuple[dict[Key, _Life], Window, dict[str, _Interval]]:
     """Read once: the life of every name, the time of all, the time of each stage."""
     lives: dict[Key, _Life] = {}
-    spans: dict[str, _Span] = {}
+    spans: dict[str, _Interval] = {}
     last_ns = 0
     for event in events:
         if isinstance(event, Workspace | Step):
-            span = spans.setdefault(event.stage, _Span(event.began_ns, event.ended_ns))
+            span = spans.setdefault(event.stage, _Interval(event.began_ns, event.ended_ns))
             span.began_ns = min(span.began_ns, event.began_ns)
             span.ended_ns = max(span.ended_ns, event.ended_ns)
         if isinstance(event, Move | Workspace | Step | Transfer):
@@ -166,7 +166,7 @@ def _lives(
                 _life(lives, key, event, at_ns).change(at_ns, nbytes)
     for life in lives.values():
         life.change(max(last_ns, life.since_ns), 0)
-    span = spans.get(stage, _Span(0, last_ns)) if stage is not None else _Span(0, last_ns)
+    span = spans.get(stage, _Interval(0, last_ns)) if stage is not None else _Interval(0, last_ns)
     return lives, Window(span.began_ns, max(span.ended_ns, span.began_ns + 1), cells), spans
 
 
@@ -225,7 +225,7 @@ def _raise(
             highest[index] = level
 
 
-def _stages(spans: dict[str, _Span], window: Window) -> tuple[str, ...]:
+def _stages(spans: dict[str, _Interval], window: Window) -> tuple[str, ...]:
     """Name the stage at work in each cell: of those that share it, the one that began last."""
     found = [""] * window.cells
     for name, span in sorted(spans.items(), key=lambda item: item[1].began_ns):

@@ -1,17 +1,12 @@
 """Runs to report on: a real one of the tiny graph, and a simulated one at full size."""
 
 import os
-import sys
-from pathlib import Path
 
 import pytest
 
 from wanflow.session import Request, plan, predict, run
 
 SOAK = bool(os.environ.get("SOAK"))
-
-# `derive` lies beside the tests that share it.
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 def at_480p(frames, path):

@@ -3,8 +3,8 @@
 import re
 
 import pytest
-from derive import Derived
 
+from tests.trace.report.derive import Derived
 from wanflow.trace import TraceReader, read
 from wanflow.trace.report import facts, html, markdown
 

@@ -10,7 +10,7 @@ from wanflow.graph.inputs import INPUT_TYPES, RESERVED, STANDARD, InputSpec
 from wanflow.graph.reading.draft import Draft
 from wanflow.graph.reading.nodes import Listing, Scalar
 from wanflow.graph.reading.scalars import resolve
-from wanflow.graph.reading.tables import Entry, Fields, is_empty, read_table
+from wanflow.graph.reading.tables import Fields, KeyEntry, is_empty, read_table
 from wanflow.graph.values import STAGE_ID, ValueType
 from wanflow.graph.wanted import MisfitError, fit
 from wanflow.graph.wording import quoted
@@ -27,7 +27,7 @@ def read_inputs(fields: Fields, draft: Draft) -> None:
             draft.inputs[name] = spec
 
 
-def _input(name: str, entry: Entry, draft: Draft) -> InputSpec | None:
+def _input(name: str, entry: KeyEntry, draft: Draft) -> InputSpec | None:
     if name in RESERVED:
         draft.reserved(name, entry.key.mark)
         return None

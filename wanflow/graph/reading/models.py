@@ -5,9 +5,9 @@ from __future__ import annotations
 from wanflow.graph.config_fields import FIELDS, inconsistencies, shared_fields
 from wanflow.graph.configs import KNOWN, PARTS, known_config
 from wanflow.graph.reading.draft import Draft
-from wanflow.graph.reading.nodes import Listing, Node, Scalar, Table
+from wanflow.graph.reading.nodes import Listing, MappingNode, Node, Scalar
 from wanflow.graph.reading.scalars import resolve
-from wanflow.graph.reading.tables import Entry, Fields, is_empty, read_table, what_node
+from wanflow.graph.reading.tables import Fields, KeyEntry, is_empty, read_table, what_node
 from wanflow.graph.spec import ModelSpec
 from wanflow.graph.values import STAGE_ID
 from wanflow.graph.wording import printable, quoted
@@ -25,7 +25,7 @@ def read_models(fields: Fields, draft: Draft) -> None:
             draft.models[name] = spec
 
 
-def _model(name: str, entry: Entry, draft: Draft) -> ModelSpec | None:
+def _model(name: str, entry: KeyEntry, draft: Draft) -> ModelSpec | None:
     if not STAGE_ID.fullmatch(name):
         message = f"model name {quoted(name)} wants small letters, digits and '_'"
         draft.problems.add("bad-name", message, entry.key.mark)
@@ -70,7 +70,7 @@ def _config(fields: Fields, node: Node, part: str) -> tuple[str, dict[str, objec
     """Give the name and the fields of a configuration; no fields when it is wrong or empty."""
     if is_empty(node):
         return "", None
-    if isinstance(node, Table):
+    if isinstance(node, MappingNode):
         return "", _written_out(fields, node, part)
     name = fields.text("config")
     if name and name not in KNOWN:
@@ -84,7 +84,7 @@ def _config(fields: Fields, node: Node, part: str) -> tuple[str, dict[str, objec
     return "", None
 
 
-def _written_out(fields: Fields, node: Table, part: str) -> dict[str, object] | None:
+def _written_out(fields: Fields, node: MappingNode, part: str) -> dict[str, object] | None:
     """Read a configuration field by field; those all known ones agree on may be left out."""
     what = f"config of {fields.what}"
     given = read_table(node, what, fields.problems, fields.entries["config"].key.mark)

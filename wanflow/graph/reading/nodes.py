@@ -34,7 +34,7 @@ class Listing:
 
 
 @attrs.define
-class Table:
+class MappingNode:
     """A YAML mapping, its pairs in the file's order, duplicates still in it."""
 
     mark: Mark
@@ -42,7 +42,7 @@ class Table:
     waiting_key: Node | None = None
 
 
-Node = Scalar | Listing | Table
+Node = Scalar | Listing | MappingNode
 
 
 class _RefusedError(Exception):
@@ -55,7 +55,7 @@ class _Builder:
     """The tree so far: `open` are the collections around the next event."""
 
     root: Node | None = None
-    open: list[Listing | Table] = attrs.Factory(list)
+    open: list[Listing | MappingNode] = attrs.Factory(list)
     nodes: int = 0
 
     def add(self, node: Node) -> None:
@@ -73,13 +73,13 @@ class _Builder:
         if not isinstance(node, Scalar):
             self.enter(node)
 
-    def enter(self, node: Listing | Table) -> None:
+    def enter(self, node: Listing | MappingNode) -> None:
         if len(self.open) >= DEEPEST:
             message = f"nested deeper than {DEEPEST} levels"
             raise _RefusedError(Fault("too-deep", message, node.mark))
         self.open.append(node)
 
-    def _attach(self, parent: Listing | Table, node: Node) -> None:
+    def _attach(self, parent: Listing | MappingNode, node: Node) -> None:
         if isinstance(parent, Listing):
             parent.items.append(node)
         elif parent.waiting_key is None:
@@ -135,7 +135,7 @@ def _node(event: Any, kind: str) -> Node:
     if kind == "ScalarEvent":
         return Scalar(event.value, event.implicit[0], _mark(event))
     mark = Mark(event.start_mark.line + 1, event.start_mark.column + 1)
-    return Listing(mark) if kind == "SequenceStartEvent" else Table(mark)
+    return Listing(mark) if kind == "SequenceStartEvent" else MappingNode(mark)
 
 
 def _mark(event: Any) -> Mark:

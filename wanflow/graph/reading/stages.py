@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from wanflow.graph.ops import OPS, OpSpec, ParamSpec, PortSpec
 from wanflow.graph.reading.draft import Draft
-from wanflow.graph.reading.tables import Entry, Fields, is_empty, read_table
+from wanflow.graph.reading.tables import Fields, KeyEntry, is_empty, read_table
 from wanflow.graph.reading.wires import WireReader
 from wanflow.graph.spec import StageSpec, Wire
 from wanflow.graph.values import STAGE_ID
@@ -24,7 +24,7 @@ def read_stages(fields: Fields, draft: Draft) -> None:
             draft.stages[name] = spec
 
 
-def _stage(name: str, entry: Entry, draft: Draft) -> StageSpec | None:
+def _stage(name: str, entry: KeyEntry, draft: Draft) -> StageSpec | None:
     if not STAGE_ID.fullmatch(name):
         message = f"stage name {quoted(name)} wants small letters, digits and '_'"
         draft.problems.add(

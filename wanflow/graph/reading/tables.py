@@ -7,14 +7,14 @@ from collections.abc import Collection, Iterator
 import attrs
 
 from wanflow.graph.problems import ProblemList
-from wanflow.graph.reading.nodes import Listing, Node, Scalar, Table
+from wanflow.graph.reading.nodes import Listing, MappingNode, Node, Scalar
 from wanflow.graph.reading.scalars import Literal, resolve
 from wanflow.graph.source import Mark
 from wanflow.graph.wording import listing, nearest, quoted, what_is
 
 
 @attrs.frozen
-class Entry:
+class KeyEntry:
     """A key of a mapping and its value."""
 
     key: Scalar
@@ -27,11 +27,11 @@ class Fields:
 
     what: str
     mark: Mark
-    entries: dict[str, Entry]
+    entries: dict[str, KeyEntry]
     problems: ProblemList
     stage: str = ""
 
-    def __iter__(self) -> Iterator[tuple[str, Entry]]:
+    def __iter__(self) -> Iterator[tuple[str, KeyEntry]]:
         return iter(self.entries.items())
 
     def tell(self, code: str, message: str, mark: Mark, suggestion: str = "") -> None:
@@ -117,7 +117,7 @@ def read_table(
     node: Node, what: str, problems: ProblemList, mark: Mark, stage: str = ""
 ) -> Fields | None:
     """Take a node as a mapping with one entry a key."""
-    if not isinstance(node, Table):
+    if not isinstance(node, MappingNode):
         message = f"{what} wants a mapping, is {what_node(node)}"
         problems.add("wrong-type", message, node.mark, stage=stage)
         return None
@@ -131,5 +131,5 @@ def read_table(
             note = f"first at {problems.place(first)}"
             problems.add("duplicate-key", message, key.mark, stage=stage, note=note)
         else:
-            fields.entries[key.text] = Entry(key, value)
+            fields.entries[key.text] = KeyEntry(key, value)
     return fields

@@ -10,13 +10,13 @@ from collections.abc import Iterable
 import attrs
 
 from wanflow.trace.events import Event, StageSpan
-from wanflow.trace.exports.follow import KINDS, Change, Follower
+from wanflow.trace.exports.follow import KINDS, Follower, LevelChange
 
 MOST_STAGES = 64
 
 
 @attrs.frozen
-class Column:
+class Bin:
     """What a tier held at one instant."""
 
     resident_bytes: int = 0
@@ -27,17 +27,17 @@ class Column:
 class Curve:
     """One tier. `columns` are filled up to the last event."""
 
-    columns: list[Column]
+    columns: list[Bin]
     peak_bytes: int = 0
     peak_ns: int = 0
     _at: int = 0
-    _now: Column = attrs.field(factory=Column)
+    _now: Bin = attrs.field(factory=Bin)
 
-    def see(self, change: Change, index: int) -> None:
+    def see(self, change: LevelChange, index: int) -> None:
         """Take a level that holds from column *index* on."""
         self.carry(index)
         level = change.level
-        self._now = Column(level.resident_bytes, change.by_kind)
+        self._now = Bin(level.resident_bytes, change.by_kind)
         if level.resident_bytes > self.columns[index].resident_bytes:
             self.columns[index] = self._now
         if level.resident_bytes > self.peak_bytes:
@@ -71,7 +71,7 @@ def draw_curves(events: Iterable[Event], last_ns: int, columns: int) -> Curves:
         for change in follower.see(event):
             curve = tiers.get(change.level.tier)
             if curve is None:
-                curve = tiers[change.level.tier] = Curve([Column()] * columns)
+                curve = tiers[change.level.tier] = Curve([Bin()] * columns)
             curve.see(change, min(change.at_ns * columns // last_ns, columns - 1))
         if isinstance(event, StageSpan) and len(stages) < MOST_STAGES:
             stages.append((event.stage, event.began_ns, event.ended_ns))

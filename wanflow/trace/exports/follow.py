@@ -19,7 +19,7 @@ _ELSEWHERE = "(more tiers)"
 
 
 @attrs.frozen
-class Change:
+class LevelChange:
     """A level from `at_ns` on. `what` brought it: a verb, `call` or `call ends`."""
 
     at_ns: int
@@ -42,7 +42,7 @@ class Follower:
     _residency: Residency = attrs.field(factory=Residency, init=False)
     _now_ns: dict[str, int] = attrs.field(factory=dict, init=False)
 
-    def see(self, event: Event) -> Iterator[Change]:
+    def see(self, event: Event) -> Iterator[LevelChange]:
         """Say how *event* changed a tier: not, once, or (a call) up and down."""
         if not isinstance(event, Move | Workspace):
             return
@@ -54,4 +54,4 @@ class Follower:
         for what, level in zip(words, self._residency.see(event), strict=True):
             now = self._now_ns[event.tier] = max(level.at_ns, self._now_ns[event.tier])
             resident = max(level.resident_bytes, 0)
-            yield Change(now, what, event, attrs.evolve(level, resident_bytes=resident))
+            yield LevelChange(now, what, event, attrs.evolve(level, resident_bytes=resident))

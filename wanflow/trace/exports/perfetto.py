@@ -18,7 +18,7 @@ from wanflow.trace.events import (
     Verb,
     Workspace,
 )
-from wanflow.trace.exports.follow import Change, Follower
+from wanflow.trace.exports.follow import Follower, LevelChange
 from wanflow.trace.exports.tracks import Tracks
 from wanflow.trace.listing import printable
 from wanflow.trace.reader import TraceReader
@@ -104,7 +104,7 @@ class _Drawing:
         span = (event.began_ns, event.ended_ns)
         return self.tracks.slice(printable(queue), printable(name), span, args)
 
-    def _change(self, change: Change) -> None:
+    def _change(self, change: LevelChange) -> None:
         level = change.level
         held = dict(zip(_COUNTERS, change.by_kind, strict=True))
         found = {"resident": level.resident_bytes, **held}

@@ -7,7 +7,7 @@ import io
 from typing import BinaryIO
 
 from wanflow.trace.events import Kind, Memory, Move
-from wanflow.trace.exports.follow import Change, Follower
+from wanflow.trace.exports.follow import Follower, LevelChange
 from wanflow.trace.listing import printable
 from wanflow.trace.reader import TraceReader
 
@@ -43,7 +43,7 @@ def cell(text: str) -> str:
     return f"'{shown}" if shown.startswith(_FORMULA) else shown
 
 
-def _row(change: Change) -> tuple[object, ...]:
+def _row(change: LevelChange) -> tuple[object, ...]:
     event, level = change.event, change.level
     moved = isinstance(event, Move)
     kind, cause = (event.kind, event.cause) if isinstance(event, Move) else (Kind.WORKSPACE, "")

@@ -14,7 +14,7 @@ _BAR = 20
 
 
 @attrs.frozen
-class _Part:
+class _KindRow:
     name: str
     nbytes: int
     whole: int
@@ -41,9 +41,9 @@ def render_moment(moment: Moment, console: Console, *, rows: int = 15) -> None:
     start = f"{size(moment.resident_bytes)} on {printable(moment.tier)} at {at}"
     flow(console, [start, f"in {where}"], style="bold")
     whole = moment.resident_bytes
-    kinds = [_Part(name, nbytes, whole) for name, nbytes in _kinds(moment).items() if nbytes]
+    kinds = [_KindRow(name, nbytes, whole) for name, nbytes in _kinds(moment).items() if nbytes]
     stages = [
-        _Part(printable(name) or "(run)", nbytes, whole)
+        _KindRow(printable(name) or "(run)", nbytes, whole)
         for name, nbytes in moment.by_stage.items()
         if nbytes
     ]

@@ -1,0 +1,69 @@
+"""Files appear whole, or the old one stays."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from wanflow.errors import StageFailed
+from wanflow.files import whole
+from wanflow.files.whole import write_json
+
+LIMITED = """
+import resource, runpy, sys
+from pathlib import Path
+from wanflow.errors import StageFailed
+write = runpy.run_path(sys.argv[1])["write_json"]
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    write(Path(sys.argv[2]), ["x" * 9000])
+except StageFailed as error:
+    print(error.exit_code, error.message)
+"""
+
+
+class TestWriteJson:
+    """Small files: the new one whole, or the old one."""
+
+    @pytest.fixture
+    def path(self, tmp_path):
+        path = tmp_path / "run.json"
+        path.write_text('"before"')
+        return path
+
+    def test_written(self, path):
+        """Text is kept as it is, and no part file is left."""
+        write_json(path, {"prompt": "红色 🪁"})
+        assert json.loads(path.read_text(encoding="utf-8")) == {"prompt": "红色 🪁"}
+        assert "🪁" in path.read_text(encoding="utf-8")
+        assert [p.name for p in path.parent.iterdir()] == ["run.json"]
+
+    def test_file_size_limit(self, path):
+        """At a limit of the system the old file stays, exit 1, no part file."""
+        done = subprocess.run(
+            [sys.executable, "-c", LIMITED, whole.__file__, path],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert done.stdout == f"1 {path}: File too large\n"
+        assert path.read_text() == '"before"'
+        assert [p.name for p in path.parent.iterdir()] == ["run.json"]
+
+    def test_disk_full(self, path, monkeypatch):
+        """A disk that is full only when the file is synced is a failure too."""
+        monkeypatch.setattr(os, "fsync", _no_space)
+        with pytest.raises(StageFailed, match=r"run\.json: No space left on device"):
+            write_json(path, "after")
+        assert path.read_text() == '"before"'
+        assert [p.name for p in path.parent.iterdir()] == ["run.json"]
+
+    def test_no_folder(self, tmp_path):
+        """A folder that is gone is said in one line."""
+        with pytest.raises(StageFailed, match="No such file or directory"):
+            write_json(tmp_path / "gone" / "run.json", {})
+
+
+def _no_space(*_args, **_options):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -1,0 +1,246 @@
+"""Checkpoints: what is read is what was written, and nothing damaged is believed."""
+
+import os
+import pickle
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from wanflow.errors import WeightsError
+from wanflow.models.weights.layouts import open_part
+
+GOOD = {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}
+LIMIT = 100_000_000
+
+
+def entry(**changes):
+    return {"weight": {**GOOD, **changes}}
+
+
+DAMAGED = {
+    "unknown dtype": entry(dtype="F99"),
+    "dtype is no name": entry(dtype=[]),
+    "no dtype": {"weight": {"shape": [2, 2], "data_offsets": [0, 16]}},
+    "no offsets": {"weight": {"dtype": "F32", "shape": [2, 2]}},
+    "three offsets": entry(data_offsets=[0, 8, 16]),
+    "negative start": entry(data_offsets=[-8, 8]),
+    "end before start": entry(data_offsets=[16, 0]),
+    "offsets are text": entry(data_offsets=["0", "16"]),
+    "offset is true": entry(data_offsets=[False, 16]),
+    "negative side": entry(shape=[-2, -2]),
+    "side is no int": entry(shape=[2.0, 2]),
+    "shape is text": entry(shape="22"),
+    "shape needs more bytes": entry(shape=[2, 3]),
+    "shape needs fewer bytes": entry(shape=[2]),
+    "shape overflows": entry(shape=[2**62, 2**62]),
+    "past the end": entry(shape=[2, 4], data_offsets=[0, 32]),
+    "overlap": {"weight": GOOD, "bias": {**GOOD, "data_offsets": [8, 24]}},
+    "fields are a list": {"weight": [1, 2]},
+    "fields are null": {"weight": None},
+}
+
+
+class OnLoad:
+    """Unpickled, it would leave a file behind."""
+
+    def __init__(self, sentinel):
+        self.command = f"touch {sentinel}"
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+def refusal(folder):
+    """What opening a folder is refused with: always exit 4 and one line."""
+    with pytest.raises(WeightsError) as caught:
+        open_part("vae", folder)
+    assert caught.value.exit_code == 4
+    assert "\n" not in caught.value.message
+    return caught.value.message
+
+
+class TestReading:
+    """Tensors come as they were saved, in the dtype that is asked for."""
+
+    @pytest.fixture
+    def saved(self, tmp_path):
+        generator = torch.Generator().manual_seed(0)
+        tensors = {
+            "matrix": torch.randn(40, 30, generator=generator),
+            "half": torch.randn(7, 5, generator=generator).bfloat16(),
+            "scalar": torch.tensor(2.5),
+            "empty": torch.empty(0, 4),
+            "ids": torch.arange(6).reshape(2, 3),
+        }
+        save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+        return tensors, open_part("vae", tmp_path)
+
+    @pytest.mark.parametrize("name", ["matrix", "half", "scalar", "empty", "ids"])
+    def test_same_dtype(self, saved, name):
+        """A tensor read in its own dtype has the saved bits, whatever its shape."""
+        tensors, checkpoint = saved
+        target = torch.empty_like(tensors[name])
+        checkpoint.read_into(name, target, None)
+        assert torch.equal(target, tensors[name])
+
+    @pytest.mark.parametrize("staging_bytes", [8, 1000, 1 << 20])
+    @pytest.mark.parametrize(
+        ("name", "dtype"),
+        [("matrix", torch.bfloat16), ("matrix", torch.float16), ("half", torch.float32)],
+    )
+    def test_other_dtype(self, saved, name, dtype, staging_bytes):
+        """Through a staging buffer of any size a tensor is rounded once, as `.to` does it."""
+        tensors, checkpoint = saved
+        target = torch.empty(tensors[name].shape, dtype=dtype)
+        checkpoint.read_into(name, target, torch.empty(staging_bytes, dtype=torch.uint8))
+        assert torch.equal(target, tensors[name].to(dtype))
+
+    def test_only_the_target_is_written(self, saved):
+        """A view into a slab is filled, and nothing beside it."""
+        tensors, checkpoint = saved
+        slab = torch.full((1202,), 9.0)
+        checkpoint.read_into("matrix", slab[1:1201].view(40, 30), None)
+        assert torch.equal(slab[1:1201].view(40, 30), tensors["matrix"])
+        assert slab[0] == slab[-1] == 9
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    def test_rows(self, saved, dtype):
+        """Rows come in the asked order, repeated ones too."""
+        tensors, checkpoint = saved
+        rows, staging = [3, 39, 3, 0], torch.empty(64, dtype=torch.uint8)
+        target = torch.empty(4, 30, dtype=dtype)
+        checkpoint.read_rows_into("matrix", rows, target, staging)
+        assert torch.equal(target, tensors["matrix"][rows].to(dtype))
+
+    @pytest.mark.parametrize("row", [-1, 40])
+    def test_row_outside(self, saved, row):
+        """A token id that the table doesn't have is a mismatch of files, not a crash."""
+        _, checkpoint = saved
+        with pytest.raises(WeightsError, match=f"token id {row} is outside 'matrix'"):
+            checkpoint.read_rows_into("matrix", [row], torch.empty(1, 30), None)
+
+    def test_missing_tensor(self, saved):
+        """A tensor that isn't there is named, with the folder."""
+        _, checkpoint = saved
+        with pytest.raises(WeightsError, match=f"{checkpoint.folder}.*'bias' is missing"):
+            checkpoint.read_into("bias", torch.empty(1), None)
+
+    def test_misshapen_tensor(self, saved):
+        """A tensor of another shape is named with both shapes."""
+        _, checkpoint = saved
+        with pytest.raises(WeightsError, match=r"'matrix' is \[40, 30\].*\[30, 40\]"):
+            checkpoint.read_into("matrix", torch.empty(30, 40), None)
+
+    def test_file_cut_after_opening(self, saved):
+        """A file that shrinks after the index was made is refused when it is read."""
+        _, checkpoint = saved
+        path = checkpoint.entries["matrix"].path
+        os.truncate(path, checkpoint.entries["matrix"].offset + 100)
+        with pytest.raises(WeightsError, match=r"model.safetensors: ends before byte"):
+            checkpoint.read_into("matrix", torch.empty(40, 30), None)
+
+    def test_file_gone_after_opening(self, saved):
+        """A file that vanishes after the index was made is an error with its name."""
+        _, checkpoint = saved
+        checkpoint.entries["matrix"].path.unlink()
+        with pytest.raises(WeightsError, match=r"model.safetensors: No such file"):
+            checkpoint.read_into("matrix", torch.empty(40, 30), None)
+
+    def test_shards(self, tmp_path):
+        """A part in several files is one checkpoint."""
+        for name in ("a", "b"):
+            save_file({name: torch.ones(1)}, tmp_path / f"model-{name}.safetensors")
+        assert sorted(open_part("vae", tmp_path).entries) == ["a", "b"]
+
+
+class TestDamagedHeader:
+    """A header that lies is refused with one line that names the file and the tensor."""
+
+    def test_the_pattern_is_good(self, safetensors_file):
+        """What the cases below damage can be opened."""
+        path = safetensors_file(entry())
+        assert open_part("vae", path.parent).entries["weight"].shape == (2, 2)
+
+    @pytest.mark.parametrize("case", DAMAGED)
+    def test_wrong_entry(self, safetensors_file, case):
+        """Every way an entry can be wrong names the file and the tensor."""
+        path = safetensors_file(DAMAGED[case], nbytes=24 if case == "overlap" else 16)
+        message = refusal(path.parent)
+        assert str(path) in message
+        assert "'weight'" in message
+
+    @pytest.mark.parametrize(
+        "header",
+        [b"", b"{", b"[1]", b"null", b"\xff\xfe", b'{"a": 1' + b"0" * 5000 + b"}", b"[" * 100_000],
+        ids=["empty", "cut", "list", "null", "not text", "huge number", "deep"],
+    )
+    def test_no_object(self, safetensors_file, header):
+        """A header that is no JSON object is refused, however it is broken."""
+        path = safetensors_file(header)
+        assert str(path) in refusal(path.parent)
+
+    def test_a_name_with_line_breaks(self, safetensors_file):
+        """A hostile name can't break the message into lines."""
+        path = safetensors_file({"a\n\x1b[31mb": None})
+        assert r"a\n\x1b[31mb" in refusal(path.parent)
+
+
+class TestDamagedFile:
+    """A file that is not what its name says is refused before anything of it is believed."""
+
+    @pytest.mark.parametrize("content", [b"", b"1234567", b"\x10" + bytes(7) + b"{}"])
+    def test_too_short(self, tmp_path, content):
+        """An empty file, half a length and half a header are refused."""
+        (tmp_path / "model.safetensors").write_bytes(content)
+        assert "model.safetensors: is no safetensors file" in refusal(tmp_path)
+
+    def test_header_too_big(self, tmp_path):
+        """A header above the format's limit isn't read, even if the file is that large."""
+        path = tmp_path / "model.safetensors"
+        path.write_bytes((LIMIT + 1).to_bytes(8, "little"))
+        os.truncate(path, LIMIT + 100)
+        assert "is no safetensors file" in refusal(tmp_path)
+
+    def test_truncated(self, tiny, tmp_path):
+        """A real file cut in the middle names the first tensor that is not whole."""
+        path = tmp_path / "model.safetensors"
+        shutil.copy(tiny / "vae" / "diffusion_pytorch_model.safetensors", path)
+        os.truncate(path, path.stat().st_size // 2)
+        assert "ends at byte" in refusal(tmp_path)
+
+    def test_same_tensor_twice(self, tmp_path):
+        """Two files with the same tensor (a variant beside the model) are not mixed by chance."""
+        for name in ("model.fp16", "model"):
+            save_file({"weight": torch.ones(1)}, tmp_path / f"{name}.safetensors")
+        assert "'weight' is in model.fp16.safetensors too" in refusal(tmp_path)
+
+    def test_a_folder(self, tmp_path):
+        """A folder with the name of a file is refused."""
+        (tmp_path / "model.safetensors").mkdir()
+        assert "model.safetensors: Is a directory" in refusal(tmp_path)
+
+    def test_no_file(self, tmp_path):
+        """A folder without safetensors names what was looked for."""
+        assert f"{tmp_path}: no safetensors file" in refusal(tmp_path)
+
+
+class TestPickle:
+    """No pickle is executed, whatever its name."""
+
+    @pytest.mark.parametrize("name", ["model.safetensors", "model.pth", "model.bin", "model.ckpt"])
+    def test_plain(self, tmp_path, name):
+        """A pickle that would run a command is refused and never run."""
+        sentinel = tmp_path / "ran"
+        (tmp_path / name).write_bytes(pickle.dumps(OnLoad(sentinel)))
+        refusal(tmp_path)
+        assert not sentinel.exists()
+
+    @pytest.mark.parametrize("name", ["model.safetensors", "model.pt"])
+    def test_torch_archive(self, tmp_path, name):
+        """The same inside an archive of `torch.save`."""
+        sentinel = tmp_path / "ran"
+        torch.save({"weight": OnLoad(sentinel)}, tmp_path / name)
+        refusal(tmp_path)
+        assert not sentinel.exists()

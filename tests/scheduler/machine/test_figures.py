@@ -1,0 +1,557 @@
+"""Machines by name, how long they take, their files, and what they learn."""
+
+import json
+import math
+import random
+
+import attrs
+import pytest
+
+from wanflow.errors import InputError
+from wanflow.scheduler.footprint.costs import CallRecord, Cost, Footprint
+from wanflow.scheduler.machine import store
+from wanflow.scheduler.machine.datasheets import (
+    NAMES,
+    cpu_machine,
+    guessed_machine,
+    named_machine,
+)
+from wanflow.scheduler.machine.figures import FIGURES, FLOPS, OVERHEADS, Machine
+from wanflow.scheduler.machine.learn import learn
+from wanflow.scheduler.machine.machine_json import as_data, parse
+from wanflow.trace.events import Transfer, Workspace
+from wanflow.units import GIB
+
+CARDS = NAMES[1:]
+
+
+@pytest.fixture
+def cpu() -> Machine:
+    """Make a machine of round figures."""
+    rates = dict.fromkeys(FLOPS, 1e10) | {"gemm.bfloat16": 2e10}
+    return attrs.evolve(
+        cpu_machine(GIB), name="toy", flops=rates, memory_rate=1e9, disk_rate=1e9,
+        cached_disk_rate=4e9, kernel_seconds=0.0, call_seconds=0.0,
+    )  # fmt: skip
+
+
+class TestNamed:
+    """Machines with datasheet figures."""
+
+    @pytest.mark.parametrize("name", CARDS)
+    def test_known(self, name) -> None:
+        """Each is a GPU whose figures are estimates, faster at half precision."""
+        machine = named_machine(name)
+
+        assert (name, "cuda", True) == (machine.name, machine.device, machine.estimated)
+        assert machine.figure("gemm.bfloat16") > machine.figure("gemm.float32") > 0
+        assert 0 < machine.context_bytes < machine.capacity_bytes
+        assert {"estimate"} == {machine.source(n) for n in machine.matters}
+
+    def test_all_that_were_asked_for(self) -> None:
+        """The cards people have."""
+        assert (
+            "cpu rtx3060 rtx4060 rtx4070s rtx4090 rtx5090 a100-40g a100-80g h100 h200".split()
+        ) == list(NAMES)
+
+    def test_a_geforce_has_half_the_advertised_rate(self) -> None:
+        """Twice its plain rate: its tensor cores accumulate in fp32 at half speed."""
+        card = named_machine("rtx3060")
+
+        assert card.figure("gemm.bfloat16") == pytest.approx(
+            2 * card.figure("gemm.float32"), rel=0.01
+        )
+
+    def test_case_does_not_matter(self) -> None:
+        """People write RTX4090."""
+        assert named_machine("RTX4090") == named_machine("rtx4090")
+
+    def test_cpu(self) -> None:
+        """The name of a processor with an ordinary amount of RAM."""
+        assert named_machine("cpu") == cpu_machine(16 * GIB)
+
+    def test_misspelt(self) -> None:
+        """The hint has the name that was meant, and all the others."""
+        with pytest.raises(InputError, match="rtx490") as caught:
+            named_machine("rtx490")
+
+        assert caught.value.code == "unknown-machine"
+        assert caught.value.hint.startswith("did you mean 'rtx4090'?")
+        assert all(name in caught.value.hint for name in NAMES)
+
+    def test_nothing_like_it(self) -> None:
+        """No guess is made where there is none to make."""
+        with pytest.raises(InputError) as caught:
+            named_machine("zx spectrum")
+
+        assert "did you mean" not in caught.value.hint
+
+
+class TestGuessed:
+    """Cards that nobody measured."""
+
+    @pytest.mark.parametrize(
+        ("name", "capability", "gib", "like"),
+        [
+            ("NVIDIA GeForce RTX 3060", (8, 6), 11.8, "rtx3060"),
+            ("NVIDIA GeForce RTX 4070", (8, 9), 11.7, "rtx4070s"),
+            ("NVIDIA A100-SXM4-80GB", (8, 0), 79.3, "a100-80g"),
+            ("NVIDIA H100 80GB HBM3", (9, 0), 79.2, "h100"),
+            ("NVIDIA H200", (9, 0), 139.8, "h200"),
+            ("Tesla V100-SXM2-32GB", (7, 0), 31.7, "a100-40g"),
+        ],
+    )
+    def test_the_closest_lends_its_rates(self, name, capability, gib, like) -> None:
+        """The name, capacity and RAM are its own, and it is said whose the rates are."""
+        capacity = int(gib * GIB)
+        machine = guessed_machine(name, capability, capacity, 2 * GIB)
+
+        assert (like, True) == (machine.guessed_from, machine.estimated)
+        assert (name, capacity, 2 * GIB) == (
+            machine.name, machine.capacity_bytes, machine.ram_bytes,
+        )  # fmt: skip
+        assert named_machine(like).figures == machine.figures
+
+
+class TestSeconds:
+    """Times from rates."""
+
+    def test_compute(self, cpu) -> None:
+        """Each class of kernel has its rate; the rest is memory traffic."""
+        flops = {"gemm": 1e10, "attention": 2e10, "conv": 3e10}
+
+        assert cpu.compute_seconds(flops, 10**9, "float32") == pytest.approx(1 + 2 + 3 + 1)
+
+    def test_dtype(self, cpu) -> None:
+        """A rate is of a class and a dtype."""
+        assert cpu.compute_seconds({"gemm": 1e10}, 0, "bfloat16") == pytest.approx(0.5)
+
+    def test_unknown_dtype_is_single(self, cpu) -> None:
+        """A dtype without a rate is taken for the slow one."""
+        assert cpu.compute_seconds({"gemm": 1e10}, 0, "int8") == pytest.approx(1)
+
+    def test_starting_adds_up_on_a_cpu(self, cpu) -> None:
+        """A call, and each of its kernels."""
+        machine = attrs.evolve(cpu, kernel_seconds=0.1, call_seconds=1.0)
+
+        assert machine.compute_seconds({"gemm": 1e10}, 0, "float32", 5) == pytest.approx(2.5)
+
+    @pytest.mark.parametrize(("kernels", "seconds"), [(5, 2.0), (50, 6.0)])
+    def test_starting_hides_on_cuda(self, cpu, kernels, seconds) -> None:
+        """Only the slower of the host and the card counts."""
+        machine = attrs.evolve(cpu, device="cuda", kernel_seconds=0.1, call_seconds=1.0)
+        found = machine.compute_seconds({"gemm": 2e10}, 0, "float32", kernels)
+
+        assert found == pytest.approx(seconds)
+
+    def test_load_on_a_cpu(self, cpu) -> None:
+        """Read once; from the page cache when it is in RAM. There is no way up."""
+        cold, warm = (cpu.load(10**9, from_host=host) for host in (False, True))
+
+        assert (cold.disk_seconds, cold.copy_seconds) == (1.0, 0.0)
+        assert (warm.disk_seconds, warm.copy_seconds) == (0.25, 0.0)
+        assert cpu.load_seconds(10**9) == pytest.approx(1)
+
+    def test_load_on_cuda(self, cpu) -> None:
+        """From the disk, then up; from RAM only up."""
+        machine = attrs.evolve(cpu, device="cuda", upload_rate=1e10)
+        disk, host = (machine.load(10**9, from_host=h) for h in (False, True))
+
+        assert (disk.disk_seconds, disk.copy_seconds) == (1.0, 0.1)
+        assert (host.disk_seconds, host.copy_seconds) == (0.0, 0.1)
+        assert machine.load_seconds(10**9) == pytest.approx(1.1)
+
+
+class TestSources:
+    """How each figure is known."""
+
+    def test_one_guess_is_enough(self, cpu) -> None:
+        """A machine is estimated until all that matters was measured or learned."""
+        every = cpu.with_figures({n: cpu.figure(n) for n in cpu.matters}, "measured")
+
+        assert not every.estimated
+        assert not every.with_figures({"conv.float32": 1e9}, "learned").estimated
+        assert every.with_figures({"conv.float32": 1e9}, "estimate").estimated
+
+    def test_the_link_does_not_matter_on_a_cpu(self, cpu) -> None:
+        """It does on a card."""
+        assert "upload_rate" not in cpu.matters
+        assert "upload_rate" in attrs.evolve(cpu, device="cuda").matters
+
+    def test_learning_keeps_what_was_probed(self, cpu) -> None:
+        """Learned twice, a figure still knows what it was first; measured again, it does not."""
+        once = cpu.with_figures({"memory_rate": 2e9}, "learned")
+        twice = once.with_figures({"memory_rate": 3e9}, "learned")
+
+        assert (twice.was, twice.source("memory_rate")) == ({"memory_rate": 1e9}, "learned")
+        assert twice.with_figures({"memory_rate": 3e9}, "measured").was == {}
+
+
+class TestFile:
+    """A machine as JSON, read strictly."""
+
+    @pytest.fixture
+    def data(self, cpu):
+        machine = attrs.evolve(cpu, spreads={"memory_rate": 0.1}, about="by hand")
+        return as_data(machine.with_figures({"gemm.float32": 5e9}, "learned"))
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_round_trip(self, name) -> None:
+        """What is written is read back."""
+        machine = named_machine(name)
+        machine = machine.with_figures({n: machine.figure(n) for n in FIGURES}, "measured")
+
+        assert machine == parse(json.dumps(as_data(machine)), "f")
+
+    def test_round_trip_of_what_was_learned(self, data) -> None:
+        """Spread and the figure before are kept."""
+        found = parse(json.dumps(data), "f")
+
+        assert as_data(found) == data
+        assert (found.spreads, found.was) == ({"memory_rate": 0.1}, {"gemm.float32": 1e10})
+
+    @pytest.mark.parametrize(
+        ("path", "value", "said"),
+        [
+            ("device", "tpu", "device is 'tpu', not cpu or cuda"),
+            ("name", 3, "name is not a short text"),
+            ("about", "x" * 501, "about is not a short text"),
+            ("capacity_bytes", 1.5, "capacity_bytes is 1.5, not a whole number"),
+            ("capacity_bytes", 0, "capacity_bytes is 0, not from 1"),
+            ("ram_bytes", True, "ram_bytes is True, not a whole number"),
+            ("granularity_bytes", 10**400, "granularity_bytes is 1000"),
+            ("wanflow_machine", 2, "wanflow_machine is 2, this wanflow reads 1"),
+            ("extra", 1, "extra is not a field"),
+            ("figures", [], "figures is not an object"),
+            ("figures.speed", {}, "figures.speed is not a field"),
+            ("figures.disk_rate", 7, "figures.disk_rate is not an object"),
+            ("figures.disk_rate.value", "9", "figures.disk_rate.value is '9', not a number"),
+            ("figures.disk_rate.value", -1.0, "figures.disk_rate.value is -1.0, not from 1"),
+            ("figures.disk_rate.value", 1e300, "figures.disk_rate.value is 1e+300, not from 1"),
+            ("figures.disk_rate.value", None, "figures.disk_rate.value is None"),
+            ("figures.disk_rate.source", "hearsay", "figures.disk_rate.source is 'hearsay'"),
+            ("figures.disk_rate.spread", -0.1, "figures.disk_rate.spread is -0.1"),
+            ("figures.disk_rate.why", "", "figures.disk_rate.why is not a field"),
+            ("figures.kernel_seconds.value", -1e-6, "figures.kernel_seconds.value is -1e-06"),
+            ("figures.context_bytes.value", -1, "figures.context_bytes.value is -1"),
+        ],
+    )
+    def test_what_is_wrong_is_named(self, data, path, value, said) -> None:
+        """File, field and value."""
+        *above, last = path.split(".", 2) if path.startswith("figures.") else [path]
+        place = data
+        for name in above:
+            place = place[name]
+        place[last] = value
+
+        with pytest.raises(InputError) as caught:
+            parse(json.dumps(data), "/a/toy.json")
+
+        assert caught.value.message.startswith(f"/a/toy.json: {said}")
+        assert caught.value.code == "bad-machine"
+
+    @pytest.mark.parametrize("name", ["name", "figures", "figures.disk_rate", "wanflow_machine"])
+    def test_what_is_missing_is_named(self, data, name) -> None:
+        """Every field and figure is needed."""
+        head, _, figure = name.partition(".")
+        del (data[head] if figure else data)[figure or head]
+
+        with pytest.raises(InputError, match=f"f: {name} is missing"):
+            parse(json.dumps(data), "f")
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("", "no JSON"),
+            ("[]", "the file is not an object"),
+            ('{"name": "a", "name": "b"}', "name is given twice"),
+            ("[" * 10**5, "no JSON: nested too deep"),
+            ('{"wanflow_machine": NaN}', "NaN is no figure"),
+            ('{"wanflow_machine": -Infinity}', "-Infinity is no figure"),
+            ('{"wanflow_machine": ' + "9" * 5000 + "}", "no JSON"),
+        ],
+    )
+    def test_what_is_no_machine(self, text, said) -> None:
+        """Whatever is in the file, the answer is a message."""
+        with pytest.raises(InputError, match="f: ") as caught:
+            parse(text, "f")
+
+        assert said in caught.value.message
+
+    def test_infinity_written_as_a_number(self, data) -> None:
+        """JSON has no infinity, but 1e999 is one."""
+        text = json.dumps(data).replace("1000000000.0", "1e999")
+
+        with pytest.raises(InputError, match="is inf, not from"):
+            parse(text, "f")
+
+    def test_random_damage(self, data) -> None:
+        """A machine or a message, never anything else."""
+        rng, text = random.Random(7), json.dumps(data)  # noqa: S311
+        for _ in range(500):
+            at = rng.randrange(len(text))
+            broken = text[:at] + chr(rng.randrange(1, 300)) + text[at + rng.randrange(3) :]
+            try:
+                machine = parse(broken, "f")
+            except InputError as error:
+                machine, said = None, error.message
+            assert machine is not None or said.startswith("f: ")
+            if machine is not None:
+                assert all(math.isfinite(v) for v in machine.figures.values())
+
+
+class TestStore:
+    """Where machines are kept."""
+
+    @pytest.fixture(autouse=True)
+    def home(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+
+    def test_kept_and_found(self, cpu, tmp_path) -> None:
+        """The file is named after the machine, in plain letters."""
+        machine = attrs.evolve(cpu, name="NVIDIA GeForce RTX 4090")
+        path = store.save(machine)
+
+        assert path == tmp_path / "wanflow/machines/nvidia-geforce-rtx-4090.json"
+        assert machine == store.load("NVIDIA GeForce RTX 4090")
+        assert machine == store.find("nvidia-geforce-rtx-4090")
+        assert [machine] == store.stored()
+        assert [path] == list(path.parent.iterdir())
+
+    def test_home_is_the_default(self, monkeypatch, tmp_path) -> None:
+        """Where the variable is not set."""
+        monkeypatch.delenv("XDG_CONFIG_HOME")
+        monkeypatch.setenv("HOME", str(tmp_path))
+
+        assert store.folder() == tmp_path / ".config/wanflow/machines"
+
+    def test_nothing_stored(self) -> None:
+        """No folder yet is no problem."""
+        assert store.load("cpu") is None
+        assert store.stored() == []
+        assert named_machine("cpu") == store.find("cpu")
+
+    def test_a_stored_one_goes_first(self, cpu) -> None:
+        """What was measured here is better than a datasheet."""
+        mine = attrs.evolve(cpu, name="rtx4090")
+        store.save(mine)
+
+        assert mine == store.find("RTX4090")
+
+    def test_the_hint_has_the_stored_ones(self, cpu) -> None:
+        """They can be meant too."""
+        store.save(cpu)
+
+        with pytest.raises(InputError) as caught:
+            store.find("toi")
+        assert "did you mean 'toy'?" in caught.value.hint
+
+    @pytest.mark.parametrize("name", ["", "...", "a" * 101, "a\nb", "\x1b[31m"])
+    def test_a_name_that_names_no_file(self, name) -> None:
+        """It is refused."""
+        with pytest.raises(InputError):
+            store.path_of(name)
+
+    @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "a/b"])
+    def test_a_name_does_not_leave_the_folder(self, name) -> None:
+        """Slashes are hyphens."""
+        assert store.path_of(name).parent == store.folder()
+
+    @pytest.mark.parametrize("content", [b"\xff", b" " * (2**20 + 1), b""])
+    def test_a_damaged_file(self, content) -> None:
+        """The message has its path."""
+        path = store.path_of("cpu")
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+
+        with pytest.raises(InputError, match=r"cpu\.json"):
+            store.find("cpu")
+
+    def test_a_failed_write_leaves_the_old_file(self, cpu, monkeypatch) -> None:
+        """And no part of the new one."""
+        path = store.save(cpu)
+        before = path.read_bytes()
+
+        def fail(_handle):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("os.fsync", fail)
+        with pytest.raises(OSError, match="No space"):
+            store.save(attrs.evolve(cpu, about="new"))
+        assert (before, [path]) == (path.read_bytes(), list(path.parent.iterdir()))
+
+
+MS = 10**6
+
+
+def cost(gemm=0.0, attention=0.0, conv=0.0, memory=0, kernels=0) -> Cost:
+    flops = {"gemm": gemm, "attention": attention, "conv": conv}
+    return Cost(0, {k: v for k, v in flops.items() if v}, memory, kernels)
+
+
+KINDS = {
+    "block": cost(gemm=4e8, attention=3e8, memory=10**7, kernels=40),
+    "cross": cost(gemm=3e8, attention=2e7, memory=2 * 10**6, kernels=20),
+    "strip": cost(conv=5e8, memory=2 * 10**7, kernels=30),
+    "norm": cost(memory=4 * 10**7, kernels=10),
+    "guide": cost(memory=10**4, kernels=6),
+    "time": cost(gemm=1e4, kernels=30),
+}
+
+
+def work(kinds, rounds=20) -> Footprint:
+    """Write a footprint: each kind of call once a step."""
+    names = list(kinds)
+    steps = [
+        CallRecord("denoise", name, i, kinds[name], None, 0, 0, (), ())
+        for i in range(rounds)
+        for name in names
+    ]  # fmt: skip
+    return Footprint((), tuple(steps), {}, frozenset(), {"denoise": "float32"})
+
+
+def play(machine, footprint, noise=0.0, gap=0.0, seed=1):
+    """Give the events of a run on *machine*: some calls are disturbed, some wait for weights."""
+    rng, now, events = random.Random(seed), 0, []  # noqa: S311
+    for index, step in enumerate(footprint.calls):
+        c = step.cost
+        seconds = machine.compute_seconds(c.flops, c.memory_bytes, "float32", c.kernels) - gap
+        seconds *= 1 + rng.uniform(-noise, noise)
+        seconds *= 5 if noise and rng.random() < 0.1 else 1
+        if index % 7 == 3:
+            events.append(
+                Transfer("w", step.stage, step.step, "disk", "cpu", 1, now, now + 9 * MS, 9 * MS)
+            )  # fmt: skip
+            now += 9 * MS
+        ended = now + int(seconds * 1e9)
+        events.append(
+            Workspace(step.kind, step.stage, step.step, "cpu", 0, 0, now, ended)
+        )  # fmt: skip
+        now = ended + int(gap * 1e9)
+    return events
+
+
+def predicted(machine, footprint) -> float:
+    costs = [s.cost for s in footprint.calls]
+    return sum(
+        machine.compute_seconds(c.flops, c.memory_bytes, "float32", c.kernels) for c in costs
+    )
+
+
+def changed(machine, **factors) -> Machine:
+    """Give a machine with some figures times a factor; `gemm` is `gemm.float32`."""
+    names = {n: f"{n}.float32" if n in KERNELS else n for n in factors}
+    found = {names[n]: machine.figure(names[n]) * f for n, f in factors.items()}
+    return machine.with_figures(found, "measured")
+
+
+KERNELS = ("gemm", "attention", "conv")
+
+
+class TestLearning:
+    """What a run teaches."""
+
+    @pytest.fixture
+    def start(self, cpu) -> Machine:
+        every = attrs.evolve(cpu, kernel_seconds=2e-5, call_seconds=1e-4)
+        return every.with_figures({n: every.figure(n) for n in every.matters}, "measured")
+
+    @pytest.mark.parametrize("noise", [0.0, 0.1])
+    @pytest.mark.parametrize(
+        "factors",
+        [
+            {"gemm": 0.5, "attention": 0.5, "conv": 0.5, "memory_rate": 0.5},
+            {"gemm": 3.0, "attention": 0.4, "conv": 0.3},
+            {"attention": 0.25},
+            {"conv": 4.0, "memory_rate": 2.0},
+            {"kernel_seconds": 3.0},
+            {"call_seconds": 4.0, "gemm": 0.7},
+            {"kernel_seconds": 0.3, "call_seconds": 0.3, "gemm": 2.0, "memory_rate": 0.3},
+        ],
+    )
+    def test_predicts_the_truth(self, start, factors, noise) -> None:
+        """Within 10 % in all, and for every kind of call by itself."""
+        truth, footprint = changed(start, **factors), work(KINDS)
+        learned = learn(start, footprint, play(truth, footprint, noise))
+
+        assert predicted(learned, footprint) == pytest.approx(predicted(truth, footprint), rel=0.1)
+        for name, each in KINDS.items():
+            alone = work({name: each})
+            wanted = predicted(truth, alone)
+            assert predicted(learned, alone) == pytest.approx(wanted, rel=0.15), name
+
+    def test_calls_all_of_one_kind(self, start) -> None:
+        """They can't tell the rates apart, so that all change alike."""
+        footprint = work({"block": KINDS["block"]})
+        truth = changed(start, gemm=0.4, attention=0.4, memory_rate=0.4)
+        learned = learn(start, footprint, play(truth, footprint))
+
+        assert predicted(learned, footprint) == pytest.approx(predicted(truth, footprint), rel=0.1)
+        shares = [learned.figure(n) / start.figure(n) for n in ("gemm.float32", "memory_rate")]
+        assert shares[0] == pytest.approx(shares[1], rel=0.05)
+
+    def test_what_lies_between_calls_belongs_to_them(self, start) -> None:
+        """The ledger's and the trace's part of a call is outside its span; waiting is not."""
+        truth, footprint = changed(start, call_seconds=3.0), work(KINDS)
+        learned = learn(start, footprint, play(truth, footprint, gap=2e-4))
+
+        assert learned.call_seconds == pytest.approx(truth.call_seconds, rel=0.1)
+
+    def test_is_marked(self, start) -> None:
+        """What was taught is learned, everything else is as it was."""
+        footprint = work({"strip": KINDS["strip"]})
+        learned = learn(start, footprint, play(changed(start, conv=0.5), footprint))
+
+        assert learned.source("conv.float32") == "learned"
+        assert learned.was["conv.float32"] == start.figure("conv.float32")
+        assert learned.source("gemm.float32") == "measured"
+        assert learned.figure("gemm.float32") == start.figure("gemm.float32")
+
+    @pytest.mark.parametrize("factor", [0.01, 100.0])
+    def test_is_bounded(self, start, factor) -> None:
+        """However odd the runs, figures stay within a factor of five of what was probed."""
+        footprint = work(KINDS)
+        names = ("gemm", "attention", "conv", "memory_rate", "kernel_seconds", "call_seconds")
+        truth = changed(start, **{n: 1 / factor if n in OVERHEADS else factor for n in names})
+        learned = start
+        for _ in range(3):
+            learned = learn(learned, footprint, play(truth, footprint))
+
+        for name in learned.was:
+            assert 0.2 * 0.999 <= learned.figure(name) / start.figure(name) <= 5 * 1.001
+
+    def test_short_calls_say_nothing_of_rates(self, start) -> None:
+        """Below a millisecond it is the overhead that shows."""
+        footprint = work({n: KINDS[n] for n in ("guide", "time")})
+        learned = learn(start, footprint, play(changed(start, kernel_seconds=2.0), footprint))
+
+        assert set(learned.was) <= set(OVERHEADS)
+
+    def test_work_outside_of_kernels_teaches_nothing(self, start) -> None:
+        """A video encoder takes long and has no kernels."""
+        encode = {"encode": cost()}
+        footprint = work({**KINDS, **encode})
+        truth = changed(start, gemm=0.5)
+        events = [
+            attrs.evolve(e, ended_ns=e.began_ns + 50 * MS) if e.name == "encode" else e
+            for e in play(truth, footprint)
+        ]
+        learned = learn(start, footprint, events)
+
+        block = work({"block": KINDS["block"]})
+        assert predicted(learned, block) == pytest.approx(predicted(truth, block), rel=0.1)
+
+    def test_nothing_is_learned_from_nothing(self, start) -> None:
+        """No events, or those of other calls."""
+        stray = [Workspace("read staging", "denoise", 0, "cpu", 0, 0, 0, MS)]
+
+        assert start == learn(start, work(KINDS), [])
+        assert start == learn(start, work(KINDS), stray)
+
+    def test_spans_of_a_card_are_not_its_times(self, start) -> None:
+        """They say when kernels were started, unless told otherwise."""
+        card, footprint = attrs.evolve(start, device="cuda"), work(KINDS)
+        events = play(changed(card, gemm=0.5), footprint)
+
+        assert card == learn(card, footprint, events)
+        assert "gemm.float32" in learn(card, footprint, events, device_times=True).was

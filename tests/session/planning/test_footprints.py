@@ -1,0 +1,80 @@
+"""Settings of the knobs that are planned with, where there are too many to plan them all."""
+
+import itertools
+
+import pytest
+
+from wanflow.scheduler.footprint.lifetimes import lifetimes
+from wanflow.scheduler.plan.knob_search import seconds_of, slice_of
+from wanflow.session import Request
+from wanflow.session.planning import footprints as variants
+from wanflow.session.planning.footprints import Profiled, Variants
+from wanflow.session.planning.planned import sweep
+from wanflow.session.preparing.place import find_place
+from wanflow.session.preparing.prepared import prepare
+
+TINY = Request("t2v-tiny", {"prompt": "x"}, device="cpu")
+CARD = Request("t2v-1.3b", {"steps": 6, "frames": 9}, machine="rtx4090")
+
+
+def prepared(request):
+    """Bind a request's graph."""
+    return prepare(request, find_place(request), to_run=False)
+
+
+def both(request, monkeypatch, share):
+    """The plan with every setting, and the one with those that were chosen."""
+    monkeypatch.setattr(variants, "_ALL", 10**6)
+    every = Variants(prepared(request))
+    ends = every.plan(every.at(0), None)
+    budget = ends.minimum_bytes + int((ends.resident_bytes - ends.minimum_bytes) * share)
+    wanted = every.plan(every.at(budget), budget)
+    monkeypatch.setattr(variants, "_ALL", 0)
+    chosen = Variants(prepared(request))
+    return wanted, chosen.plan(chosen.at(budget), budget)
+
+
+class TestChosen:
+    """Groups of stages by themselves, on a few steps."""
+
+    @pytest.mark.parametrize("share", [0, 0.2, 0.5, 1])
+    @pytest.mark.parametrize("request_", [TINY, CARD], ids=["tiny", "card"])
+    def test_as_good_as_all(self, request_, share, monkeypatch) -> None:
+        """The same minimum; the time of the best of all settings, to 1 %."""
+        wanted, found = both(request_, monkeypatch, share)
+
+        assert found.feasible
+        assert wanted.minimum_bytes == found.minimum_bytes
+        assert found.predicted_seconds <= wanted.predicted_seconds * 1.01
+
+    def test_sweep_falls(self, monkeypatch) -> None:
+        """More room is never slower, whatever was chosen where."""
+        monkeypatch.setattr(variants, "_ALL", 0)
+        rows = sweep(TINY).report["sweep"]
+        seconds = [row["predicted_seconds"] for row in rows]
+
+        assert all(row["feasible"] for row in rows)
+        assert all(later <= earlier for earlier, later in itertools.pairwise(seconds))
+
+
+class TestSlice:
+    """A stage cut out of a graph."""
+
+    def test_needs_what_it_needs_there(self) -> None:
+        """Its calls' bytes are those of the whole graph, values that only pass by included."""
+        found = prepared(TINY)
+        whole = Profiled(found, "cpu").footprint({})
+        inside = [i for i, step in enumerate(whole.calls) if step.stage == "denoise"]
+        _, *needs = lifetimes(slice_of(whole, ["denoise"])).need_bytes
+
+        assert [lifetimes(whole).need_bytes[i] for i in inside] == needs
+
+    def test_few_steps_stand_for_all(self) -> None:
+        """The time of 8 steps from 4 is that of 8, to 1 %."""
+        full = Variants(prepared(TINY))
+        few = Variants(prepared(Request("t2v-tiny", {"prompt": "x", "steps": 4}, device="cpu")))
+        plans = [v.plan([slice_of(v.at(0)[0], ["denoise"])], None) for v in (few, full)]
+
+        assert plans[1].predicted_seconds == pytest.approx(
+            seconds_of(plans[0], {"denoise": 8}), rel=0.01
+        )

@@ -1,0 +1,198 @@
+"""Device and budget: what is asked for, in bytes, or exit 2 with what is allowed."""
+
+import pytest
+import torch
+
+from wanflow.errors import InputError
+from wanflow.scheduler.machine.datasheets import named_machine
+from wanflow.session import machines
+from wanflow.session.preparing import place as places
+from wanflow.session.preparing.place import find_place
+from wanflow.units import GIB, MIB
+
+GB = 10**9
+CARD = 24 * GIB  # an rtx4090
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch):
+    """Whatever this machine has."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+
+
+@pytest.fixture
+def memory(monkeypatch):
+    """A computer with 16 GiB of RAM, 10 of them free."""
+    monkeypatch.setattr(machines, "total_ram_bytes", lambda: 16 * GIB)
+    monkeypatch.setattr(places, "available_ram_bytes", lambda: 10 * GIB)
+
+
+@pytest.fixture
+def place(request_for):
+    return lambda **options: find_place(request_for(**options))
+
+
+@pytest.fixture
+def card(place):
+    return lambda **options: place(machine="rtx4090", **options)
+
+
+class TestBudget:
+    """`--vram` in every form that a size has."""
+
+    @pytest.mark.parametrize(
+        ("text", "nbytes"),
+        [
+            ("8GiB", 8 * GIB), ("8GB", 8 * GB), ("8gib", 8 * GIB), ("123456789B", 123456789),
+            ("1.5GiB", 3 * GIB // 2), ("800 MiB", 800 * MIB), ("24GiB", CARD),
+            ("100%", CARD), ("50%", CARD // 2), ("12.5%", CARD // 8),
+        ],
+    )  # fmt: skip
+    def test_forms(self, card, text, nbytes):
+        """A size counts as it stands, a share is of the device's total."""
+        assert card(vram=text).budget_bytes == nbytes
+
+    @pytest.mark.parametrize(
+        "text",
+        ["8", "8.5", "", "GiB", "-8GiB", "8GiBs", "0B", "0%", "101%", "1.5B", "9999999TiB", "lots"],
+    )
+    def test_no_size(self, card, text):
+        """Anything else is refused with the option's name, a bare number too."""
+        with pytest.raises(InputError, match=r"^--vram ") as caught:
+            card(vram=text)
+        assert caught.value.exit_code == 2
+
+    def test_auto_on_a_named_machine(self, card):
+        """A named machine is empty: a tenth of it is left alone."""
+        assert card(vram="auto").budget_bytes == int(CARD * 0.9)
+
+    def test_auto_on_a_cpu(self, place, memory):
+        """On a CPU it is what is free now, less a tenth."""
+        assert place(vram="auto").budget_bytes == int(10 * GIB * 0.9)
+
+    def test_share_on_a_cpu(self, place, memory):
+        """A share on a CPU is of all its RAM, not of what is free."""
+        assert place(vram="25%").budget_bytes == 4 * GIB
+
+    def test_larger_than_the_machine(self, card):
+        """A budget above the device's total says what the device has."""
+        with pytest.raises(InputError, match=r"more than the rtx4090 has \(24\.0 GiB\)"):
+            card(vram=f"{CARD + 1}B")
+
+    def test_overhead(self, card, place, memory):
+        """On a GPU context and libraries are part of the budget, on a CPU there are none."""
+        assert card(vram="8GiB").usable_bytes < 8 * GIB
+        assert place(vram="8GiB").usable_bytes == 8 * GIB
+
+    def test_overhead_is_the_machines(self, card):
+        """What the driver takes, and what cuBLAS keeps: more from Hopper on."""
+        found = card(vram="8GiB")
+        assert found.overhead_bytes == 512 * MIB + found.machine.library_bytes
+        older, newer = (named_machine(name).library_bytes for name in ("rtx4090", "h100"))
+        assert (older, newer) == (22 * MIB, 34 * MIB)
+
+    @pytest.mark.parametrize(
+        ("settings", "expandable"),
+        [
+            ({}, True),
+            ({"PYTORCH_ALLOC_CONF": "expandable_segments:True"}, True),
+            ({"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:64, expandable_segments: True"}, True),
+            ({"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:64"}, False),
+            ({"PYTORCH_ALLOC_CONF": "expandable_segments:False"}, False),
+        ],
+    )
+    def test_segments(self, monkeypatch, settings, expandable):
+        """They are expandable unless the user has set the allocator up otherwise."""
+        for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
+            monkeypatch.delenv(name, raising=False)
+        for name, text in settings.items():
+            monkeypatch.setenv(name, text)
+        assert places.expandable_segments() is expandable
+
+    def test_less_than_overhead(self, card):
+        """A budget that the context alone fills leaves nothing, not less than nothing."""
+        assert card(vram="1MiB").usable_bytes == 0
+
+
+class TestRam:
+    """`--ram` bounds the host beside a GPU."""
+
+    def test_on_a_cpu(self, place):
+        """On a CPU there is no host tier."""
+        with pytest.raises(InputError, match="--ram has no meaning on a CPU") as caught:
+            place(ram="8GiB")
+        assert caught.value.exit_code == 2
+
+    def test_on_a_named_cpu(self, place):
+        """A named CPU is a CPU."""
+        with pytest.raises(InputError, match="--ram has no meaning"):
+            place(machine="cpu", ram="8GiB")
+
+    @pytest.mark.parametrize(
+        ("text", "nbytes"),
+        [("8GiB", 8 * GIB), ("8GB", 8 * GB), ("1B", 1)],
+    )
+    def test_forms(self, card, text, nbytes):
+        """A size counts as it stands."""
+        assert card(ram=text).ram_bytes == nbytes
+
+    @pytest.mark.parametrize(("text", "share"), [("50%", 0.5), ("100%", 1)])
+    def test_share(self, card, text, share):
+        """A share is of the machine's RAM."""
+        found = card(ram=text)
+        assert found.ram_bytes == int(found.machine.ram_bytes * share)
+
+    @pytest.mark.parametrize("text", ["auto", None])
+    def test_auto(self, card, text):
+        """A tenth is left alone; it is the default too."""
+        found = card(ram=text)
+        assert found.ram_bytes == int(found.machine.ram_bytes * 0.9)
+
+    def test_more_than_there_is(self, card):
+        """Refused, as `--vram` is."""
+        with pytest.raises(InputError, match=r"--ram 900GiB is more than the rtx4090 has"):
+            card(ram="900GiB")
+
+    def test_no_size(self, card):
+        """A bad size names the option it was given to."""
+        with pytest.raises(InputError, match=r"^--ram '8' has no unit"):
+            card(ram="8")
+
+
+class TestDevice:
+    """`--device auto|cuda[:N]|cpu` and `--machine NAME`."""
+
+    @pytest.mark.parametrize("name", ["auto", "cpu"])
+    def test_cpu(self, place, name):
+        """Without a GPU `auto` is the CPU."""
+        found = place(device=name)
+        assert (found.device.type, found.tier, found.machine.device) == ("cpu", "cpu", "cpu")
+
+    @pytest.mark.parametrize(
+        "name", ["gpu", "mps", "", "CPU", "cpu:0", "cuda:x", "cuda:-1", "cuda0"]
+    )
+    def test_unknown(self, place, name):
+        """Another name lists those that are allowed."""
+        with pytest.raises(InputError, match=r"--device .* is not known") as caught:
+            place(device=name)
+        assert caught.value.hint == "allowed: auto, cpu, cuda, cuda:N"
+
+    @pytest.mark.parametrize("name", ["cuda", "cuda:0", "cuda:7"])
+    def test_no_gpu(self, place, name):
+        """A GPU that isn't there says how many there are, and how to plan for one."""
+        with pytest.raises(InputError, match=f"--device {name}: there are 0 CUDA") as caught:
+            place(device=name)
+        assert "--machine" in caught.value.hint
+
+    @pytest.mark.parametrize("device", ["auto", "cpu", "cuda"])
+    def test_named_machine(self, card, device):
+        """Planning for a named machine needs no GPU, whatever device is given."""
+        found = card(device=device)
+        assert (found.tier, found.machine.name) == ("cuda:0", "rtx4090")
+
+    def test_unknown_machine(self, place):
+        """A machine that isn't known lists those that are."""
+        with pytest.raises(InputError, match="--machine 'rtx409' is not known") as caught:
+            place(machine="rtx409")
+        assert "did you mean 'rtx4090'" in caught.value.hint

@@ -1,0 +1,145 @@
+"""What weights on disk are said to be, and to lack."""
+
+import os
+import shutil
+
+import pytest
+import torch
+
+from tests.jobs import TINY
+from tests.official import DIT, T5, VAE, write_official
+from wanflow.errors import WeightsError
+from wanflow.graph.configs import known_config
+from wanflow.models.segments.build import build
+from wanflow.session.weights.inspect import Misshapen, ModelPart, Served, inspect
+
+PARTS = ["text_encoder", "transformer", "vae"]
+
+
+@pytest.fixture
+def official(tmp_path):
+    return write_official(tmp_path / "Wan2.1-T2V-tiny")
+
+
+def resaved(path, name, tensor=None):
+    """Save a `.pth` with a tensor changed, or without it."""
+    state = torch.load(path)
+    del state[name]
+    torch.save(state if tensor is None else state | {name: tensor}, path)
+
+
+class TestWhole:
+    def test_official_folder(self, official):
+        """Every part with its files, bytes and dtype, and the one graph that it serves."""
+        found = inspect(official)
+        assert found.is_whole
+        assert [part.part for part in found.parts] == PARTS
+        assert {part.layout for part in found.parts} == {"official"}
+        assert [part.fits for part in found.parts] == [["wan-tiny"]] * 3
+        assert found.parts[0].files == {T5: (official / T5).stat().st_size}
+        assert list(found.parts[1].files) == DIT
+        assert found.parts[2].dtypes == {"float32": found.parts[2].nbytes}
+        assert Served("t2v-tiny", []) in found.graphs
+        assert Served("t2v-14b", PARTS) in found.graphs
+        assert found.tokenizer.endswith("google/umt5-xxl/tokenizer.json")
+
+    def test_twin(self, official):
+        """The diffusers folder has the same tensors and bytes."""
+        twins = zip(inspect(official).parts, inspect(TINY).parts, strict=True)
+        for one, other in twins:
+            assert other.layout == "diffusers"
+            assert (one.tensors, one.nbytes, one.fits) == (other.tensors, other.nbytes, other.fits)
+
+    @pytest.mark.parametrize(("file", "part"), [(T5, "text_encoder"), (VAE, "vae")])
+    def test_file(self, official, file, part):
+        """A file is known by its tensors, whatever its name."""
+        path = (official / file).rename(official / "any.bin")
+        (found,) = inspect(path).parts
+        assert (found.part, found.layout, found.fits) == (part, "official", ["wan-tiny"])
+
+    def test_full_size_text_encoder(self, official_text, tmp_path):
+        """A text encoder that several models share fits all of them."""
+        (found,) = inspect(official_text).parts
+        shared = ["wan2.1-flf2v-14b", "wan2.1-i2v-14b", "wan2.1-t2v-1.3b", "wan2.1-t2v-14b"]
+        assert sorted(found.fits) == shared
+        assert found.nbytes == 11_361_820_672
+
+    @pytest.fixture
+    def official_text(self, tmp_path):
+        """The full text encoder, with holes for data."""
+        module = build("text_encoder", known_config("wan2.1-t2v-14b", "text_encoder"))
+        with (
+            torch._subclasses.FakeTensorMode(),
+            torch.serialization.skip_data(materialize_fake_tensors=True),
+        ):
+            state = {
+                name: torch.empty(parameter.shape, dtype=torch.bfloat16)
+                for name, parameter in module.named_parameters()
+            }
+            torch.save(state, tmp_path / "umt5.pth")
+        return tmp_path / "umt5.pth"
+
+
+class TestFaults:
+    """What is wrong is told against the nearest configuration."""
+
+    def test_missing(self, official):
+        """A tensor that is not there, by the module's name for it."""
+        resaved(official / T5, "blocks.1.ffn.fc2.weight")
+        found = inspect(official)
+        assert not found.is_whole
+        assert found.parts[0].missing == ["encoder.block.1.layer.1.DenseReluDense.wo.weight"]
+        assert found.parts[0].nearest == "wan-tiny"
+        assert Served("t2v-tiny", ["text_encoder"]) in found.graphs
+
+    def test_misshapen(self, official):
+        """A tensor of another shape, by the file's name for it."""
+        resaved(official / VAE, "conv2.bias", torch.ones(15))
+        assert inspect(official).parts[2].misshapen == [Misshapen("conv2.bias", (15,), (16,))]
+
+    def test_not_floats(self, official):
+        """Integers in the place of weights are of no use, though every shape fits."""
+        resaved(official / VAE, "conv2.bias", torch.ones(16, dtype=torch.int8))
+        found = inspect(official)
+        assert not found.is_whole
+        assert found.parts[2].fits == []
+        assert "'post_quant_conv.bias'" in found.parts[2].problem
+
+    def test_over(self, official):
+        """A tensor that nothing takes does no harm, and is named."""
+        state = torch.load(official / VAE)
+        torch.save(state | {"loss": torch.ones(1)}, official / VAE)
+        found = inspect(official)
+        assert found.is_whole
+        assert found.parts[2].over == ["loss"]
+
+    def test_damaged(self, official):
+        """A part that cannot be read has its problem; the others are told."""
+        os.truncate(official / VAE, 90_000)
+        found = inspect(official)
+        assert not found.is_whole
+        assert "is not whole" in found.parts[2].problem
+        assert found.parts[1].fits == ["wan-tiny"]
+
+    def test_no_tokenizer(self, official):
+        """Without a tokenizer no graph with text is served, though every part is whole."""
+        shutil.rmtree(official / "google")
+        found = inspect(official)
+        assert found.is_whole
+        assert found.tokenizer is None
+        assert Served("t2v-tiny", ["tokenizer"]) in found.graphs
+
+    def test_unknown_tensors(self, tmp_path):
+        """A file of something else is of no part."""
+        torch.save({"fc.weight": torch.ones(2, 2)}, tmp_path / "other.pth")
+        (found,) = inspect(tmp_path / "other.pth").parts
+        assert found == ModelPart(
+            "", found.place, problem="its tensors are of no part that is known"
+        )
+
+    @pytest.mark.parametrize(("name", "words"), [("", "no part of a model"), ("x", "no such file")])
+    def test_nothing(self, tmp_path, name, words):
+        """An empty folder and a path that is not there are exit 4."""
+        with pytest.raises(WeightsError, match=words) as caught:
+            inspect(tmp_path / name)
+        assert caught.value.exit_code == 4

@@ -1,0 +1,123 @@
+"""Files that may be lost: each appears whole, tells damage by a digest, and goes when space is due.
+
+A file is a magic line, a digest of the rest, the rest. Whatever is not as it was written reads as
+nothing. No torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import msgpack
+
+FOLDER_BYTES = 64 * 2**20  # of a whole folder of packed values
+FOLDER_FILES = 1024
+LARGEST_BYTES = 8 * 2**20  # of a file of packed values
+MAGIC = b"wanflow kinds 1\n"
+_DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+@attrs.frozen
+class CacheSize:
+    """What lies in a cache."""
+
+    path: str
+    files: int
+    nbytes: int
+
+
+def held(path: Path) -> CacheSize:
+    """Count what lies in the folder *path*."""
+    sizes = [size for _, size, _ in _files(path)]
+    return CacheSize(str(path), len(sizes), sum(sizes))
+
+
+def prune(path: Path, nbytes: int, files: int) -> None:
+    """Remove the files used longest ago until *nbytes* and *files* are left at most."""
+    found = sorted(_files(path), reverse=True)
+    total = 0
+    for number, (_, size, name) in enumerate(found, 1):
+        total += size
+        if number > files or total > nbytes:
+            with contextlib.suppress(OSError):
+                name.unlink()
+
+
+def used(path: Path) -> None:
+    """Have a file count as used now: it goes last."""
+    with contextlib.suppress(OSError):
+        os.utime(path)
+
+
+def head(magic: bytes, body: bytes | memoryview) -> bytes:
+    """Give what stands in front of *body* in its file."""
+    return magic + hashlib.sha256(body).digest()
+
+
+def head_bytes(magic: bytes) -> int:
+    """How many bytes stand in front of the body."""
+    return len(magic) + _DIGEST_BYTES
+
+
+def body_of(content: bytes, magic: bytes) -> bytes | None:
+    """Give the body out of a file's content; None where it is not as it was written."""
+    body = content[head_bytes(magic) :]
+    return body if content[: head_bytes(magic)] == head(magic, body) else None
+
+
+def write(path: Path, magic: bytes, body: bytes | memoryview) -> None:
+    """Let *path* hold *body*: another process sees the old file or the new one; OSError."""
+    handle, part = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(head(magic, body))
+            file.write(body)
+        Path(part).replace(path)
+    except BaseException:
+        Path(part).unlink(missing_ok=True)
+        raise
+
+
+def _files(path: Path) -> list[tuple[float, int, Path]]:
+    """Give time, size and path of each file, the leftovers of a killed process too."""
+    found = []
+    with contextlib.suppress(OSError):
+        for each in path.iterdir():
+            with contextlib.suppress(OSError):
+                about = each.lstat()
+                found.append((about.st_mtime, about.st_size, each))
+    return found
+
+
+def plain(packed: bytes) -> Any:
+    """Unpack plain values; ValueError where they are none."""
+    return msgpack.unpackb(packed, use_list=False, strict_map_key=False)
+
+
+def read_map(path: Path) -> dict[bytes, bytes]:
+    """Read the packed values of a file by their keys; none where there is no such file or worse."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_BYTES + 1)
+    except OSError:
+        return {}
+    body = None if len(content) > LARGEST_BYTES else body_of(content, MAGIC)
+    if body is None:
+        return {}
+    with contextlib.suppress(ValueError):
+        values = plain(body)
+        if isinstance(values, dict):
+            return values
+    return {}
+
+
+def write_map(path: Path, values: Mapping[bytes, bytes]) -> None:
+    """Let *path* hold these values: another process sees the old file or the new one; OSError."""
+    write(path, MAGIC, msgpack.packb(dict(values)))

@@ -1,0 +1,1 @@
+"""Modules on `meta`, cut into what moves as one."""

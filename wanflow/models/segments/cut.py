@@ -1,0 +1,162 @@
+"""Cut a module's parameters into segments, and let them be bound to any memory and forgotten."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import attrs
+import torch
+
+from wanflow.models.segments.discover import Segmentation
+from wanflow.scheduler.program import Segment, TensorSpec
+
+# Of every tensor in a slab: what CUDA's allocator promises, and more than MKL's 64.
+ALIGNMENT_BYTES = 256
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def _aligned(nbytes: int) -> int:
+    return math.ceil(nbytes / ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+
+
+def dtype_of(module: torch.nn.Module, name: str, precision: str) -> torch.dtype:
+    """The dtype upstream gives a parameter: some modules are kept in fp32 at lower precisions.
+
+    diffusers keeps `_keep_in_fp32_modules` at both bf16 and fp16
+    (`models/model_loading_utils.py`); transformers keeps them at fp16 only
+    (`modeling_utils.py`, `_keep_in_fp32_modules`).
+    """
+    kept = getattr(module, "_keep_in_fp32_modules", None) or ()
+    is_transformers = type(module).__module__.startswith("transformers.")
+    applies = precision == "fp16" or not is_transformers
+    if applies and any(part in kept for part in name.split(".")):
+        return torch.float32
+    return DTYPES[precision]
+
+
+def cut(
+    module: torch.nn.Module, groups: Mapping[str, Sequence[str]], precision: str
+) -> dict[str, Segment]:
+    """Cut *module* into segments: *groups* maps a segment's name to the names of its parameters.
+
+    Parameters in no group belong to no segment (an encoder that is never run).
+    """
+    shapes = {name: tuple(p.shape) for name, p in module.named_parameters()}
+    return {
+        segment: _pack(module, segment, {n: shapes[n] for n in names}, precision)
+        for segment, names in groups.items()
+    }
+
+
+def _pack(
+    module: torch.nn.Module, segment: str, shapes: Mapping[str, tuple[int, ...]], precision: str
+) -> Segment:
+    specs, offset = [], 0
+    for name, shape in shapes.items():
+        dtype = dtype_of(module, name, precision)
+        nbytes = math.prod(shape) * dtype.itemsize
+        specs.append(TensorSpec(name, shape, dtype, offset, nbytes))
+        offset += _aligned(nbytes)
+    return Segment(segment, tuple(specs), offset)
+
+
+def _by_path(groups: Mapping[str, Sequence[str]]) -> dict[str, set[str]]:
+    """Map each module path, and each parameter, to the segments that have weights there."""
+    found: dict[str, set[str]] = {}
+    for segment, names in groups.items():
+        for name in names:
+            pieces = name.split(".")
+            for end in range(1, len(pieces) + 1):
+                found.setdefault(".".join(pieces[:end]), set()).add(segment)
+    return found
+
+
+@attrs.define
+class BoundModule:
+    """A meta module whose parameters come and go by segment. Implements scheduler.program.Model.
+
+    `segments` are those of *segmentation* and their parts, by name: a stage runs with either.
+    """
+
+    name: str
+    module: torch.nn.Module
+    segmentation: Segmentation
+    staging_bytes: int
+    precision: str
+    segments: Mapping[str, Segment] = attrs.field(init=False)
+    _owners: Mapping[str, tuple[str, ...]] = attrs.field(init=False)  # segments of a parameter
+    _whole: Mapping[str, set[str]] = attrs.field(init=False)
+    _finest: Mapping[str, set[str]] = attrs.field(init=False)
+    _bound: dict[str, Mapping[str, torch.Tensor]] = attrs.field(init=False, factory=dict)
+    _asked: dict[tuple[tuple[str, ...], bool], str] = attrs.field(init=False, factory=dict)
+
+    @segments.default
+    def _cut(self) -> Mapping[str, Segment]:
+        names = {**self.segmentation.segments, **self.segmentation.finest}
+        return cut(self.module, names, self.precision)
+
+    @_owners.default
+    def _find_owners(self) -> Mapping[str, tuple[str, ...]]:
+        owners: dict[str, tuple[str, ...]] = {}
+        for segment in self.segments.values():
+            for spec in segment.tensors:
+                owners[spec.name] = (*owners.get(spec.name, ()), segment.name)
+        return owners
+
+    @_whole.default
+    def _find_whole(self) -> Mapping[str, set[str]]:
+        return _by_path(self.segmentation.segments)
+
+    @_finest.default
+    def _find_finest(self) -> Mapping[str, set[str]]:
+        return _by_path(self.segmentation.finest)
+
+    def segment_of(self, *paths: str, part: bool = False) -> str:
+        """Name the segment that has the weights under these module paths; with *part* the part."""
+        key = (paths, part)
+        if key not in self._asked:
+            self._asked[key] = self._segment_of(paths, self._finest if part else self._whole)
+        return self._asked[key]
+
+    def _segment_of(self, paths: Sequence[str], at: Mapping[str, set[str]]) -> str:
+        found = {segment for path in paths for segment in at.get(path, ())}
+        if len(found) != 1:
+            msg = f"{self.name}: {', '.join(paths)} in {sorted(found) or 'no'} segments, not in one"
+            raise AssertionError(msg)
+        return found.pop()
+
+    def rows(self, tensor: str) -> TensorSpec:
+        """The spec of one row of *tensor*, in the dtype it is used in."""
+        shape = tuple(self.module.get_parameter(tensor).shape[1:])
+        dtype = dtype_of(self.module, tensor, self.precision)
+        return TensorSpec(tensor, shape, dtype, 0, math.prod(shape) * dtype.itemsize)
+
+    def bind(self, segment: str, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Let the parameters of *segment* be *tensors*; a wrong shape or dtype is our own fault."""
+        for spec in self.segments[segment].tensors:
+            tensor = tensors[spec.name]
+            if tuple(tensor.shape) != spec.shape or tensor.dtype != spec.dtype:
+                msg = f"{spec.name}: {tensor.dtype}{tuple(tensor.shape)} for {spec}"
+                raise AssertionError(msg)
+            self._put(spec.name, tensor)
+        self._bound[segment] = tensors
+
+    def unbind(self, segment: str) -> None:
+        """Forget its tensors: afterwards nothing here holds the segment's memory.
+
+        A parameter is what another bound segment has for it (a block and its parts), else on meta.
+        """
+        self._bound.pop(segment, None)
+        for spec in self.segments[segment].tensors:
+            others = (self._bound[o] for o in self._owners[spec.name] if o in self._bound)
+            found = next((tensors[spec.name] for tensors in others), None)
+            if found is None:
+                found = torch.empty(spec.shape, dtype=spec.dtype, device="meta")
+            self._put(spec.name, found)
+
+    def _put(self, name: str, tensor: torch.Tensor) -> None:
+        owner, _, leaf = name.rpartition(".")
+        parameter = torch.nn.Parameter(tensor, requires_grad=False)
+        self.module.get_submodule(owner)._parameters[leaf] = parameter  # noqa: SLF001

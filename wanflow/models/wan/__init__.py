@@ -1,0 +1,1 @@
+"""The upstream forwards of Wan's models cut into calls, whole or by rows and strips."""

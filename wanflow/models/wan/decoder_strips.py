@@ -1,0 +1,199 @@
+"""Wan's VAE decoder, its upper blocks in strips of a frame, without halo and without recomputing.
+
+Drives the submodules of `diffusers.AutoencoderKLWan` (0.42) by `vae_strip.py`: their weights and
+shortcuts. Rows are those of the frame's longer side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+import torch
+
+from wanflow.models.wan import vae
+from wanflow.models.wan.strip import (
+    KEPT_FRAMES,
+    KEPT_ROWS,
+    ROWS,
+    TIME,
+    Strip,
+    Tape,
+    before,
+    channels_last,
+    resnet,
+)
+
+
+def parts(module: Any) -> tuple[str, ...]:
+    """The parts that run in strips, in execution order."""
+    return tuple(part for part in vae.parts(module) if part not in ("in", "mid"))
+
+
+def behind(module: Any, part: str) -> int:
+    """How many rows of its input a part is behind, an upsampler's row aside."""
+    return 1 if part == "head" else 2 * len(_block(module, part).resnets)
+
+
+def rows_out(module: Any, part: str, rows: int) -> int:
+    """How many rows a part has made once it has seen *rows* of a frame that goes on."""
+    rows = max(0, rows - behind(module, part))
+    return rows if scale(module, part) == 1 else max(0, 2 * rows - 1)
+
+
+def scale(module: Any, part: str) -> int:
+    """How many rows a part makes of one."""
+    return 1 if part == "head" or _upsampler(_block(module, part)) is None else 2
+
+
+@attrs.frozen
+class StripPlace:
+    """Which rows of a frame a part takes: *rows*, after *taken* ones; the clip's first frame."""
+
+    taken: int
+    rows: int
+    first: bool
+    bottom: bool
+    turned: bool = False
+
+    def strip(self, lines: torch.Tensor, cache: torch.Tensor) -> Strip:
+        """Open the two buffers."""
+        return Strip(Tape(lines), Tape(cache), self.first, self.bottom, self.turned)
+
+
+def sizes(module: Any, part: str, place: StripPlace, shape: tuple[int, ...]) -> tuple[int, int]:
+    """How many numbers a part keeps in its lines and in its cache, for an input of a *shape*."""
+    channels, frames, height = shape[1:ROWS]
+    lines = cache = 0
+    seen, count = place.taken, place.rows
+    for conv in _convs(module, part):
+        lines += conv.in_channels * frames * height * KEPT_ROWS
+        width = before(seen) + count + int(place.bottom)
+        if width > KEPT_ROWS:
+            cache += conv.in_channels * KEPT_FRAMES * height * width
+        seen, count = max(0, seen - 1), max(0, width - KEPT_ROWS)
+    if scale(module, part) == 2:
+        block = _block(module, part)
+        conv = _upsampler(block).resample[1]
+        slow = _is_temporal(block)
+        cache += conv.in_channels * KEPT_FRAMES * height * count if slow else 0
+        lines += conv.in_channels * frames * (2 if slow and not place.first else 1) * height
+        if _shortcut(block) is not None:
+            lines += channels * frames * height * _late(block)
+    return lines, cache
+
+
+def run(
+    module: Any,
+    part: str,
+    x: torch.Tensor,
+    place: StripPlace,
+    lines: torch.Tensor,
+    cache: torch.Tensor,
+) -> torch.Tensor:
+    """Run one part on the next rows of a latent frame's features `[1, C, F, h, rows]`.
+
+    *lines* and *cache*, of the sizes that `sizes` tells, are zeros at a frame's first strip and at
+    a clip's first frame; they are updated.
+    """
+    strip, seen = place.strip(lines, cache), place.taken
+    if part == "head":
+        line, kept = strip.line(x, seen)
+        made = strip.conv(module.decoder.conv_out, module.decoder.norm_out, kept, x)
+        strip.keep(line, x)
+        return made
+    block, made = _block(module, part), x
+    for each in block.resnets:
+        made = resnet(each, made, strip, seen)
+        seen = max(0, seen - 2)
+    if _upsampler(block) is not None and made.shape[ROWS]:
+        made = _upsample(_upsampler(block), made, strip, seen)
+    elif _upsampler(block) is not None:
+        made = _skip_upsampler(block, made, strip)
+    if _shortcut(block) is None:
+        return made
+    return _with_shortcut(block, x, made, strip, place)
+
+
+def _upsample(layer: Any, x: torch.Tensor, strip: Strip, seen: int) -> torch.Tensor:
+    """Double the frames but the clip's first, then the rows, as `WanResample.forward` does."""
+    halves: tuple[torch.Tensor, ...] = (x,)
+    if layer.mode == "upsample3d":
+        made = strip.temporal(layer.time_conv, x)
+        halves = (x,) if strip.first else tuple(made.chunk(2, 1))
+    return strip.doubled(layer.resample[1], halves, seen)
+
+
+def _skip_upsampler(block: Any, x: torch.Tensor, strip: Strip) -> torch.Tensor:
+    """Take what the upsampler keeps, since nothing has come that far."""
+    conv, slow = _upsampler(block).resample[1], _is_temporal(block) and not strip.first
+    frames, height = (2 if slow else 1) * x.shape[TIME], x.shape[3]
+    strip.lines.take((1, conv.in_channels, frames, height, 1))
+    return x.new_empty(1, conv.out_channels, frames, 2 * height, 0)
+
+
+def _with_shortcut(
+    block: Any, x: torch.Tensor, made: torch.Tensor, strip: Strip, place: StripPlace
+) -> torch.Tensor:
+    """Add Wan 2.2's shortcut, which repeats pixels, to the rows that there are."""
+    late = _late(block)
+    line = strip.lines.take((*x.shape[:ROWS], late))
+    kept, count = min(late, place.taken), made.shape[ROWS]
+    if count:
+        rows = torch.cat([line.narrow(ROWS, late - kept, kept), x], ROWS)
+        rows = rows.transpose(3, 4) if strip.turned else rows
+        repeated = _shortcut(block)(rows.contiguous(), first_chunk=strip.first)
+        repeated = repeated.transpose(3, 4) if strip.turned else repeated
+        done = max(0, 2 * (place.taken - 2 * len(block.resnets)) - 1)
+        made = made.add_(repeated.narrow(ROWS, done - 2 * (place.taken - kept), count))
+    strip.keep(line, x)
+    return made
+
+
+def _convs(module: Any, part: str) -> Iterator[Any]:
+    if part == "head":
+        yield module.decoder.conv_out
+        return
+    for each in _block(module, part).resnets:
+        yield from (each.conv1, each.conv2)
+
+
+def _block(module: Any, part: str) -> Any:
+    return module.decoder.up_blocks[int(part.partition(".")[2])]
+
+
+def _upsampler(block: Any) -> Any:
+    """Wan 2.2's block has `upsampler`, Wan 2.1's a list `upsamplers`; either may be None."""
+    if hasattr(block, "upsampler"):
+        return block.upsampler
+    return None if block.upsamplers is None else block.upsamplers[0]
+
+
+def _is_temporal(block: Any) -> bool:
+    return bool(_upsampler(block).mode == "upsample3d")
+
+
+def _shortcut(block: Any) -> Any:
+    return getattr(block, "avg_shortcut", None)
+
+
+def _late(block: Any) -> int:
+    """How many rows of its input a block's shortcut has to keep."""
+    return 2 * len(block.resnets) + 1
+
+
+def cut(whole: torch.Tensor, start: int, stop: int, *, turned: bool) -> torch.Tensor:
+    """Copy rows out of a whole frame's features, turned if it stands."""
+    rows = (whole.transpose(3, 4) if turned else whole).narrow(ROWS, start, stop - start)
+    return channels_last(rows, rows.shape).copy_(rows)
+
+
+def zeros(like: torch.Tensor, size: int) -> torch.Tensor:
+    """Make an empty buffer of *size* numbers."""
+    return like.new_zeros(max(1, size))
+
+
+def is_turned(shape: tuple[int, ...]) -> bool:
+    """Whether a frame of `[1, C, F, h, w]` is cut along its height, the longer side."""
+    return shape[4] < shape[3]

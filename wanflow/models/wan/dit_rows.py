@@ -1,0 +1,227 @@
+"""Wan's transformer a chunk of rows at a time: the same sums, a fraction of the memory.
+
+Drives the submodules of a `WanTransformerBlock`, so that a wrapped Linear (LoRA, quantised) goes on
+working. S being the bytes of one hidden state, a block takes three S and some chunks:
+
+    attend  first pass   norm1, to_k, to_v, rope   every chunk -> keys, values        S + 2 S
+            second pass  norm1, to_q, rope, attention to all keys, to_out, gate   -> hidden state
+    cross                norm2, to_q, attention to the context, to_out            -> hidden state
+    feed                 norm3, ffn, gate                                         -> hidden state
+
+The hidden state `[B, tokens, width]` is updated in place. Nothing but keys and values is there for
+all tokens at once: rotary rows are gathered from a small table, and where a token has a timestep of
+its own its modulation is gathered from that of the distinct timesteps.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+import torch
+
+from wanflow.models.wan.attention import dispatch, heads_of
+from wanflow.models.wan.dit import TEXT_TOKENS, Embedded, unpatchify
+from wanflow.models.wan.rope import Rope
+from wanflow.scheduler.profile.folded_loops import turns
+
+# Rows that CPU attention takes at a time: chunks begin where one of its blocks would.
+_KERNEL_ROWS = 256
+# A row of the feed-forward takes up to 18 times its bytes in the hidden state. All rows' keys and
+# values, which are not there then, took twice those.
+_WIDE_SHARE = 10
+
+
+@attrs.frozen
+class Rows:
+    """How many rows a chunk has at least: `size` for all but a sequence that is shorter.
+
+    `wide` chunks are for what runs when keys and values are not there: as much of the sequence as
+    takes no more room than those did.
+    """
+
+    size: int
+
+    def wide(self, tokens: int) -> Rows:
+        """Up to four times as many rows, a tenth of the sequence at the most."""
+        share = tokens // _WIDE_SHARE // _KERNEL_ROWS * _KERNEL_ROWS
+        return Rows(max(self.size, min(4 * self.size, share)))
+
+    def chunks(self, tokens: int) -> Iterator[slice]:
+        """Cut the sequence evenly; every chunk but the last is whole blocks of a kernel."""
+        block = math.gcd(self.size, _KERNEL_ROWS)
+        blocks = math.ceil(tokens / block)
+        count = max(blocks * block // self.size, 1)
+        each, longer = divmod(blocks, count)
+        ends = [(each * number + min(number, longer)) * block for number in range(count)]
+        return turns([slice(*ends) for ends in itertools.pairwise([*ends, tokens])])
+
+
+@attrs.frozen
+class Scales:
+    """Shifts, scales plus one, and gates `[N, 2 or 6, width]`, fp32: a row a sample or a timestep.
+
+    With *index* `[B, tokens]` a token takes the row that it names.
+    """
+
+    table: torch.Tensor
+    index: torch.Tensor | None = None
+
+    @classmethod
+    def of_sum(
+        cls, table: torch.Tensor, scales: tuple[int, ...], index: torch.Tensor | None
+    ) -> Scales:
+        """Take a fresh table, of which the rows *scales* are scales."""
+        for number in scales:
+            table[:, number] += 1
+        return cls(table, index)
+
+    def of(self, number: int, part: slice) -> torch.Tensor:
+        """One of them for a chunk, `[B, 1 or rows, width]`."""
+        if self.index is None:
+            return self.table[:, number : number + 1]
+        return self.table[:, number][self.index[:, part]]
+
+
+def scales(block: Any, modulation: torch.Tensor, index: torch.Tensor | None = None) -> Scales:
+    """Add a block's own table to the modulation `[N, 6, width]` of the timesteps."""
+    return Scales.of_sum(block.scale_shift_table + modulation.float(), (1, 4), index)
+
+
+def distinct(timestep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Split a timestep a token `[B, tokens]` into distinct ones `[N]` and an index."""
+    times, index = torch.unique(timestep, return_inverse=True)
+    return times, index
+
+
+def embed(
+    module: Any,
+    latents: torch.Tensor,
+    timestep: torch.Tensor,
+    text: torch.Tensor,
+    rows: Rows,
+    image: torch.Tensor | None = None,
+) -> Embedded:
+    """Embed patches by latent frames, times and text; *image* `[B, 257, image width]` goes first.
+
+    *timestep* `[B]`, or `[N]` distinct ones that an index spreads over the tokens.
+    """
+    dtype = module.patch_embedding.weight.dtype
+    time, modulation, context, seen = module.condition_embedder(
+        timestep, text.to(dtype), None if image is None else image.to(dtype)
+    )
+    if seen is not None:
+        context = torch.cat([seen, context], dim=1)
+    hidden = _patches(module, latents.to(dtype), rows)
+    return Embedded(hidden, time, modulation.unflatten(1, (6, -1)), context)
+
+
+def _patches(module: Any, latents: torch.Tensor, rows: Rows) -> torch.Tensor:
+    patch_t, patch_h, patch_w = module.config.patch_size
+    batch, _, frames, height, width = latents.shape
+    per_frame = (height // patch_h) * (width // patch_w)
+    step = patch_t * max(rows.size // per_frame, 1)
+    out_channels = module.patch_embedding.out_channels
+    hidden = latents.new_empty(batch, frames // patch_t * per_frame, out_channels)
+    starts = range(0, frames, step)
+    for part in turns([slice(start, min(start + step, frames)) for start in starts]):
+        made = module.patch_embedding(latents[:, :, part]).flatten(2)
+        first = part.start // patch_t * per_frame
+        hidden[:, first : first + made.shape[2]] = made.transpose(1, 2)
+    return hidden
+
+
+def attend(block: Any, hidden: torch.Tensor, scaled: Scales, rope: Rope, rows: Rows) -> None:
+    """Run a block's self-attention on *hidden*, in place."""
+    attn = block.attn1
+    key, value = _keys_values(block, hidden, scaled, rope, rows)
+    for part in rows.chunks(hidden.shape[1]):
+        x = hidden[:, part]
+        query = heads_of(attn, attn.norm_q(attn.to_q(modulated(block.norm1, x, scaled, part, 0))))
+        attended = dispatch(attn, rope.turned(query, part), key, value)
+        add_gated(x, project(attn, attended), scaled.of(2, part))
+
+
+def _keys_values(
+    block: Any, hidden: torch.Tensor, scaled: Scales, rope: Rope, rows: Rows
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keys (normed, turned) and values of all tokens, `[B, tokens, heads, head width]`."""
+    attn, found = block.attn1, None
+    for part in rows.chunks(hidden.shape[1]):
+        normed = modulated(block.norm1, hidden[:, part], scaled, part, 0)
+        made = heads_of(attn, attn.norm_k(attn.to_k(normed)))
+        if found is None:
+            shape = (*hidden.shape[:2], *made.shape[2:])
+            found = made.new_empty(shape), made.new_empty(shape)
+        rope.turned(made, part, out=found[0][:, part])
+        found[1][:, part] = heads_of(attn, attn.to_v(normed))
+    if found is None:
+        msg = "a hidden state without tokens"
+        raise AssertionError(msg)
+    return found
+
+
+def cross(block: Any, hidden: torch.Tensor, context: torch.Tensor, rows: Rows) -> None:
+    """Run a block's cross-attention on *hidden*, in place.
+
+    Where the block takes an image too, the context is its tokens and then 512 of text.
+    """
+    attn, image = block.attn2, None
+    if attn.add_k_proj is not None:
+        tokens = context.shape[1] - TEXT_TOKENS
+        seen, context = context[:, :tokens], context[:, tokens:]
+        added = attn.norm_added_k(attn.add_k_proj(seen)), attn.add_v_proj(seen)
+        image = heads_of(attn, added[0]), heads_of(attn, added[1])
+    key = heads_of(attn, attn.norm_k(attn.to_k(context)))
+    value = heads_of(attn, attn.to_v(context))
+    for part in rows.wide(hidden.shape[1]).chunks(hidden.shape[1]):
+        x = hidden[:, part]
+        query = heads_of(attn, attn.norm_q(attn.to_q(block.norm2(x.float()).type_as(x))))
+        attended = dispatch(attn, query, key, value)
+        if image is not None:
+            attended = attended + dispatch(attn, query, *image)
+        x += project(attn, attended)
+
+
+def feed(block: Any, hidden: torch.Tensor, scaled: Scales, rows: Rows) -> None:
+    """Run a block's feed-forward on *hidden*, in place."""
+    for part in rows.wide(hidden.shape[1]).chunks(hidden.shape[1]):
+        x = hidden[:, part]
+        made = block.ffn(modulated(block.norm3, x, scaled, part, 3))
+        add_gated(x, made, scaled.of(5, part))
+
+
+def head(
+    module: Any,
+    hidden: torch.Tensor,
+    time: torch.Tensor,
+    latent_shape: tuple[int, ...],
+    rows: Rows,
+    index: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Norm, project and put the patches back: the prediction, shaped like the latents."""
+    scaled = Scales.of_sum(module.scale_shift_table + time.unsqueeze(1), (1,), index)
+    patches = hidden.new_empty(*hidden.shape[:2], module.proj_out.out_features)
+    for part in rows.wide(hidden.shape[1]).chunks(hidden.shape[1]):
+        normed = modulated(module.norm_out, hidden[:, part], scaled, part, 0)
+        patches[:, part] = module.proj_out(normed)
+    return unpatchify(module, patches, latent_shape)
+
+
+def modulated(norm: Any, x: torch.Tensor, scaled: Scales, part: slice, first: int) -> torch.Tensor:
+    """Norm a chunk in fp32, scale and shift it: shift is the row *first* of the scales."""
+    normed: torch.Tensor = norm(x.float())
+    return normed.mul_(scaled.of(first + 1, part)).add_(scaled.of(first, part)).type_as(x)
+
+
+def add_gated(x: torch.Tensor, made: torch.Tensor, gate: torch.Tensor) -> None:
+    """Add to a chunk of the hidden state, in place; the sum is made in fp32."""
+    x.copy_((made * gate).add_(x))
+
+
+def project(attn: Any, attended: torch.Tensor) -> torch.Tensor:
+    """Project what was attended."""
+    return torch.as_tensor(attn.to_out[1](attn.to_out[0](attended)))

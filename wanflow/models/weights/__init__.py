@@ -1,0 +1,1 @@
+"""Files of weights to one index of tensors that is read from."""

@@ -1,0 +1,122 @@
+"""Find a model's weights: `--weights`, WANFLOW_MODELS, the graph's `path`, downloads, bundled."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import attrs
+
+from wanflow.errors import InputError, WeightsError
+from wanflow.files.folders import PACKAGE, data_folder
+from wanflow.graph.spec import ModelSpec
+from wanflow.models.weights.layouts import find_part
+
+BUNDLED = PACKAGE / "bundled"
+# What Wan-AI publishes on the hub, by the names that the graphs have for it.
+_PUBLISHED = frozenset({
+    "Wan2.1-T2V-1.3B", "Wan2.1-T2V-14B", "Wan2.1-I2V-14B-480P", "Wan2.1-I2V-14B-720P",
+    "Wan2.1-FLF2V-14B-720P",
+})  # fmt: skip
+
+
+@attrs.frozen
+class WeightsOption:
+    """`[MODEL=]PATH` from the command line; no model means every model."""
+
+    model: str | None
+    path: Path
+
+
+def parse_weights(options: Sequence[str], models: Sequence[str]) -> tuple[WeightsOption, ...]:
+    """Read `--weights` options; InputError for an unknown model or a path that is not there."""
+    found = []
+    for text in options:
+        name, separator, path = text.partition("=")
+        model = name if separator and name in models else None
+        if separator and model is None and not Path(text).exists():
+            raise InputError(
+                f"--weights {text!r}: the graph has no model {name!r}",
+                hint=f"its models are {', '.join(models)}",
+                code="unknown-model",
+            )
+        place = Path(path if model is not None else text).expanduser()
+        if not place.exists():
+            raise WeightsError(f"--weights {place}: no such file or folder", code="missing-weights")
+        if place.is_file() and model is None and len(models) > 1:
+            raise InputError(
+                f"--weights {place}: is a file; say which model it is",
+                hint=f"--weights MODEL={place}, of {', '.join(models)}",
+                code="unknown-model",
+            )
+        found.append(WeightsOption(model, place))
+    return tuple(found)
+
+
+def locate(spec: ModelSpec, options: Sequence[WeightsOption], graph_file: Path) -> Path | None:
+    """Return the place of a model's part (see `layouts`), or None when it is nowhere.
+
+    A given `--weights` that lacks the part is an error and not passed over in silence; one for this
+    model comes before one for all.
+    """
+    for option in sorted(options, key=lambda option: option.model is None):
+        if option.model in (None, spec.name):
+            place = find_part(option.path, spec.part)
+            if place is None:
+                raise WeightsError(
+                    f"--weights {option.path}: has no {spec.part} for model {spec.name!r}",
+                    hint=f"expected {option.path / spec.part}/*.safetensors or the official file",
+                    code="missing-weights",
+                )
+            return place
+    places = (find_part(folder, spec.part) for folder in _folders(spec, graph_file))
+    return next((place for place in places if place is not None), None)
+
+
+def _folders(spec: ModelSpec, graph_file: Path) -> Iterator[Path]:
+    models = os.environ.get("WANFLOW_MODELS")
+    if models and spec.path:
+        yield Path(models).expanduser() / spec.path
+    if models:
+        yield Path(models).expanduser()
+    if spec.path:
+        yield graph_file.parent / Path(spec.path).expanduser()
+    downloads = _own_downloads()
+    if spec.path and downloads is not None:
+        yield downloads / spec.path
+    if spec.config and (BUNDLED / spec.config).is_dir():
+        yield BUNDLED / spec.config
+
+
+def downloads_folder() -> Path:
+    """Where a download goes that was not told where: into WANFLOW_MODELS, or the user's data."""
+    models = os.environ.get("WANFLOW_MODELS")
+    folder = Path(models).expanduser() if models else _own_downloads()
+    if folder is None:
+        raise InputError(
+            "there is no home directory to download to",
+            hint="give --to FOLDER or set WANFLOW_MODELS",
+            code="no-home",
+        )
+    return folder
+
+
+def _own_downloads() -> Path | None:
+    try:
+        return data_folder() / "models"
+    except RuntimeError:
+        return None
+
+
+def missing(spec: ModelSpec, graph_file: Path) -> WeightsError:
+    """The error for weights that are nowhere: says where was looked."""
+    looked = [str(folder / spec.part) for folder in _folders(spec, graph_file)]
+    where = ", ".join(looked) if looked else "no folder was named"
+    name = Path(spec.path or "").name
+    download = f"; or: wanflow models download Wan-AI/{name}" if name in _PUBLISHED else ""
+    return WeightsError(
+        f"no weights for model {spec.name!r} ({spec.part}); looked in: {where}",
+        hint=f"give --weights PATH or set WANFLOW_MODELS{download}",
+        code="missing-weights",
+    )

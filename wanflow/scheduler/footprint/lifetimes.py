@@ -1,0 +1,71 @@
+"""How long values live, and what each call needs besides the weights that stay. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import attrs
+
+from wanflow.scheduler.footprint.costs import Footprint
+
+
+class Absence(Protocol):
+    """A value that is not there: after call `leaves`, back for call `comes`."""
+
+    @property
+    def nbytes(self) -> int:
+        """Its bytes."""
+
+    @property
+    def leaves(self) -> int:
+        """The last call that it is there for."""
+
+    @property
+    def comes(self) -> int:
+        """The next call that reads it."""
+
+
+@attrs.frozen
+class Lifetimes:
+    """Per call: values alive on entry, bytes without any resident weights, values freed after.
+
+    `live_bytes[i]` are the values there when call i starts. `need_bytes[i]` is the call's peak with
+    its own segment streamed: values, segment, gathered rows, workspace, slack, and the staging
+    buffer that is always there. `frees[i]` are the values whose last reader is call i.
+    """
+
+    live_bytes: tuple[int, ...]
+    need_bytes: tuple[int, ...]
+    frees: tuple[tuple[int, ...], ...]
+
+
+def lifetimes(footprint: Footprint, away: Sequence[Absence] = ()) -> Lifetimes:
+    """Work out the lifetimes of a footprint's values from first write and last read.
+
+    *away* are gaps between two uses in which a value is not on the device.
+    """
+    absent = [0] * (len(footprint.calls) + 1)
+    for gap in away:
+        absent[gap.leaves + 1] -= gap.nbytes
+        absent[gap.comes] += gap.nbytes
+    sizes: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for index, step in enumerate(footprint.calls):
+        for value in step.reads:
+            last[value] = index
+        for made in step.makes:
+            sizes[made.value] = made.nbytes
+            last[made.value] = index
+    frees: list[list[int]] = [[] for _ in footprint.calls]
+    for value, index in last.items():
+        if value not in footprint.keeps:
+            frees[index].append(value)
+    live, needs, now = [], [], footprint.staging_bytes
+    for index, (step, freed) in enumerate(zip(footprint.calls, frees, strict=True)):
+        now += absent[index]
+        live.append(now)
+        weights = footprint.segments[step.segment].nbytes if step.segment is not None else 0
+        needs.append(now + weights + step.gathered_bytes + step.cost.room_bytes)
+        now += sum(made.nbytes for made in step.makes) - sum(sizes[value] for value in freed)
+    return Lifetimes(tuple(live), tuple(needs), tuple(tuple(f) for f in frees))

@@ -1,0 +1,219 @@
+"""Footprints from the rows of a trace: anybody may have written them. No torch.
+
+Every type, range and reference is checked, and how much there may be of everything is bounded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Never
+
+import attrs
+
+from wanflow.scheduler.footprint.costs import (
+    CLASSES,
+    CallRecord,
+    Cost,
+    Footprint,
+    Made,
+    SegmentUse,
+    StageFacts,
+)
+
+_LARGEST = 2**41  # bytes or anything else: sums of all stay far below 2**63
+_MOST_TEXT = 24 * 2**20  # of all rows; a model of 14 billion at 50 steps takes one
+_MOST_STEPS = 100_000
+_MOST_NUMBERS = 2_000_000  # of values read and made, by all steps
+_MOST_NAMES = 20_000  # rows of one table
+
+
+class RowError(ValueError):
+    """A row that no run writes; the message says what is wrong."""
+
+
+@attrs.define
+class FootprintReader:
+    """Takes the rows of one footprint in their order; `footprint` is whole after the last."""
+
+    footprint: Footprint | None = attrs.field(default=None, init=False)
+    _text: int = attrs.field(default=0, init=False)
+    _numbers: int = attrs.field(default=0, init=False)
+    _stages: list[StageFacts] = attrs.field(factory=list, init=False)
+    _dtypes: dict[str, str] = attrs.field(factory=dict, init=False)
+    _segments: list[SegmentUse] = attrs.field(factory=list, init=False)
+    _costs: list[Cost] = attrs.field(factory=list, init=False)
+    _slacks: dict[tuple[int, int], Cost] = attrs.field(factory=dict, init=False)
+    _made: list[tuple[str, int, bool, tuple[int, ...]]] = attrs.field(factory=list, init=False)
+    _calls: list[tuple[StageFacts, str, str | None, int]] = attrs.field(factory=list, init=False)
+    _steps: list[CallRecord] = attrs.field(factory=list, init=False)
+    _values: set[int] = attrs.field(factory=set, init=False)
+    _takers: Mapping[str, Callable[[list[Any]], None]] = attrs.field(init=False)
+
+    @_takers.default
+    def _by_section(self) -> Mapping[str, Callable[[list[Any]], None]]:
+        return {
+            "stage": self._stage, "segment": self._segment, "cost": self._cost,
+            "made": self._make, "call": self._call, "step": self._step, "end": self._end,
+        }  # fmt: skip
+
+    def take(self, section: str, text: str) -> None:
+        """Take a row; RowError for one that no run writes."""
+        self._text += len(text)
+        if self._text > _MOST_TEXT:
+            _wrong("more text than any run has")
+        if self.footprint is not None:
+            _wrong("a row after the last")
+        taker = self._takers.get(section)
+        if taker is None:
+            _wrong(f"unknown section {section[:40]!r}")
+        try:
+            row = json.loads(text, parse_constant=_constant)
+        except (ValueError, RecursionError):
+            _wrong(f"{section}: no JSON")
+        if not isinstance(row, list):
+            _wrong(f"{section}: not a list")
+        taker(row)
+
+    def _stage(self, row: list[Any]) -> None:
+        name, op, model, steps, weights, knobs, rounding, dtype = _fields(row, 8)
+        _room(self._stages)
+        if any(facts.stage == name for facts in self._stages):
+            _wrong("a stage is given twice")
+        if not isinstance(knobs, dict) or not isinstance(rounding, list):
+            _wrong("stage: its knobs are wrong")
+        facts = StageFacts(
+            _text(name), _text(op), None if model is None else _text(model), _int(steps),
+            _int(weights), {_text(k): _text(v) for k, v in knobs.items()},
+            tuple(map(_text, rounding)),
+        )  # fmt: skip
+        self._stages.append(facts)
+        if dtype is not None:
+            self._dtypes[facts.stage] = _text(dtype)
+
+    def _segment(self, row: list[Any]) -> None:
+        name, nbytes = _fields(row, 2)
+        _room(self._segments)
+        self._segments.append(SegmentUse(_text(name), _int(nbytes)))
+
+    def _cost(self, row: list[Any]) -> None:
+        workspace, flops, memory, kernels = _fields(row, 4)
+        _room(self._costs)
+        if not isinstance(flops, dict) or not flops.keys() <= set(CLASSES):
+            _wrong("cost: unknown kernels")
+        found = {kind: _amount(amount) for kind, amount in flops.items()}
+        self._costs.append(Cost(_int(workspace), found, _int(memory), _int(kernels)))
+
+    def _make(self, row: list[Any]) -> None:
+        name, nbytes, is_state, shape = _fields(row, 4)
+        _room(self._made)
+        if type(is_state) is not bool or not isinstance(shape, list):
+            _wrong("made: a field has the wrong type")
+        self._made.append((_text(name), _int(nbytes), is_state, tuple(map(_int, shape))))
+
+    def _call(self, row: list[Any]) -> None:
+        stage, kind, segment, cost = _fields(row, 4)
+        _room(self._calls)
+        name = None if segment is None else _at(self._segments, segment).name
+        _at(self._costs, cost)
+        self._calls.append((_at(self._stages, stage), _text(kind), name, cost))
+
+    def _step(self, row: list[Any]) -> None:
+        call, number, slack, gathered, reads, makes, renames = _fields(row, 7)
+        if not all(isinstance(each, list) for each in (reads, makes, renames)):
+            _wrong("step: a field has the wrong type")
+        self._numbers += len(reads) + len(makes) + len(renames)
+        if len(self._steps) >= _MOST_STEPS or self._numbers > _MOST_NUMBERS:
+            _wrong("more steps than any run has")
+        facts, kind, segment, cost = _at(self._calls, call)
+        read = tuple(map(self._known, reads))
+        made = tuple(self._new(*pair) for pair in _pairs(makes))
+        passed = tuple((_text(new), self._known(old)) for new, old in _pairs(renames))
+        self._steps.append(
+            CallRecord(
+                facts.stage, kind, _int(number), self._with_slack(cost, _int(slack)), segment,
+                _int(gathered), read, made, passed,
+            )
+        )  # fmt: skip
+
+    def _known(self, value: object) -> int:
+        if _int(value) not in self._values:
+            _wrong("step: reads a value that no call has made")
+        return _int(value)
+
+    def _new(self, value: object, what: object) -> Made:
+        name, nbytes, is_state, shape = _at(self._made, what)
+        if _int(value) in self._values:
+            _wrong("step: makes a value that is there")
+        self._values.add(_int(value))
+        return Made(_int(value), name, nbytes, is_state, shape)
+
+    def _with_slack(self, number: int, slack: int) -> Cost:
+        """Calls of one cost share the object."""
+        key = (number, slack)
+        if key not in self._slacks:
+            self._slacks[key] = attrs.evolve(self._costs[number], slack_bytes=slack)
+        return self._slacks[key]
+
+    def _end(self, row: list[Any]) -> None:
+        steps, staging, keeps = _fields(row, 3)
+        if steps != len(self._steps) or not steps:
+            _wrong(f"{len(self._steps)} steps, not {str(steps)[:20]}")
+        if not isinstance(keeps, list):
+            _wrong("end: a field has the wrong type")
+        segments = {use.name: use for use in self._segments}
+        if len(segments) < len(self._segments):
+            _wrong("a segment is given twice")
+        self.footprint = Footprint(
+            tuple(self._stages), tuple(self._steps), segments, frozenset(map(self._known, keeps)),
+            self._dtypes, _int(staging),
+        )  # fmt: skip
+
+
+def _wrong(problem: str) -> Never:
+    raise RowError(problem)
+
+
+def _constant(word: str) -> Never:
+    _wrong(f"{word} is no number")
+
+
+def _fields(row: list[Any], count: int) -> list[Any]:
+    if len(row) != count:
+        _wrong(f"a row of {len(row)} fields, not {count}")
+    return row
+
+
+def _room(table: list[Any]) -> None:
+    if len(table) >= _MOST_NAMES:
+        _wrong("more rows in a table than any run has")
+
+
+def _int(value: object) -> int:
+    if type(value) is not int or not 0 <= value <= _LARGEST:
+        _wrong("a number is missing or out of bounds")
+    return value
+
+
+def _amount(value: object) -> float:
+    if type(value) not in (int, float) or not 0 <= value <= 1e24:  # type: ignore[operator]
+        _wrong("cost: FLOPs out of bounds")
+    return value  # type: ignore[return-value]
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or len(value) > 1000:
+        _wrong("a name is missing or too long")
+    return value
+
+
+def _at(table: list[Any], number: object) -> Any:
+    if type(number) is not int or not 0 <= number < len(table):
+        _wrong("a row points to none")
+    return table[number]
+
+
+def _pairs(items: list[Any]) -> list[tuple[Any, Any]]:
+    if len(items) % 2:
+        _wrong("step: half a pair")
+    return list(zip(items[::2], items[1::2], strict=True))

@@ -1,0 +1,139 @@
+"""A candidate plan: what stays, what is loaded ahead, what it needs and takes. No torch."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from wanflow.scheduler.footprint.costs import Footprint
+from wanflow.scheduler.footprint.lifetimes import Lifetimes, lifetimes
+from wanflow.scheduler.machine.call_times import Timing, by_rates
+from wanflow.scheduler.machine.figures import Load, Machine
+from wanflow.scheduler.plan.holds import Uses, load_with, uses_of
+from wanflow.scheduler.plan.host_memory import host_order, share_host
+from wanflow.scheduler.plan.prefetch import Visit, alone, issue_ahead, returns_of, visits_of
+from wanflow.scheduler.plan.queues import QueueTimes, play
+from wanflow.scheduler.plan.schedule import HostPlan
+from wanflow.scheduler.plan.spill import Gaps
+
+
+@attrs.frozen
+class Work:
+    """A footprint on a machine with what follows from the two alone, worked out once.
+
+    `gaps` are where values are spilled, `returns` their ways back.
+    """
+
+    footprint: Footprint
+    machine: Machine
+    pinned: Mapping[str, str]
+    ram_bytes: int | None
+    gaps: Gaps
+    returns: Sequence[Visit]
+    leaving: Mapping[int, float]  # by call: the seconds its values need to the host
+    life: Lifetimes
+    uses: Uses
+    single: Sequence[Visit]
+    host_order: Sequence[tuple[str, int]]
+    compute_seconds: tuple[float, ...]
+    loads: Mapping[int, tuple[Load, Load]]  # by bytes: from the disk, and from the host
+
+    @property
+    def pinned_holds(self) -> frozenset[int]:
+        """What stays because it was asked for."""
+        return frozenset(
+            number
+            for number, hold in enumerate(self.uses.holds)
+            if not hold.bridges and self.pinned.get(hold.stage) == "resident"
+        )
+
+
+def work_of(
+    footprint: Footprint,
+    machine: Machine,
+    pinned: Mapping[str, str],
+    ram_bytes: int | None,
+    gaps: Gaps = (),
+    timing: Timing = by_rates,
+) -> Work:
+    """Work out what every draft of a footprint shares that spills the values of *gaps*."""
+    uses, returns = uses_of(footprint), returns_of(gaps)
+    seconds = timing(footprint, machine)
+    loads = {
+        nbytes: (machine.load(nbytes, from_host=False), machine.load(nbytes, from_host=True))
+        for nbytes in {run.nbytes for run in uses.runs} | {visit.nbytes for visit in returns}
+    }
+    leaving: dict[int, float] = {}
+    for gap in gaps:
+        leaving[gap.leaves] = leaving.get(gap.leaves, 0.0) + gap.nbytes / machine.download_rate
+    return Work(
+        footprint, machine, pinned, ram_bytes, gaps, returns, leaving, lifetimes(footprint, gaps),
+        uses, alone(uses), host_order(uses), seconds, loads,
+    )  # fmt: skip
+
+
+@attrs.frozen
+class Candidate:
+    """One candidate: the holds it keeps, every visit, what it needs and how long it takes.
+
+    `free`: no load had to wait for room, so that no other budget would make it faster.
+    """
+
+    work: Work
+    depth: int
+    kept: frozenset[int]
+    visits: Sequence[Visit]
+    issues: Sequence[int]
+    free: bool
+    host: HostPlan
+    bytes_at: Sequence[int]
+    timeline: QueueTimes
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most the device holds."""
+        return max(self.bytes_at, default=0)
+
+    @property
+    def read_bytes(self) -> int:
+        """What is read of weights in all."""
+        return sum(visit.nbytes for visit in self.visits if not visit.values)
+
+    @property
+    def seconds(self) -> float:
+        """How long it takes; a billionth is no difference."""
+        return float(f"{self.timeline.seconds:.9e}")
+
+    @property
+    def order(self) -> tuple[float, int, int]:
+        """Faster first, then who reads less, then who needs less."""
+        return (self.seconds, self.read_bytes, self.peak_bytes)
+
+    def fits(self, budget_bytes: int | None) -> bool:
+        """Whether device and host hold it."""
+        return self.host_fits and (budget_bytes is None or self.peak_bytes <= budget_bytes)
+
+    @property
+    def host_fits(self) -> bool:
+        """Whether the host holds its part."""
+        return self.work.ram_bytes is None or self.host.nbytes <= self.work.ram_bytes
+
+
+def candidate(work: Work, kept: frozenset[int], budget_bytes: int | None, depth: int) -> Candidate:
+    """Play what keeping *kept* takes, loads issued as far ahead as budget and depth allow."""
+    load = load_with(work.life.need_bytes, [work.uses.holds[n] for n in sorted(kept)])
+    visits = visits_of(work.uses, kept, work.single)
+    if work.returns:
+        visits = list(heapq.merge(work.returns, visits, key=lambda visit: visit.first))
+    ahead = issue_ahead(visits, load, budget_bytes, depth)
+    host = share_host(work.host_order, visits, work.machine, work.ram_bytes, work.gaps)
+    on_cpu = work.machine.device == "cpu"  # there, what was read before is in the page cache
+    cached, times = host.cached, work.loads
+    loads = [
+        times[v.nbytes][v.again and (on_cpu or bool(v.values) or v.segment in cached)]
+        for v in visits
+    ]
+    timeline = play(work.compute_seconds, visits, ahead.issues, loads, work.leaving)
+    return Candidate(work, depth, kept, visits, ahead.issues, ahead.free, host, load, timeline)

@@ -1,0 +1,170 @@
+"""Search what stays: the fastest draft of one footprint inside a budget. No torch.
+
+A candidate is a start of an order of each region's segments (see `orders`): as long as fits a room
+that leaves 0 to 3 of the region's largest segments free, for loads ahead. Rooms go down from the
+budget only as far as a load ahead can ever need: below that a candidate keeps a subset of what
+another one keeps whose loads are already issued as early as can be. That is why more budget is
+never slower: each candidate at less room is there still, or a better one is.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator, Sequence
+
+import attrs
+import numpy as np
+
+from wanflow.scheduler.plan.candidate import Candidate, Work, candidate
+from wanflow.scheduler.plan.holds import free_holds, load_with, regions
+from wanflow.scheduler.plan.keep_orders import orders_of
+
+DEPTH = 3  # how many loads may be under way ahead of the call that runs
+_EFFORT_CALLS = 30_000  # an order more for each time that the calls go into this
+_LEAST_ORDERS, _MOST_ORDERS = 3, 72
+_LEAST_ROOMS = 8  # rooms that are looked at in one order
+
+
+def smallest(work: Work) -> Candidate:
+    """Keep nothing that need not stay, load nothing ahead."""
+    return candidate(work, work.pinned_holds, 0, 0)
+
+
+def largest(work: Work) -> Candidate:
+    """Keep everything, and load as far ahead as helps: nothing is faster."""
+    free = free_holds(work.uses, work.pinned)
+    bridges = [n for n, hold in enumerate(work.uses.holds) if hold.bridges]
+    return _shallow(candidate(work, work.pinned_holds.union(free, bridges), None, DEPTH), None)
+
+
+def search(work: Work, budget_bytes: int, goal_seconds: float = 0.0) -> Iterator[Candidate]:
+    """Try drafts that fit *budget_bytes*; stop at one that takes no more than *goal_seconds*."""
+    bridges = frozenset(n for n, hold in enumerate(work.uses.holds) if hold.bridges)
+    bases = [work.pinned_holds] + ([work.pinned_holds | bridges] if bridges else [])
+    best: Candidate | None = None
+    for base in bases:
+        for found in _of_base(work, base, budget_bytes):
+            yield found
+            if best is None or found.order < best.order:
+                best = found
+            if found.seconds <= goal_seconds:
+                break
+    if best is not None:
+        yield _shallow(best, budget_bytes)
+
+
+def _shallow(best: Candidate, budget_bytes: int | None) -> Candidate:
+    """Load less far ahead where that is as fast: it needs less."""
+    for depth in reversed(range(DEPTH)):
+        less = candidate(best.work, best.kept, budget_bytes, depth)
+        if less.seconds > best.seconds:
+            break
+        best = less
+    return best
+
+
+def _of_base(work: Work, base: frozenset[int], budget_bytes: int) -> Iterator[Candidate]:
+    """Drafts that keep *base*, and more where it fits."""
+    holds = work.uses.holds
+    load = load_with(work.life.need_bytes, [holds[n] for n in base])
+    if max(load, default=0) > budget_bytes:
+        return
+    effort = _EFFORT_CALLS // max(len(load), 1)
+    limit = min(max(effort, _LEAST_ORDERS), _MOST_ORDERS)
+    groups = regions(work.uses, free_holds(work.uses, work.pinned))
+    orders = [orders_of(holds, group, limit) for group in groups]
+    sizes = {run.nbytes for run in work.uses.runs} | {visit.nbytes for visit in work.returns}
+    ahead_bytes = DEPTH * max(sizes, default=0)
+    rooms = max(effort, _LEAST_ROOMS)
+    seen: dict[frozenset[int], Candidate] = {}
+    best = float("inf")
+    for number in range(max(map(len, orders), default=1)):
+        chains = [
+            _chain(work, np.array(load), order[min(number, len(order) - 1)], ahead_bytes, rooms)
+            for order in orders
+        ]
+        for reserve in range(DEPTH + 1):
+            for more in _starts(chains, reserve, budget_bytes, ahead_bytes):
+                kept = base.union(more)
+                if kept not in seen:
+                    seen[kept] = candidate(work, kept, budget_bytes, DEPTH)
+                    yield seen[kept]
+                found = seen[kept]
+                best = min(best, found.timeline.seconds)
+                if found.free or found.timeline.bound_seconds >= best:
+                    break  # one that keeps less of the same reads more and is no freer
+
+
+def _starts(
+    chains: Sequence[_Chain], reserve: int, budget_bytes: int, ahead_bytes: int
+) -> Iterator[list[int]]:
+    """What the chains keep at ever smaller rooms."""
+    room = budget_bytes
+    while True:
+        counts = [chain.most(room - reserve * chain.largest) for chain in chains]
+        yield [n for chain, count in zip(chains, counts, strict=True) for n in chain.order[:count]]
+        steps = [
+            chain.peak(count) + reserve * chain.largest - 1
+            for chain, count in zip(chains, counts, strict=True)
+            if count
+        ]
+        if not steps or room < budget_bytes - ahead_bytes:
+            return
+        room = min(max(steps), room - 1)
+
+
+@attrs.define
+class _Chain:
+    """An order of one region's holds, and what each start of it needs at its fullest call."""
+
+    order: list[int]
+    largest: int
+    counts: list[int]  # how many may be kept: where there are very many, not every number
+    base: np.ndarray[tuple[int], np.dtype[np.int64]]
+    begins: np.ndarray[tuple[int], np.dtype[np.int64]]
+    ends: np.ndarray[tuple[int], np.dtype[np.int64]]
+    sizes: np.ndarray[tuple[int], np.dtype[np.int64]]
+    gaps: list[int]  # of the holds before each one
+    peaks: dict[int, int] = attrs.field(factory=dict)
+
+    def most(self, room_bytes: int) -> int:
+        """How many fit; 0 where nothing does."""
+        at = bisect.bisect_right(self.counts, room_bytes, key=self.peak)
+        return self.counts[max(at - 1, 0)]
+
+    def peak(self, count: int) -> int:
+        """The bytes at the fullest call when the first *count* stay."""
+        if count not in self.peaks:
+            cut, length = self.gaps[count], len(self.base) + 1
+            levels = np.bincount(self.begins[:cut], self.sizes[:cut], length)
+            levels -= np.bincount(self.ends[:cut], self.sizes[:cut], length)
+            held = self.base + np.cumsum(levels[:-1]).astype(np.int64)
+            self.peaks[count] = int(held.max())
+        return self.peaks[count]
+
+
+def _chain(
+    work: Work,
+    load: np.ndarray[tuple[int], np.dtype[np.int64]],
+    order: list[int],
+    ahead_bytes: int,
+    rooms: int,
+) -> _Chain:
+    holds = [work.uses.holds[n] for n in order]
+    begin, end = min(h.begin for h in holds), max(h.end for h in holds)
+    mean = max(sum(h.nbytes for h in holds) // len(holds), 1)
+    step = max(ahead_bytes // mean // rooms, 1)
+    gaps = [gap for hold in holds for gap in hold.gaps]
+    before = [0]
+    for hold in holds:
+        before.append(before[-1] + len(hold.gaps))
+    return _Chain(
+        order=order,
+        largest=max(h.nbytes for h in holds),
+        counts=sorted({*range(0, len(order), step), len(order)}),
+        base=load[begin:end],
+        begins=np.array([b - begin for b, _ in gaps]),
+        ends=np.array([e - begin for _, e in gaps]),
+        sizes=np.array([hold.nbytes for hold in holds for _ in hold.gaps]),
+        gaps=before,
+    )

@@ -1,0 +1,219 @@
+"""Memory that kernels take for themselves, invisible from Python: a table by device and kernel.
+
+The CPU entries are read off ATen (`aten/src/ATen/native/cpu/FlashAttentionKernel.cpp`,
+`ConvolutionMM3d.cpp`, `mkldnn/Conv.cpp`) and hold against torch.profiler's memory events, most of
+them to the byte (tests/scheduler/profile/test_kernel_workspace.py). The CUDA entries are estimates
+until a run measures them.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from wanflow.scheduler.profile.attention_backend import meant
+
+_SPLITS = ((768, 256), (192, 64))  # query length from which a block of so many rows is used
+_KEY_SPLIT = 512
+# oneDNN blocks channels by the width of a vector: of AVX-512, or of AVX2.
+_CHANNEL_BLOCK = 16 if torch.backends.cpu.get_cpu_capability().startswith("AVX512") else 8
+_NUMBER_BYTES = 8  # of a Python number as a tensor
+_GEMM_COLUMNS, _GEMM_INNER, _GEMM_ROWS = 64, 1024, 256
+_GEMM_TABLE_BYTES = 1024
+_TILE_COLUMNS = 768  # of the sums at most, a thread
+_BF16_GEMM = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001 - the only way to ask
+# Tiles: oneDNN packs whole operands for them. It may be held to less from outside.
+_TILES = (
+    _BF16_GEMM
+    and torch.cpu._is_amx_tile_supported()  # noqa: SLF001 - the only way to ask
+    and "AMX" in os.environ.get("ONEDNN_MAX_CPU_ISA", "AMX").upper()
+)
+_PACKED_BYTES = 3 << 19  # of a right side at most, a thread
+_TILE_SCRATCH_BYTES = 8 << 10
+_ATTENTION_PACKS = 6  # times a packed block of keys: what a thread was seen to take at most
+_TILE_CONVOLUTION_BYTES = 512 << 10
+_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+_SCRATCH_BYTES = 20 << 10  # what oneDNN takes at most beside a weight where channels are last
+_ALIGNMENT_BYTES = 128  # around oneDNN's scratchpad, which holds a bias that had to be padded
+
+Kernel = Callable[[tuple[Any, ...], Mapping[str, Any], Any], int]
+
+
+def _tensor_bytes(tensor: torch.Tensor) -> int:
+    return int(tensor.numel() * tensor.element_size())
+
+
+def cpu_attention(args: tuple[Any, ...], _kwargs: Mapping[str, Any], _out: object) -> int:
+    """Per-thread score block, row maxima and sums, and accumulator, in fp32; bf16 adds a block.
+
+    With tiles its matrix products pack what they read: an upper bound.
+    """
+    query, key = args[0], args[1]
+    queries, keys, width = query.shape[2], key.shape[2], query.shape[3]
+    rows = min(next((rows for length, rows in _SPLITS if queries >= length), 32), queries)
+    columns = min(_KEY_SPLIT, keys)
+    per_thread = (rows * columns + 2 * rows + rows * width) * 4
+    if query.dtype in (torch.bfloat16, torch.float16):
+        per_thread += rows * columns * 2
+    if query.dtype == torch.bfloat16 and _TILES:
+        per_thread += _ATTENTION_PACKS * _packed(width, columns) + 2 * _TILE_SCRATCH_BYTES
+    return int(torch.get_num_threads() * per_thread)
+
+
+def cpu_convolution(args: tuple[Any, ...], _kwargs: Mapping[str, Any], out: torch.Tensor) -> int:
+    """Columns of the slow path, or oneDNN's blocked copies of input, weight and output.
+
+    Before either, ATen copies what is not contiguous, and keeps the copies to the end.
+    """
+    data, weight, bias, stride, padding, dilation, transposed, output_padding, groups = args[:9]
+    backend = str(
+        torch._C._select_conv_backend(  # noqa: SLF001 - the only way to ask which kernel runs
+            data, weight, bias, stride, padding, dilation, transposed, output_padding, groups,
+            None if bias is None else list(bias.shape),
+        )
+    )  # fmt: skip
+    copies = sum(_tensor_bytes(t) for t in (data, weight) if not t.is_contiguous())
+    form = _LAST.get(data.dim(), torch.contiguous_format)
+    last = not data.is_contiguous() and data.is_contiguous(memory_format=form)
+    if "Slow" in backend:
+        kernel = math.prod(weight.shape[2:])
+        if kernel == 1 and all(s == 1 for s in stride):
+            return copies
+        positions = out.shape[0] * math.prod(out.shape[2:])
+        return copies + int(weight.shape[1] * groups * kernel * positions * data.element_size())
+    if last:  # read and written as it lies; the weight is put in order, and then in blocks
+        more = _TILE_CONVOLUTION_BYTES * torch.get_num_threads()
+        more = more if _TILES and data.dtype == torch.bfloat16 else _SCRATCH_BYTES
+        return _tensor_bytes(weight) + _blocked(weight, (0, 1)) + more
+    return copies + _onednn_bytes(data, weight, bias, out)
+
+
+def _onednn_bytes(
+    data: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, out: torch.Tensor
+) -> int:
+    """Blocked input, weight and output while it computes; then blocked output and output."""
+    blocked_out = _blocked(out, (1,))
+    scratch = 0
+    if bias is not None and out.shape[1] % _CHANNEL_BLOCK:
+        scratch = _blocked(bias, (0,)) + _ALIGNMENT_BYTES
+    computing = _blocked(data, (1,)) + _blocked(weight, (0, 1)) + blocked_out + scratch
+    return max(computing - _tensor_bytes(out), blocked_out)
+
+
+def _blocked(tensor: torch.Tensor, channels: tuple[int, ...]) -> int:
+    """Bytes of oneDNN's layout: each of the dimensions *channels* rounded up to a block."""
+    nbytes = _tensor_bytes(tensor)
+    for dim in channels:
+        size = tensor.shape[dim]
+        nbytes = nbytes // size * math.ceil(size / _CHANNEL_BLOCK) * _CHANNEL_BLOCK
+    return nbytes
+
+
+def _up(size: int, block: int) -> int:
+    return math.ceil(size / block) * block
+
+
+def _packed(inner: int, columns: int) -> int:
+    """Bytes of a right side packed for tiles, at most: blocks may reach a quarter further."""
+    return _up(inner, 32) * 5 // 4 * _up(columns, 64) * 2
+
+
+def cpu_gemm(args: tuple[Any, ...], _kwargs: Mapping[str, Any], _out: object) -> int:
+    """OneDNN's packed block of the right side and its sums in fp32, a thread each; bf16 only.
+
+    Measured with oneDNN 3.11 on AVX-512 with bf16; a block has at most 1,024 by 64 and 256 by 64.
+    With tiles (AMX) it packs up to 1.5 MiB of the right side, and sums a long inner side in fp32:
+    an upper bound, at one thread and at two (tests/scheduler/tiles.py).
+    """
+    left = args[-2]  # of `mm` the first of two, of `addmm` the second of three
+    if left.dtype != torch.bfloat16 or not _BF16_GEMM:
+        return 0
+    rows, inner = left.shape[-2], left.shape[-1]
+    if _TILES:
+        threads, columns = torch.get_num_threads(), args[-1].shape[-1]
+        sums = 4 * _up(rows, 16) * min(_up(columns, 64), _TILE_COLUMNS * threads)
+        packed = min(_packed(inner, columns), _PACKED_BYTES) + _TILE_SCRATCH_BYTES
+        return int(threads * packed + (sums if inner > _GEMM_INNER else 0))
+    packed = 2 * _GEMM_COLUMNS * min(math.ceil(inner / 32) * 32, _GEMM_INNER)
+    sums = 4 * _GEMM_COLUMNS * min(rows, _GEMM_ROWS)
+    return int(torch.get_num_threads() * (packed + sums + _GEMM_TABLE_BYTES))
+
+
+def cuda_convolution(args: tuple[Any, ...], _kwargs: Mapping[str, Any], out: torch.Tensor) -> int:
+    """Estimate of cuDNN's workspace: a channels-last copy of input and output."""
+    return _tensor_bytes(args[0]) + _tensor_bytes(out)
+
+
+def cuda_attention(args: tuple[Any, ...], _kwargs: Mapping[str, Any], _out: object) -> int:
+    """Estimate: flash kernels take nothing, Sage an int8 copy of queries, keys and values each."""
+    if not meant().startswith("sage"):
+        return 0
+    return sum(int(tensor.numel()) for tensor in args[:3])
+
+
+def nothing(_args: tuple[Any, ...], _kwargs: Mapping[str, Any], _out: object) -> int:
+    """A kernel that needs no room of its own."""
+    return 0
+
+
+def cpu_promotion(args: tuple[Any, ...], _kwargs: Mapping[str, Any], out: torch.Tensor) -> int:
+    """Copies of what hasn't the dtype in which it is computed; a number becomes a tensor first."""
+    common = torch.result_type(*args[:2])
+    if out.is_floating_point() and not common.is_floating_point:
+        common = torch.get_default_dtype()  # a quotient of whole numbers
+    total = 0
+    for operand in args[:2]:
+        if not isinstance(operand, torch.Tensor):
+            total += _NUMBER_BYTES + common.itemsize
+        elif operand.dtype != common:
+            total += operand.numel() * common.itemsize
+    in_place = out is args[0]
+    return total + (out.numel() * common.itemsize if in_place and out.dtype != common else 0)
+
+
+def cpu_mean(_args: tuple[Any, ...], _kwargs: Mapping[str, Any], out: torch.Tensor) -> int:
+    """The sum is divided by a number."""
+    return int(_NUMBER_BYTES + out.element_size())
+
+
+_aten = torch.ops.aten
+_PROMOTING = (
+    "add", "sub", "mul", "div", "eq", "ne", "lt", "le", "gt", "ge", "maximum", "minimum",
+    "add_", "sub_", "mul_", "div_",
+)  # fmt: skip
+
+
+def _overloads(names: tuple[str, ...], kernel: Kernel) -> dict[Any, Kernel]:
+    """Give every overload of these ops, but the one that writes into `out=`, a kernel."""
+    packets = [getattr(_aten, name) for name in names]
+    return {
+        getattr(packet, overload): kernel
+        for packet in packets
+        for overload in packet.overloads()
+        if overload in ("Tensor", "Scalar", "default", "dim")
+    }
+
+
+TABLE: Mapping[str, Mapping[Any, Kernel]] = {
+    "cpu": {
+        _aten._scaled_dot_product_flash_attention_for_cpu.default: cpu_attention,  # noqa: SLF001
+        _aten.convolution.default: cpu_convolution,
+        **_overloads(("mm", "addmm", "bmm", "baddbmm"), cpu_gemm),
+        **_overloads(_PROMOTING, cpu_promotion),
+        **_overloads(("mean",), cpu_mean),
+    },
+    "cuda": {
+        _aten.convolution.default: cuda_convolution,
+        _aten._scaled_dot_product_flash_attention_for_cpu.default: cuda_attention,  # noqa: SLF001
+    },
+}
+
+
+def workspace_of(device: str) -> Callable[[Any], Kernel]:
+    """Return the look-up for a device type (`cpu`, `cuda`): from an op to its workspace."""
+    table = TABLE[device]
+    return lambda op: table.get(op, nothing)

@@ -1,0 +1,288 @@
+"""Drive programs on fake tensors and write down what each call costs. No weights, no real memory.
+
+Fake `cpu` tensors stand in for every device: attention, convolution and GEMM are opaque calls
+there, as they are on CUDA, and their own workspace comes from a table. Profiling on `meta` or fake
+`cuda` would take attention apart into its score matrix.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+
+import attrs
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from wanflow.scheduler.footprint.call_kinds import CallCost, KindStore
+from wanflow.scheduler.footprint.costs import (
+    CallRecord,
+    Cost,
+    Footprint,
+    Made,
+    SegmentUse,
+    StageFacts,
+)
+from wanflow.scheduler.profile.kernel_workspace import workspace_of
+from wanflow.scheduler.profile.recorder import Recorder, dtype_name, storage_key
+from wanflow.scheduler.profile.tensor_layouts import fake_of, layout_of
+from wanflow.scheduler.program import (
+    GATHERED,
+    Call,
+    Placed,
+    Program,
+    interleave,
+    is_state,
+    split_outputs,
+)
+
+
+class _Places:
+    """Take the places of a call out of names, and put them back; see `Call.places`."""
+
+    def __init__(self, places: tuple[str, ...]) -> None:
+        self._places = places
+        self._marks = {place: f"#{index}" for index, place in reversed([*enumerate(places)])}
+
+    def out(self, name: str) -> str:
+        base, _, place = name.partition("@")
+        return f"{base}@{self._marks[place]}" if place else name
+
+    def back(self, name: str) -> str:
+        base, _, mark = name.partition("@#")
+        return f"{base}@{self._places[int(mark)]}" if mark else name
+
+
+@attrs.frozen
+class ProfiledCall:
+    """A kind of call: its cost, the (fake) tensors it makes, the inputs it passes on renamed."""
+
+    cost: Cost
+    by_dtype: Mapping[str, float]  # FLOPs
+    makes: Mapping[str, torch.Tensor]
+    renames: Mapping[str, str]
+
+
+class Profiler:
+    """Profile graphs for one device type; equal kinds of calls are measured once.
+
+    *kinds* has those that were measured by another process.
+    """
+
+    def __init__(self, device: str, kinds: KindStore | None = None) -> None:
+        self._workspace = workspace_of(device)
+        self._kinds = kinds
+        self._mode = FakeTensorMode(allow_non_fake_inputs=True)
+        self._seen: dict[tuple[object, ...], ProfiledCall] = {}
+
+    def profile(
+        self,
+        programs: tuple[Program, ...],
+        knobs: Mapping[str, Mapping[str, str]],
+        keeps: Callable[[str], bool],
+    ) -> Footprint:
+        """Drive *programs* at *knobs*; *keeps* says which value names live to the end."""
+        drive = _Drive(self, knobs, keeps)
+        with torch.no_grad():
+            for placed in interleave(programs, knobs, drive.shape):
+                drive.run(placed)
+        return drive.footprint(programs, knobs)
+
+    def measure(
+        self, placed: Placed, inputs: dict[str, torch.Tensor], knobs: Mapping[str, str]
+    ) -> ProfiledCall:
+        """Measure a call; memoised by stage, kind and input shapes, and on disk by *knobs* too."""
+        names = _Places(placed.call.places)
+        shapes = tuple(
+            (names.out(n), tuple(t.shape), t.stride(), t.dtype) for n, t in inputs.items()
+        )
+        key = (placed.program.stage, placed.call.kind, shapes)
+        if key not in self._seen:
+            whole_key = (*key, tuple(sorted(knobs.items())))
+            self._seen[key] = self._look_up(placed, inputs, whole_key, names)
+        found = self._seen[key]
+        if not placed.call.places:
+            return found
+        makes = {names.back(name): tensor for name, tensor in found.makes.items()}
+        renames = {names.back(new): names.back(old) for new, old in found.renames.items()}
+        return attrs.evolve(found, makes=makes, renames=renames)
+
+    def _look_up(
+        self,
+        placed: Placed,
+        inputs: dict[str, torch.Tensor],
+        key: tuple[object, ...],
+        names: _Places,
+    ) -> ProfiledCall:
+        """Find a kind in the store, else measure it and put it there; its names have no places.
+
+        A numeric call makes real values, and a stand-in is quick and depends on what is outside.
+        """
+        call, stage = placed.call, placed.program.stage
+        kept = self._kinds if not call.numeric and call.stand_in is None else None
+        known = kept.find(stage, key) if kept is not None else None
+        if known is not None:
+            return self._remake(known)
+        found = self._measure(placed, inputs)
+        found = attrs.evolve(
+            found,
+            makes={names.out(name): tensor for name, tensor in found.makes.items()},
+            renames={names.out(new): names.out(old) for new, old in found.renames.items()},
+        )
+        makes = {name: layout_of(tensor) for name, tensor in found.makes.items()}
+        if kept is not None:
+            kept.add(stage, key, CallCost(found.cost, found.by_dtype, makes, found.renames))
+        return found
+
+    def _remake(self, kind: CallCost) -> ProfiledCall:
+        makes = {name: fake_of(layout, self._mode) for name, layout in kind.makes.items()}
+        return ProfiledCall(kind.cost, kind.by_dtype, makes, kind.renames)
+
+    def _measure(self, placed: Placed, inputs: dict[str, torch.Tensor]) -> ProfiledCall:
+        call, model = placed.call, placed.program.model
+        with ExitStack() as stack:
+            if call.segment is not None and model is not None:
+                stack.callback(model.unbind, call.segment)  # after the mode: nothing fake stays
+            if not call.numeric:
+                stack.enter_context(self._mode)
+            weights: dict[str, torch.Tensor] = {}
+            if call.segment is not None and model is not None:
+                specs = model.segments[call.segment].tensors
+                weights = {t.name: torch.empty(t.shape, dtype=t.dtype) for t in specs}
+                model.bind(call.segment, weights)
+            recorder = Recorder([*inputs.values(), *weights.values()], self._workspace)
+            stack.enter_context(recorder)
+            outputs = dict((call.stand_in or call.run)(inputs))
+        split = split_outputs(outputs, inputs)
+        _check_storages(placed, split.makes, inputs)
+        made = {name: self._as_fake(tensor) for name, tensor in split.makes.items()}
+        # A tensor made outside torch (from a NumPy array) passes the recorder by.
+        least_bytes = sum(t.untyped_storage().nbytes() for t in split.makes.values())
+        peak_bytes = max(recorder.peak_bytes, least_bytes)
+        cost = Cost(
+            peak_bytes, recorder.flops, recorder.memory_bytes, recorder.kernels,
+            tuple(recorder.requests), tuple(recorder.origin(t) for t in split.makes.values()),
+        )  # fmt: skip
+        return ProfiledCall(cost, recorder.by_dtype, made, split.renames)
+
+    def _as_fake(self, tensor: torch.Tensor) -> torch.Tensor:
+        return self._mode.from_tensor(tensor) if type(tensor) is torch.Tensor else tensor
+
+    def fake(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        """Return a fake tensor that stands for real bytes."""
+        with self._mode:
+            return torch.empty(shape, dtype=dtype)
+
+
+class _Drive:
+    """One pass over a graph: the values by name, and the steps written down so far."""
+
+    def __init__(
+        self,
+        profiler: Profiler,
+        knobs: Mapping[str, Mapping[str, str]],
+        keeps: Callable[[str], bool],
+    ) -> None:
+        self._profiler = profiler
+        self._knobs = knobs
+        self._keeps = keeps
+        self._values: dict[str, torch.Tensor] = {}
+        self._numbers: dict[str, int] = {}
+        self._count = 0
+        self.steps: list[CallRecord] = []
+        self._by_dtype: dict[str, dict[str, float]] = {}
+        self._segments: dict[str, SegmentUse] = {}
+        self._used: dict[str, set[str]] = defaultdict(set)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._values[name].shape)
+
+    def run(self, placed: Placed) -> None:
+        call, program = placed.call, placed.program
+        inputs = {n: self._values[n] for n in call.reads if n in self._values}
+        reads = tuple(self._numbers[n] for n in inputs)
+        gathered = self._gather(call, program, inputs)
+        found = self._profiler.measure(placed, inputs, self._knobs.get(program.stage, {}))
+        renames = {
+            new: (self._values[old], self._numbers[old]) for new, old in found.renames.items()
+        }
+        makes = tuple(self._make(name, tensor) for name, tensor in found.makes.items())
+        for new, (tensor, number) in renames.items():
+            self._values[new], self._numbers[new] = tensor, number
+        self._note_dtypes(program.stage, found)
+        segment = self._use(call, program)
+        passed_on = tuple((new, number) for new, (_, number) in renames.items())
+        self.steps.append(
+            CallRecord(
+                program.stage, call.kind, call.step, found.cost, segment, gathered, reads, makes,
+                passed_on,
+            )
+        )  # fmt: skip
+
+    def _use(self, call: Call, program: Program) -> str | None:
+        """Name the segment of a call, `model/segment`, and note that it is used."""
+        if call.segment is None or program.model is None:
+            return None
+        name = f"{program.model.name}/{call.segment}"
+        if name not in self._segments:
+            nbytes = program.model.segments[call.segment].nbytes
+            self._segments[name] = SegmentUse(name, nbytes)
+        self._used[program.stage].add(name)
+        return name
+
+    def _gather(self, call: Call, program: Program, inputs: dict[str, torch.Tensor]) -> int:
+        if call.gather is None or program.model is None:
+            return 0
+        rows = self._values[call.gather.ids].numel()
+        row = program.model.rows(call.gather.tensor)
+        inputs[GATHERED] = self._profiler.fake((rows, *row.shape), row.dtype)
+        return rows * row.nbytes
+
+    def _make(self, name: str, tensor: torch.Tensor) -> Made:
+        self._count += 1
+        self._values[name] = tensor
+        self._numbers[name] = self._count
+        nbytes = tensor.untyped_storage().nbytes()
+        return Made(self._count, name, nbytes, is_state(name), tuple(tensor.shape))
+
+    def _note_dtypes(self, stage: str, found: ProfiledCall) -> None:
+        """A stage's dtype is the one that most of its FLOPs are done in, else its values'."""
+        counts = self._by_dtype.setdefault(stage, {})
+        for name, flops in found.by_dtype.items():
+            counts[name] = counts.get(name, 0) + flops
+        for tensor in found.makes.values():
+            if tensor.is_floating_point():
+                counts.setdefault(dtype_name(tensor), 0)
+
+    def footprint(
+        self, programs: tuple[Program, ...], knobs: Mapping[str, Mapping[str, str]]
+    ) -> Footprint:
+        keeps = frozenset(n for name, n in self._numbers.items() if self._keeps(name))
+        facts = tuple(self._facts(p, knobs.get(p.stage, {})) for p in programs)
+        dtypes = {s: max(n, key=lambda d: n[d]) for s, n in self._by_dtype.items() if n}
+        staging = max((p.model.staging_bytes for p in programs if p.model is not None), default=0)
+        return Footprint(facts, tuple(self.steps), self._segments, keeps, dtypes, staging)
+
+    def _facts(self, program: Program, knobs: Mapping[str, str]) -> StageFacts:
+        weights = sum(self._segments[name].nbytes for name in self._used[program.stage])
+        by_name = {k.name: k for k in program.knobs}
+        rounding = tuple(n for n, v in knobs.items() if by_name[n].choices[v] == "rounding")
+        name = program.model.name if program.model is not None else None
+        return StageFacts(
+            program.stage, program.op, name, program.steps, weights, dict(knobs), rounding
+        )
+
+
+def _check_storages(
+    placed: Placed, outputs: Mapping[str, torch.Tensor], inputs: Mapping[str, torch.Tensor]
+) -> None:
+    """A value that shares its storage would be counted twice or freed too early."""
+    taken = {storage_key(t): n for n, t in inputs.items()}
+    for name, tensor in outputs.items():
+        key = storage_key(tensor)
+        if key in taken:
+            where = f"{placed.program.stage}/{placed.call.kind}"
+            msg = f"{where}: {name} shares its storage with {taken[key]}"
+            raise AssertionError(msg)
+        taken[key] = name

@@ -1,0 +1,1 @@
+"""A plan and its programs to values; every move through the ledger, played or simulated."""

@@ -1,0 +1,177 @@
+"""Measure the memory of a run from outside: what really lives, however it was predicted.
+
+On CUDA the allocator counts. On a CPU PyTorch's old profiler reports every allocation and every
+free, those of kernels for themselves included; it starts and stops in a tenth of a millisecond.
+PyTorch has one profiler: where somebody else profiles, a dispatch mode counts the storages that are
+alive instead, and kernels are left to them. None of it shares code with what predicts the run.
+"""
+
+from __future__ import annotations
+
+import resource
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from wanflow.scheduler.run.step_events import Figure
+
+# The old profiler has no public names left.
+_profiler: Any = torch.autograd
+_STATM = Path("/proc/self/statm")
+
+
+class AllocationMeter:
+    """Counts CPU allocations of the thread that entered it."""
+
+    source = "tracked"
+
+    def __init__(self) -> None:
+        self.now_bytes = 0
+        self.peak_bytes = 0
+
+    def __enter__(self) -> Self:
+        _enable()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._add_up()
+
+    def collect(self) -> None:
+        """Add up what was reported, and go on."""
+        self._add_up()
+        _enable()
+
+    def others(self) -> tuple[Figure, ...]:
+        """Give what the process holds in all, as the system sees it."""
+        return resident_set()
+
+    def _add_up(self) -> None:
+        for thread in _profiler._disable_profiler_legacy():  # noqa: SLF001
+            for record in thread:
+                if record.kind() == "memory_alloc":
+                    self.now_bytes += record.cpu_memory_usage()
+                    self.peak_bytes = max(self.peak_bytes, self.now_bytes)
+
+
+def _enable() -> None:
+    config = _profiler.ProfilerConfig(
+        _profiler.ProfilerState.CPU, False, True, False, False, False,  # noqa: FBT003
+        torch._C._profiler._ExperimentalConfig(),  # noqa: SLF001
+    )  # fmt: skip
+    _profiler._enable_profiler_legacy(config)  # noqa: SLF001
+
+
+class StorageMeter(TorchDispatchMode):
+    """Counts live CPU storages made while it is entered."""
+
+    source = "tracked"
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._alive: dict[int, weakref.finalize[Any, Any]] = {}
+        self.now_bytes = 0
+        self.peak_bytes = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, torch.Tensor) and leaf.device.type == "cpu":
+                self._meet(leaf.untyped_storage())
+        return out
+
+    def collect(self) -> None:
+        """Storages are counted as they come and go."""
+
+    def others(self) -> tuple[Figure, ...]:
+        """Give what the process holds in all, as the system sees it."""
+        return resident_set()
+
+    def _meet(self, storage: torch.UntypedStorage) -> None:
+        address, nbytes = storage.data_ptr(), storage.nbytes()
+        if nbytes == 0 or address in self._alive:
+            return
+        self._alive[address] = weakref.finalize(storage, self._leave, address, nbytes)
+        self.now_bytes += nbytes
+        self.peak_bytes = max(self.peak_bytes, self.now_bytes)
+
+    def _leave(self, address: int, nbytes: int) -> None:
+        self._alive.pop(address, None)
+        self.now_bytes -= nbytes
+
+
+class CudaMeter:
+    """Reads CUDA's allocator."""
+
+    source = "allocator"
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._before_bytes = self._driver_peak_bytes = 0
+
+    def __enter__(self) -> Self:
+        torch.cuda.reset_peak_memory_stats(self._device)
+        self._before_bytes = self._used_bytes() - torch.cuda.memory_reserved(self._device)
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        """Nothing to put back."""
+
+    def collect(self) -> None:
+        """The allocator counts by itself."""
+
+    @property
+    def now_bytes(self) -> int:
+        """Bytes that the allocator has given out."""
+        return int(torch.cuda.memory_allocated(self._device))
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most it had given out since the meter was entered."""
+        return int(torch.cuda.max_memory_allocated(self._device))
+
+    def others(self) -> tuple[Figure, ...]:
+        """Give what the allocator holds, and how much more the driver gave out since the start.
+
+        The driver's is the whole device's, another program's growth too, and its peak only that
+        of the times it was asked.
+        """
+        reserved = torch.cuda.memory_reserved(self._device)
+        driver = max(self._used_bytes() - self._before_bytes, 0)
+        self._driver_peak_bytes = max(self._driver_peak_bytes, driver)
+        return (
+            Figure("reserved", reserved, torch.cuda.max_memory_reserved(self._device)),
+            Figure("driver", driver, self._driver_peak_bytes),
+        )
+
+    def _used_bytes(self) -> int:
+        free, total = torch.cuda.mem_get_info(self._device)
+        return int(total - free)
+
+
+def resident_set() -> tuple[Figure, ...]:
+    """Count the process's pages in RAM, code and caches of its own included; Linux tells them."""
+    try:
+        pages = int(_STATM.read_text().split()[1])
+    except OSError:
+        return ()
+    now = pages * resource.getpagesize()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return (Figure("rss", now, max(now, peak)),)
+
+
+RunMeter = AllocationMeter | StorageMeter | CudaMeter
+
+
+def meter_for(device: torch.device) -> RunMeter:
+    """Return the meter of a device; enter it to count."""
+    if device.type == "cuda":
+        return CudaMeter(device)
+    somebody_profiles = _profiler._profiler_enabled()  # noqa: SLF001
+    return StorageMeter() if somebody_profiles else AllocationMeter()

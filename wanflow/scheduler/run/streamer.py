@@ -1,0 +1,277 @@
+"""Bring segments from the disk to the device ahead of their use. Nobody else opens weights.
+
+A reader thread serves loads in the order in which they were started. On a CPU it fills the slab in
+place. Where bytes pass through the host it reads into a ring of pinned buffers and starts the
+upload; a buffer is used again once the copy out of it has ended. With `overlap` off, a load is done
+when `start` returns: the plain twin that the tests compare with.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Protocol, TypeVar
+
+import attrs
+import torch
+
+from wanflow.scheduler.plan.host_memory import NOTHING, RING
+from wanflow.scheduler.plan.schedule import HostPlan
+from wanflow.scheduler.program import Model, Segment, TensorSpec
+from wanflow.scheduler.run.devices import DONE, Device, Ticket
+from wanflow.scheduler.run.spilled_values import HostValues
+
+_Result = TypeVar("_Result")
+
+
+class WeightSource(Protocol):
+    """Tensors of a checkpoint by name, read into memory that the caller owns."""
+
+    def read_into(self, name: str, target: torch.Tensor, staging: torch.Tensor | None) -> None:
+        """Read a whole tensor into contiguous CPU memory."""
+
+    def read_rows_into(
+        self, name: str, rows: list[int], target: torch.Tensor, staging: torch.Tensor | None
+    ) -> None:
+        """Read rows of a matrix into contiguous CPU memory."""
+
+
+@attrs.frozen
+class Arrival:
+    """A load that has ended, by `time.perf_counter_ns`, and how long it was waited for."""
+
+    queue: str
+    began_ns: int
+    ended_ns: int
+    waited_ns: int
+
+
+@attrs.frozen
+class _Loaded:
+    ticket: Ticket
+    queue: str
+    began_ns: int
+    ended_ns: int
+
+
+@attrs.define
+class _Buffer:
+    memory: torch.Tensor
+    ticket: Ticket = DONE
+
+
+class Streamer:
+    """Loads and drops the segments of the models it was given, by `model/segment`."""
+
+    def __init__(
+        self,
+        models: Mapping[str, Model],
+        sources: Mapping[str, WeightSource],
+        device: Device,
+        *,
+        overlap: bool = True,
+    ) -> None:
+        self._models, self._sources, self._device = models, sources, device
+        self._overlap = overlap
+        self._plan = NOTHING
+        self._slabs: dict[str, torch.Tensor] = {}
+        self._pending: dict[str, Future[_Loaded]] = {}
+        self._host: dict[str, torch.Tensor] = {}
+        self._filled: set[str] = set()
+        self._staging: torch.Tensor | None = None
+        self._ring: list[_Buffer] = []
+        self._reader: _ReaderThread | None = None
+        self._arenas: dict[str, torch.Tensor] = {}
+        self.values = HostValues(device)
+        self._coming: dict[int, tuple[torch.Tensor, Future[_Loaded]]] = {}
+
+    @property
+    def has_host_tier(self) -> bool:
+        """Whether bytes pass through the host on their way to the device."""
+        return self._device.has_host_tier
+
+    def open(self, host: HostPlan, staging_bytes: int) -> None:
+        """Make the buffers of *host*, a chunk for tensors that change dtype, and the reader."""
+        self._plan = host
+        self._staging = torch.empty(staging_bytes, dtype=torch.uint8) if staging_bytes else None
+        if self.has_host_tier and host.ring_bytes:
+            buffers = (self._device.host_buffer(host.ring_bytes) for _ in range(RING))
+            self._ring = [_Buffer(memory) for memory in buffers]
+        self._reader = _ReaderThread() if self._overlap else None
+
+    def source(self, key: str) -> str:
+        """The tier a load of the segment starts from."""
+        return "host" if key in self._filled else "disk"
+
+    def open_arena(self, model: str, nbytes: int) -> None:
+        """Make the block of memory that a model's segments lie in from now on."""
+        self._arenas[model] = self._device.slab(nbytes)
+
+    def close_arena(self, model: str) -> None:
+        """Let it go; no segment may be in it."""
+        del self._arenas[model]
+
+    def start(self, key: str, offset_bytes: int | None = None) -> None:
+        """Start the load of a segment, into its model's arena or into a slab of its own."""
+        name, segment = self._segment(key)
+        if offset_bytes is None:
+            slab = self._device.slab(segment.nbytes)
+        else:
+            part = self._arenas[name][offset_bytes : offset_bytes + segment.nbytes]
+            slab = self._device.reuse(part)
+        self._slabs[key] = slab
+        if key in self._plan.cached and key not in self._host:
+            self._host[key] = self._device.host_buffer(segment.nbytes)
+        self._pending[key] = self._do(lambda: self._load(key, slab))
+
+    def ready(self, key: str) -> Arrival | None:
+        """Wait for a load that was started and bind it; None when that was done before."""
+        pending = self._pending.pop(key, None)
+        if pending is None:
+            return None
+        asked = time.perf_counter_ns()
+        loaded = pending.result()
+        loaded.ticket.wait()
+        waited = time.perf_counter_ns() - asked
+        name, segment = self._segment(key)
+        slab = self._slabs[key]
+        views = {spec.name: _view(slab, spec) for spec in segment.tensors}
+        self._models[name].bind(segment.name, views)
+        return Arrival(loaded.queue, loaded.began_ns, loaded.ended_ns, waited)
+
+    def start_value(self, number: int) -> None:
+        """Start bringing a spilled value back, in turn with the loads of weights."""
+        slab = self.values.slab(number)
+
+        def job() -> _Loaded:
+            began = time.perf_counter_ns()
+            return _Loaded(self.values.upload(number, slab), "copy", began, time.perf_counter_ns())
+
+        self._coming[number] = (slab, self._do(job))
+
+    def value(self, number: int) -> tuple[torch.Tensor, Arrival]:
+        """Wait for a value that was started and give it."""
+        slab, pending = self._coming.pop(number)
+        asked = time.perf_counter_ns()
+        loaded = pending.result()
+        loaded.ticket.wait()
+        tensor = self.values.back(number, slab, loaded.ticket)
+        waited = time.perf_counter_ns() - asked
+        return tensor, Arrival(loaded.queue, loaded.began_ns, loaded.ended_ns, waited)
+
+    def drop(self, key: str) -> None:
+        """Let a segment's slab go."""
+        name, segment = self._segment(key)
+        self._models[name].unbind(segment.name)
+        del self._slabs[key]
+
+    def gather(self, model: Model, tensor: str, ids: torch.Tensor) -> torch.Tensor:
+        """Read the rows *ids* (any shape, int64) of a weight: `[ids.numel(), width]`."""
+        row = model.rows(tensor)
+        wanted = ids.reshape(-1).tolist()
+        rows = torch.empty((len(wanted), *row.shape), dtype=row.dtype)
+        source = self._sources[model.name]
+        self._do(lambda: source.read_rows_into(tensor, wanted, rows, self._staging)).result()
+        return rows.to(self._device.torch_device)
+
+    def close(self) -> None:
+        """Let everything go, after a failure too: no thread of ours writes to memory after this."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+        self._device.settle()
+        self._pending.clear()
+        self._coming.clear()
+        self.values.clear()
+        for key in tuple(self._slabs):
+            self.drop(key)
+        self._arenas.clear()
+        self._host.clear()
+        self._filled.clear()
+        self._ring.clear()
+        self._staging = None
+
+    def _do(self, job: Callable[[], _Result]) -> Future[_Result]:
+        if self._reader is not None:
+            return self._reader.submit(job)
+        future: Future[_Result] = Future()
+        _settle(future, job)
+        return future
+
+    def _load(self, key: str, slab: torch.Tensor) -> _Loaded:
+        """Runs on the reader's thread."""
+        began = time.perf_counter_ns()
+        queue_name = "copy" if key in self._filled else "disk"
+        ticket = self._bring(key, slab)
+        return _Loaded(ticket, queue_name, began, time.perf_counter_ns())
+
+    def _bring(self, key: str, slab: torch.Tensor) -> Ticket:
+        if not self._device.has_host_tier:
+            self._read(key, slab)
+            return DONE
+        if key in self._host:
+            host = self._host[key]
+            if key not in self._filled:
+                self._read(key, host)
+                self._filled.add(key)
+            return self._device.upload(host, slab)
+        buffer = self._ring[0]
+        self._ring.append(self._ring.pop(0))
+        buffer.ticket.host_is_free()
+        host = buffer.memory[: slab.numel()]
+        self._read(key, host)
+        buffer.ticket = self._device.upload(host, slab)
+        return buffer.ticket
+
+    def _read(self, key: str, target: torch.Tensor) -> None:
+        name, segment = self._segment(key)
+        for spec in segment.tensors:
+            self._sources[name].read_into(spec.name, _view(target, spec), self._staging)
+
+    def _segment(self, key: str) -> tuple[str, Segment]:
+        name, _, segment = key.partition("/")
+        return name, self._models[name].segments[segment]
+
+
+class _ReaderThread:
+    """One thread that runs jobs in order; closing it skips those that have not begun."""
+
+    def __init__(self) -> None:
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._closing = False
+        self._thread = threading.Thread(target=self._work, name="wanflow-reader", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Callable[[], _Result]) -> Future[_Result]:
+        """Queue *job*."""
+        future: Future[_Result] = Future()
+        self._jobs.put(lambda: _settle(future, job))
+        return future
+
+    def close(self) -> None:
+        """End the thread after the job that it is at."""
+        self._closing = True
+        self._jobs.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        with torch.no_grad():
+            while (job := self._jobs.get()) is not None:
+                if not self._closing:
+                    job()
+                job = None  # a job holds the slab that it filled, and the next one may be far off
+
+
+def _settle(future: Future[_Result], job: Callable[[], _Result]) -> None:
+    try:
+        future.set_result(job())
+    except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+        future.set_exception(error)
+
+
+def _view(slab: torch.Tensor, spec: TensorSpec) -> torch.Tensor:
+    part = slab[spec.offset : spec.offset + spec.nbytes]
+    return part.view(spec.dtype).view(spec.shape)

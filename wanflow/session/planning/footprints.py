@@ -1,0 +1,240 @@
+"""The footprints that are planned with: every setting of the knobs, or those that are worth it."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Self, cast
+
+import attrs
+
+from wanflow.graph import BoundGraph, BoundStage, PortRef
+from wanflow.scheduler.allocator.slack import Reserve
+from wanflow.scheduler.allocator.slack_cache import SlackCache
+from wanflow.scheduler.footprint.costs import Footprint
+from wanflow.scheduler.knobs import Knobs, StageSettings
+from wanflow.scheduler.plan.knob_search import Group, KnobSetting, joined, setting_of, slice_of
+from wanflow.scheduler.plan.planner import plan as plan_footprints
+from wanflow.scheduler.plan.schedule import Plan
+from wanflow.scheduler.profile import kind_cache
+from wanflow.scheduler.profile.cache_key import conditions
+from wanflow.scheduler.profile.kind_cache import KindCache
+from wanflow.scheduler.profile.profiler import Profiler
+from wanflow.session.preparing.place import expandable_segments
+from wanflow.session.preparing.prepared import Prepared
+
+_ALL = 2  # so many settings are planned one by one
+_STEPS = 4  # of a repeating stage, where settings are compared
+
+
+class Variants:
+    """Profiles a request at settings of its knobs, each once."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self.prepared = prepared
+        place, elsewhere = prepared.place, prepared.request.machine is not None
+        self._device = place.machine.device if elsewhere else place.device.type
+        self._whole = Profiled(prepared, self._device)
+        self._few = Profiled(_few_steps(prepared), self._device, self._whole)
+        self._groups: list[Group] = []
+        self._last: tuple[object, Plan, tuple[Footprint, ...]] | None = None
+
+    def at(self, budget_bytes: int) -> tuple[Footprint, ...]:
+        """Give the footprints to plan with at a budget, one that needs least among them."""
+        settings = self.prepared.stage_settings()
+        if math.prod(len(each.all) for each in settings.values()) <= _ALL:
+            found = self.prepared.knobs()
+        else:
+            groups = self._grouped(settings)
+            best = [group.at(budget_bytes, self._plan) for group in groups]
+            fastest = [group.fastest for group in groups]
+            # One group needs most of all: the others need only be no larger than that. What is
+            # taken depends on no budget, so that the minimum is the same at each.
+            floor = max(group.leanest.least_bytes for group in groups)
+            least = [
+                quick if quick.least_bytes <= floor else group.leanest
+                for group, quick in zip(groups, fastest, strict=True)
+            ]
+            found = [joined(best), joined(least), joined(fastest)]
+        unique = {json.dumps(each, sort_keys=True): each for each in found}
+        profiled = tuple(self._whole.footprint(each) for each in unique.values())
+        self._whole.keep()
+        return profiled
+
+    def plan(self, footprints: Sequence[Footprint], budget_bytes: int | None) -> Plan:
+        """Plan *footprints* on the request's machine, with its pins and its RAM."""
+        key = (budget_bytes, tuple(map(id, footprints)))
+        if self._last is None or self._last[0] != key:
+            self._last = (key, self._planned(footprints, budget_bytes), tuple(footprints))
+        return self._last[1]
+
+    def _planned(self, footprints: Sequence[Footprint], budget_bytes: int | None) -> Plan:
+        prepared = self.prepared
+        pins, spills, place = prepared.weight_pins(), prepared.spill_pins(), prepared.place
+        ram = ram_for(footprints, place.ram_bytes)
+        return plan_footprints(footprints, place.machine, budget_bytes, pins, ram, spills)
+
+    def _plan(self, footprint: Footprint, budget_bytes: int | None) -> Plan:
+        return self.plan([footprint], budget_bytes)
+
+    def _grouped(self, settings: Mapping[str, StageSettings]) -> list[Group]:
+        """Make the groups of stages; each is profiled with the other stages left plain."""
+        if not self._groups:
+            steps = {p.stage: p.steps for p in self.prepared.programs(None)}
+            plain = {s: k for each in settings.values() for s, k in each.all[0].items()}
+            self._groups = [
+                self._group({s: settings[s] for s in stages if s in settings}, stages, steps, plain)
+                for stages in _streams(self.prepared)
+            ]
+        return self._groups
+
+    def _group(
+        self,
+        settings: Mapping[str, StageSettings],
+        stages: Sequence[str],
+        steps: Mapping[str, int],
+        plain: Knobs,
+    ) -> Group:
+        def setting(combination: Sequence[Knobs]) -> KnobSetting:
+            knobs = {stage: chosen for each in combination for stage, chosen in each.items()}
+            footprint = self._few.slice({**plain, **knobs}, stages)
+            return setting_of(knobs, footprint, steps, self._plan)
+
+        def between() -> list[KnobSetting]:
+            every = itertools.product(*(each.all for each in settings.values()))
+            return [setting(each) for each in every if each not in always]
+
+        always = [*itertools.product(*(each.always for each in settings.values()))]
+        return Group([setting(each) for each in always], steps, functools.cache(between))
+
+
+def ram_for(footprints: Sequence[Footprint], ram_bytes: int | None) -> int | None:
+    """What the planner may give out: it knows nothing of the staging buffer, which is there too."""
+    if ram_bytes is None:
+        return None
+    return max(ram_bytes - max(f.staging_bytes for f in footprints), 0)
+
+
+class Profiled:
+    """The footprints of one graph on one kind of device, by their knobs.
+
+    What calls cost is shared with the same graph *beside* it, at another number of steps.
+    """
+
+    def __init__(self, prepared: Prepared, device: str, beside: Profiled | None = None) -> None:
+        self._prepared = prepared
+        self._programs = prepared.programs(None)
+        self.tools: _Tools = beside.tools if beside is not None else _Tools.opened(prepared, device)
+        self._found: dict[str, Footprint] = {}
+
+    def footprint(self, knobs: Knobs) -> Footprint:
+        """Profile at a setting; on CUDA with what the allocator takes beside."""
+        key = json.dumps(knobs, sort_keys=True, default=dict)
+        if key not in self._found:
+            self._found[key] = self._charged(self._profile(knobs))
+        return self._found[key]
+
+    def slice(self, knobs: Knobs, stages: Sequence[str]) -> Footprint:
+        """Profile at a setting, and keep the calls of *stages*: the allocator plays only these.
+
+        What comes after them is not profiled; the values that it reads are kept.
+        """
+        order = [program.stage for program in self._programs]
+        end = max(map(order.index, stages)) + 1
+        reads = {
+            f"{ref.stage}.{ref.port}"
+            for stage in self._prepared.graph.stages
+            if stage.name in order[end:]
+            for ref in stage.inputs.values()
+            if isinstance(ref, PortRef)
+        }
+        keeps = keeps_for(self._prepared.graph)
+        found = self.tools.profiler.profile(
+            self._programs[:end], knobs, lambda name: keeps(name) or _is_of(name, reads)
+        )
+        return self._charged(slice_of(found, stages))
+
+    def _profile(self, knobs: Knobs) -> Footprint:
+        keeps = keeps_for(self._prepared.graph)
+        return self.tools.profiler.profile(self._programs, knobs, keeps)
+
+    def _charged(self, found: Footprint) -> Footprint:
+        if self.tools.reserve is None:
+            return found
+        return self.tools.reserve.charged(found, self._prepared.place.machine.granularity_bytes)
+
+    def keep(self) -> None:
+        """Store the kinds that were profiled, and the slack that was played."""
+        for cache in (self.tools.slack, self.tools.kinds):
+            if cache is not None:
+                cache.keep()
+
+
+@attrs.frozen
+class _Tools:
+    """What measures kinds of calls, what keeps them, and what the allocator takes beside."""
+
+    profiler: Profiler
+    kinds: KindCache | None
+    reserve: Reserve | None
+    slack: SlackCache | None
+
+    @classmethod
+    def opened(cls, prepared: Prepared, device: str) -> Self:
+        folder, about = _cache_folder(), conditions(device)
+        identities, expandable = prepared.identities(), expandable_segments()
+        kinds = slack = reserve = None
+        if folder is not None:
+            kinds = KindCache(folder, identities, about)
+            slack = SlackCache(folder, [identities, about, expandable])
+        if device == "cuda":
+            reserve = Reserve(expandable=expandable, cache=slack)
+        return cls(Profiler(device, kinds), kinds, reserve, slack if reserve else None)
+
+
+def _streams(prepared: Prepared) -> list[list[str]]:
+    """Stages in groups: those of a stream are in one."""
+    groups: dict[str, list[str]] = {}
+    of: dict[str, str] = {}
+    for program in prepared.programs(None):
+        head = of.get(program.consumes, program.consumes) if program.consumes else program.stage
+        of[program.stage] = head
+        groups.setdefault(head, []).append(program.stage)
+    return list(groups.values())
+
+
+def _few_steps(prepared: Prepared) -> Prepared:
+    """The same with a few steps in every stage that repeats."""
+
+    def shorter(stage: BoundStage) -> BoundStage:
+        if "steps" not in stage.params:
+            return stage
+        steps = min(cast("int", stage.params["steps"]), _STEPS)
+        return attrs.evolve(stage, params={**stage.params, "steps": steps})
+
+    graph = prepared.graph
+    return attrs.evolve(
+        prepared, graph=attrs.evolve(graph, stages=tuple(map(shorter, graph.stages)))
+    )
+
+
+def _cache_folder() -> Path | None:
+    try:
+        return kind_cache.folder()
+    except RuntimeError:  # no home directory
+        return None
+
+
+def keeps_for(graph: BoundGraph) -> Callable[[str], bool]:
+    """Which values live to the end: the tensors that are outputs of the graph."""
+    ports = {f"{ref.stage}.{ref.port}" for ref in graph.outputs.values()}
+    return lambda name: _is_of(name, ports)
+
+
+def _is_of(name: str, ports: Collection[str]) -> bool:
+    """Whether a value is what a port gives, or a part of it."""
+    return name in ports or name.rpartition(".")[0] in ports

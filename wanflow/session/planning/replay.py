@@ -1,0 +1,130 @@
+"""Plan a recorded run again on another budget or machine: from its trace, no graph, no weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+import torch
+
+from wanflow.errors import BudgetError, InputError
+from wanflow.scheduler.machine.call_times import Listener, MeasuredTimes, Timing, by_rates
+from wanflow.scheduler.machine.store import find
+from wanflow.scheduler.plan.planner import plan as plan_footprints
+from wanflow.scheduler.plan.schedule import Plan
+from wanflow.session.planning.footprints import ram_for
+from wanflow.session.planning.planned import plan_figures, too_small
+from wanflow.session.planning.record import Collector, Recorded
+from wanflow.session.preparing.place import Place, place_on
+from wanflow.session.request import Request
+from wanflow.trace import TraceFile, TraceReader
+from wanflow.trace.events import FootprintRows
+
+
+@attrs.frozen
+class Replayed:
+    """A run planned again. `report` is what `trace replay --json` prints."""
+
+    plan: Plan
+    report: dict[str, object]
+    problem: BudgetError | None
+
+
+@attrs.frozen
+class _Heard:
+    """What a trace holds."""
+
+    recorded: Recorded
+    file: TraceFile
+    last_ns: int
+    measured: MeasuredTimes
+
+
+def replay(
+    trace: Path, *, vram: str | None = None, ram: str | None = None, machine: str | None = None
+) -> Replayed:
+    """Plan what *trace* recorded for another budget, or on another *machine* of the same kind.
+
+    None stands for the recorded budget; on another machine for what `auto` does. TraceError when
+    the trace holds no whole footprint, InputError for what can't be meant.
+    """
+    heard = _hear(trace)
+    recorded = heard.recorded
+    place = _place(recorded, trace, vram, ram, machine)
+    is_timed = heard.file.header.get("simulated") is False and recorded.machine.device == "cpu"
+    timed = is_timed and heard.measured.calls > 0
+    timing: Timing = heard.measured if timed else by_rates
+    made = plan_footprints(
+        recorded.variants, place.machine, place.usable_bytes, recorded.pins,
+        ram_for(recorded.variants, place.ram_bytes), recorded.spills, timing,
+    )  # fmt: skip
+    problem = None if made.feasible else too_small(place, made)
+    return Replayed(made, _report(heard, place, made, timed=timed), problem)
+
+
+def _hear(trace: Path) -> _Heard:
+    """Read a trace through; the events themselves are not kept."""
+    collector, listener = Collector(str(trace)), Listener()
+    last_ns = 0
+    with TraceReader(trace) as reader:
+        for event in reader:
+            if isinstance(event, FootprintRows):
+                collector.take(event)
+                continue
+            listener.hear(event)
+            last_ns = max(last_ns, getattr(event, "ended_ns", 0), getattr(event, "at_ns", 0))
+        file = reader.info()
+    recorded = collector.recorded()
+    ran = recorded.variants[recorded.ran]
+    measured = MeasuredTimes(ran, recorded.machine, listener.seconds_of(ran))
+    return _Heard(recorded, file, last_ns, measured)
+
+
+def _place(
+    recorded: Recorded, trace: Path, vram: str | None, ram: str | None, machine: str | None
+) -> Place:
+    there = recorded.machine if machine is None else find(machine)
+    if there.device != recorded.machine.device:
+        raise InputError(
+            f"{trace} was recorded for {_kind(recorded.machine.device)}, {there.name} is "
+            f"{_kind(there.device)}: what a call takes there is not in it",
+            hint=f"wanflow plan GRAPH --machine {there.name}",
+            code="other-device",
+        )
+    if machine is None:
+        vram = vram or f"{recorded.budget_bytes}B"
+        if ram is None and recorded.ram_bytes is not None:
+            ram = f"{recorded.ram_bytes}B"
+    request = Request("", vram=vram or "auto", ram=ram, machine=there.name)
+    return place_on(there, torch.device(there.device), request)
+
+
+def _kind(device: str) -> str:
+    return "a CPU" if device == "cpu" else "a CUDA card"
+
+
+def _report(heard: _Heard, place: Place, made: Plan, *, timed: bool) -> dict[str, object]:
+    recorded, file = heard.recorded, heard.file
+    graph = file.header.get("graph")
+    return {
+        "feasible": made.feasible,
+        "graph": graph if isinstance(graph, str) else "",
+        "device": place.machine.device,
+        "exact": recorded.exact,
+        **plan_figures(place, made),
+        "times": "measured" if timed else "rates",
+        "measured_calls": heard.measured.calls if timed else 0,
+        "calls": len(made.footprint.calls),
+        "recorded": {
+            "trace": file.path,
+            "state": str(file.state),
+            "problem": file.problem,
+            "simulated": file.header.get("simulated"),
+            "machine": recorded.machine.name,
+            "budget_bytes": recorded.budget_bytes,
+            "predicted_peak_bytes": file.header.get("predicted_peak_bytes"),
+            "predicted_seconds": file.header.get("predicted_seconds"),
+            "seconds": heard.last_ns / 1e9,
+            "settings": len(recorded.variants),
+        },
+    }

@@ -1,0 +1,1 @@
+"""A request to programs: graph bound, weights found, the place it runs on."""

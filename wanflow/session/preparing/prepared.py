@@ -1,0 +1,291 @@
+"""From a request to programs: the graph bound, its models built, its stages made ready."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+
+from wanflow import __version__
+from wanflow.errors import InputError, WeightsError
+from wanflow.graph import BoundGraph, BoundStage, PortRef, Size, VideoRules, bind, load
+from wanflow.graph.check import CheckedGraph
+from wanflow.models.backends import choose_backend
+from wanflow.models.bound import LocatedModel, bind_model
+from wanflow.models.weights.locate import locate, missing, parse_weights
+from wanflow.models.weights.tokenizer import Tokenize, find_tokenizer, load_tokenizer
+from wanflow.scheduler.knobs import StageSettings, settings_of
+from wanflow.scheduler.program import Program
+from wanflow.session.preparing.input_files import absolute, check_file, files_of, in_shape
+from wanflow.session.preparing.place import Place
+from wanflow.session.preparing.prompt_cache import Prompts, prompts_of
+from wanflow.session.preparing.stage_key import stage_identity
+from wanflow.session.request import Request, pairs, precisions
+from wanflow.stages import LatentSpace, StageSetup, Surroundings, make_program
+
+# Pins that every stage has, beside the knobs of its op, where the device has what they need.
+_WEIGHTS = {"weights": ("resident", "stream")}
+_SPILL = {"spill": ("none", "all")}
+
+
+@attrs.frozen
+class Prepared:
+    """A graph ready to be planned, and to be run if every model has weights."""
+
+    graph: BoundGraph
+    models: Mapping[str, LocatedModel]
+    place: Place
+    request: Request
+    recipe: Mapping[str, object]
+    prompts: Mapping[str, Prompts] = attrs.field(factory=dict)  # of stages that encode them
+    files: frozenset[str] = frozenset()  # inputs that are files
+
+    def programs(self, out: Path | None) -> tuple[Program, ...]:
+        """Make the programs of all stages; with *out* None to plan them only, on fake `cpu`."""
+        return tuple(make_program(self._setup(stage, out)) for stage in self.graph.stages)
+
+    def identities(self) -> dict[str, object]:
+        """What decides the costs of each stage's calls, besides knobs and inputs."""
+        return {
+            stage.name: stage_identity(
+                self._setup(stage, None), self.models[stage.model] if stage.model else None
+            )
+            for stage in self.graph.stages
+        }
+
+    def stage_settings(self) -> dict[str, StageSettings]:
+        """The settings of each stage's knobs that pins and `--exact` leave."""
+        knobs = {program.stage: program.knobs for program in self.programs(None)}
+        return settings_of(knobs, self.knob_pins(), exact=self.request.exact)
+
+    def knobs(self) -> list[dict[str, dict[str, str]]]:
+        """Every setting of all knobs, the plain one first."""
+        combinations = itertools.product(*(each.all for each in self.stage_settings().values()))
+        return [{s: dict(k) for each in found for s, k in each.items()} for found in combinations]
+
+    def keeping(self, knobs: Mapping[str, Mapping[str, str]]) -> Prepared:
+        """The same, with the values of *knobs* pinned where a knob has values that round."""
+        pinned, pins = self.knob_pins(), list(self.request.pins)
+        for program in self.programs(None):
+            for knob in program.knobs:
+                value = knobs.get(program.stage, {}).get(knob.name)
+                rounds = "rounding" in knob.choices.values() and not self.request.exact
+                if rounds and value in knob.choices and (program.stage, knob.name) not in pinned:
+                    pins.append(f"{program.stage}.{knob.name}={value}")
+        return attrs.evolve(self, request=attrs.evolve(self.request, pins=tuple(pins)))
+
+    def knob_pins(self) -> dict[tuple[str, str], str]:
+        """The pins of knobs, checked against what each stage has."""
+        placing = (*_WEIGHTS, *_SPILL)
+        return {key: value for key, value in self._pins().items() if key[1] not in placing}
+
+    def weight_pins(self) -> dict[str, str]:
+        """The pins `STAGE.weights=resident|stream`."""
+        return {stage: value for (stage, knob), value in self._pins().items() if knob == "weights"}
+
+    def spill_pins(self) -> dict[str, str]:
+        """The pins `STAGE.spill=none|all`."""
+        return {stage: value for (stage, knob), value in self._pins().items() if knob == "spill"}
+
+    def _pins(self) -> dict[tuple[str, str], str]:
+        found = {}
+        programs = {p.stage: p for p in self.programs(None)}
+        for key, value in pairs(self.request.pins, "--pin", "STAGE.KNOB=VALUE").items():
+            stage, _, knob = key.partition(".")
+            if stage not in programs:
+                raise InputError(
+                    f"--pin {key}: the graph has no stage {stage!r}",
+                    hint=f"its stages are {', '.join(programs)}",
+                    code="unknown-stage",
+                )
+            spills = self.place.machine.device != "cpu"
+            found[stage, knob] = _checked_pin(programs[stage], key, value, spills=spills)
+            if self.request.exact:
+                _check_exact(programs[stage], key, value)
+        return found
+
+    def _setup(self, stage: BoundStage, out: Path | None) -> StageSetup:
+        model = self.models[stage.model].model if stage.model is not None else None
+        return StageSetup(stage, model, self._around(stage, out))
+
+    def _around(self, stage: BoundStage, out: Path | None) -> Surroundings:
+        space = self._latent_space()
+        return Surroundings(
+            device=self.place.device if out is not None else torch.device("cpu"),
+            latent_space=space,
+            latent_shape=self._latent_shape(stage, space),
+            out=out,
+            recipe=self.recipe,
+            tokenize=self._tokenize(stage, to_run=out is not None),
+            wants_negative=self._wants_negative(stage),
+            texts=self.prompts.get(stage.name),
+        )
+
+    def _latent_space(self) -> LatentSpace:
+        """Channels of what the transformer makes, factors of the VAE, Wan 2.1's without one."""
+        configs = _configs(self.models)
+        dit, vae = configs.get("transformer"), configs.get("vae")
+        channels = dit.out_channels if dit is not None else getattr(vae, "z_dim", 16)
+        return LatentSpace(
+            channels=channels,
+            spatial=vae.scale_factor_spatial if vae is not None else 8,
+            temporal=vae.scale_factor_temporal if vae is not None else 4,
+        )
+
+    def _latent_shape(self, stage: BoundStage, space: LatentSpace) -> tuple[int, ...]:
+        """The shape of the latents a stage works on, from the noise stage above it."""
+        above = stage
+        while (frames := above.inputs.get("frames")) is not None and isinstance(frames, PortRef):
+            above = self.graph.stage(frames.stage)
+        noise = self.graph.noise_of(above)
+        if noise is None:
+            return (1, space.channels, 1, 1, 1)
+        size, count = noise.inputs["size"], noise.inputs["frames"]
+        if not isinstance(size, Size) or not isinstance(count, int):
+            msg = f"stage {noise.name} has size {size!r}, frames {count!r}"
+            raise TypeError(msg)
+        return space.shape(size.width, size.height, count)
+
+    def _tokenize(self, stage: BoundStage, *, to_run: bool) -> Tokenize | None:
+        """Read the tokenizer; a plan does without."""
+        if stage.op.name != "encode_text" or stage.model is None:
+            return None
+        located = self.models[stage.model]
+        if not to_run and located.folder is None:
+            return None
+        if located.folder is None:
+            raise missing(located.spec, graph_file(self.graph))
+        try:
+            path = find_tokenizer(located.folder)
+            return _tokenizer(path, path.stat().st_mtime_ns)
+        except WeightsError:
+            if to_run:
+                raise
+            return None
+
+    def _wants_negative(self, stage: BoundStage) -> bool:
+        """Whether any stage that reads this one's text guides by its negative prompt."""
+        text = PortRef(stage.name, "text")
+        readers = [s for s in self.graph.stages if s.inputs.get("text") == text]
+        return any(float(str(s.params.get("guidance", 0))) > 1 for s in readers)
+
+
+@functools.lru_cache(maxsize=4)
+def _tokenizer(path: Path, _changed_ns: int) -> Tokenize:
+    """Read once while it is as it was: the plan asks often, and then the run."""
+    return load_tokenizer(path)
+
+
+def _checked_pin(program: Program, key: str, value: str, *, spills: bool) -> str:
+    knob_name = key.partition(".")[2]
+    allowed = {k.name: tuple(k.choices) for k in program.knobs}
+    if program.model is not None:
+        allowed |= _WEIGHTS
+    if spills:
+        allowed |= _SPILL
+    if knob_name not in allowed:
+        names = ", ".join(allowed) or "none"
+        raise InputError(
+            f"--pin {key}: stage {program.stage!r} has no knob {knob_name!r}",
+            hint=f"its knobs: {names}",
+            code="unknown-knob",
+        )
+    if value not in allowed[knob_name]:
+        raise InputError(
+            f"--pin {key}={value}: not a value of that knob",
+            hint=f"allowed: {', '.join(allowed[knob_name])}",
+            code="bad-pin",
+        )
+    return value
+
+
+def _check_exact(program: Program, key: str, value: str) -> None:
+    marks = {f"{program.stage}.{k.name}": k.choices for k in program.knobs}
+    if marks.get(key, {}).get(value) == "rounding":
+        raise InputError(
+            f"--pin {key}={value}: rounds differently, which --exact rules out",
+            hint="leave one of them out",
+            code="pin-not-exact",
+        )
+
+
+def graph_file(graph: BoundGraph | CheckedGraph) -> Path:
+    """Where the graph file lies, for paths that are relative to it."""
+    return graph.source.path or Path("graph.yaml")
+
+
+def prepare(request: Request, place: Place, *, to_run: bool) -> Prepared:
+    """Bind the graph and build its models; with *to_run* every model must have weights."""
+    checked = load(request.graph)
+    specs = checked.spec.models
+    options = parse_weights(request.weights, tuple(specs))
+    chosen = precisions(request.precision, {name: s.precision for name, s in specs.items()})
+    file = graph_file(checked)
+    models = {}
+    for name, spec in specs.items():
+        folder = locate(spec, options, file)
+        if folder is None and to_run:
+            raise missing(spec, file)
+        ops = {stage.op.name for stage in checked.spec.stages.values() if stage.model == name}
+        models[name] = bind_model(
+            spec, chosen[name], folder, file, ops, own_config=request.own_configs
+        )
+    settings = pairs(request.settings, "--set", "STAGE.PARAM=VALUE")
+    rules = _rules(models)
+    request = attrs.evolve(request, inputs=absolute(checked, request.inputs))
+    inputs = in_shape(checked, request.inputs, rules or checked.rules)
+    bound = bind(checked, inputs, settings, rules, allow_missing_text=not to_run)
+    files = {n: (kind, str(bound.inputs[n])) for n, kind in files_of(checked).items()}
+    for name, (kind, path) in files.items():
+        if path and (to_run or name in request.inputs):
+            check_file(name, kind, Path(path))
+    if to_run:
+        _choose_backends(bound, models, place)
+    prompts = prompts_of(bound, models, place, request)
+    return Prepared(
+        bound, models, place, request, _recipe(bound, chosen), prompts, frozenset(files)
+    )
+
+
+def _choose_backends(graph: BoundGraph, models: Mapping[str, LocatedModel], place: Place) -> None:
+    """Set the attention of every stage that has a choice of it."""
+    for stage in graph.stages:
+        if "attention" in stage.params and stage.model is not None:
+            name, module = str(stage.params["attention"]), models[stage.model].model.module
+            choose_backend(module, name, place.device, f"stage {stage.name}")
+
+
+def _configs(models: Mapping[str, LocatedModel]) -> dict[str, Any]:
+    """The modules' configurations by part, with the fields that upstream fills in."""
+    return {m.spec.part: m.model.module.config for m in models.values()}
+
+
+def _rules(models: Mapping[str, LocatedModel]) -> VideoRules | None:
+    by_part = _configs(models)
+    if "transformer" not in by_part or "vae" not in by_part:
+        return None
+    return VideoRules.of(dict(by_part["transformer"]), dict(by_part["vae"]))
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the picture."""
+    names = ("torch", "diffusers", "transformers", "av")
+    return {"wanflow": __version__, **{n: importlib.metadata.version(n) for n in names}}
+
+
+def _recipe(graph: BoundGraph, chosen: Mapping[str, str]) -> dict[str, object]:
+    """What the video was made from, as its metadata keep it."""
+    inputs = {name: str(v) if isinstance(v, Size) else v for name, v in graph.inputs.items()}
+    return {
+        "wanflow": __version__,
+        "graph": graph.name,
+        "inputs": inputs,
+        "precision": dict(chosen),
+        "versions": versions(),
+    }

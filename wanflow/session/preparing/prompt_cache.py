@@ -1,0 +1,160 @@
+"""Encoded prompts on disk: a prompt that was encoded once is read from then on.
+
+A file is named by the digest of all that decides what is in it: the model's files and
+configuration, precision, kernels and their versions, the prompt's ids and how they were padded. It
+holds the rows of the prompt's own tokens; behind them a text is zeros. The cache may be lost,
+damaged, full or out of reach at any moment and nobody is told: the prompt is then encoded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+import torch
+
+from wanflow.errors import InputError, StageFailed
+from wanflow.files import cache
+from wanflow.files.folders import cache_folder
+from wanflow.graph import BoundGraph
+from wanflow.models.bound import LocatedModel
+from wanflow.models.wan import umt5
+from wanflow.scheduler.profile.cache_key import conditions
+from wanflow.session.machines import device_name
+from wanflow.session.preparing.place import Place
+from wanflow.session.preparing.stage_key import files_identity, model_identity
+from wanflow.session.request import Request
+from wanflow.stages.base import Tokens
+
+LARGEST_BYTES = 256 * 2**20  # of the whole folder
+MOST_FILES = 4096
+VARIABLE = "WANFLOW_PROMPT_CACHE"
+_MAGIC = b"wanflow prompt 1\n"
+
+
+def folder() -> Path:
+    """Give the folder of the prompt cache; RuntimeError without a home directory."""
+    return cache_folder() / "prompts"
+
+
+def is_on() -> bool:
+    """Whether the environment leaves the cache on; InputError for what means neither."""
+    given = os.environ.get(VARIABLE, "on")
+    if given not in ("on", "off"):
+        raise InputError(f"{VARIABLE}={given!r}", hint="on or off", code="bad-option")
+    return given == "on"
+
+
+class KeptRows:
+    """A file of the cache, held open: what is read is what was found, even if it is gone since."""
+
+    def __init__(self, handle: int, nbytes: int) -> None:
+        self._handle, self._nbytes = handle, nbytes
+        weakref.finalize(self, os.close, handle)
+
+    def read_into(self, rows: torch.Tensor) -> None:
+        """Fill *rows*; StageFailed when the disk doesn't give them."""
+        view = rows.reshape(-1).view(torch.uint8).numpy().data
+        offset, done = cache.head_bytes(_MAGIC), 0
+        try:
+            while done < len(view):
+                got = os.preadv(self._handle, [view[done:]], offset + done)
+                if got == 0:
+                    break
+                done += got
+        except OSError as error:
+            raise _unreadable(str(error.strerror)) from None
+        if done != self._nbytes:
+            raise _unreadable(f"{self._nbytes} bytes became {done}")
+
+
+def _unreadable(why: str) -> StageFailed:
+    return StageFailed(
+        f"an encoded prompt can't be read: {why}", hint="--no-prompt-cache", code="prompt-cache"
+    )
+
+
+@attrs.define
+class Prompts:
+    """The encoded prompts of one text encoder under these conditions.
+
+    *identity* is plain data that decides them besides their ids; rows are `row_bytes` of *dtype*.
+    """
+
+    path: Path
+    identity: Mapping[str, object]
+    row_bytes: int
+    dtype: torch.dtype
+    _found: dict[Tokens, KeptRows | None] = attrs.field(factory=dict, init=False)
+
+    def find(self, tokens: Tokens) -> KeptRows | None:
+        """Look for a prompt; what was or wasn't there the first time stays so."""
+        if tokens not in self._found:
+            path = self._file(tokens)
+            self._found[tokens] = _opened(path, len(tokens.ids) * self.row_bytes)
+            if self._found[tokens] is not None:
+                cache.used(path)
+        return self._found[tokens]
+
+    def keep(self, tokens: Tokens, rows: torch.Tensor) -> None:
+        """Write the rows of a prompt; a disk that won't take them is no matter."""
+        if rows.dtype != self.dtype:
+            return
+        body = rows.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+        with contextlib.suppress(OSError):
+            self.path.mkdir(parents=True, exist_ok=True)
+            cache.write(self._file(tokens), _MAGIC, body)
+            cache.prune(self.path, LARGEST_BYTES, MOST_FILES)
+
+    def _file(self, tokens: Tokens) -> Path:
+        told = json.dumps([self.identity, tokens.ids, tokens.count], sort_keys=True)
+        return self.path / f"{hashlib.sha256(told.encode()).hexdigest()}.bin"
+
+
+def _opened(path: Path, nbytes: int) -> KeptRows | None:
+    """Open a file that is whole and holds *nbytes*."""
+    whole = cache.head_bytes(_MAGIC) + nbytes
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    found = KeptRows(handle, nbytes)
+    try:
+        content = os.pread(handle, whole + 1, 0)
+    except OSError:
+        return None
+    if len(content) != whole or cache.body_of(content, _MAGIC) is None:
+        return None
+    return found
+
+
+def prompts_of(
+    graph: BoundGraph, models: Mapping[str, LocatedModel], place: Place, request: Request
+) -> dict[str, Prompts]:
+    """Open the cache of each stage that encodes prompts here, with weights that are here."""
+    if not (is_on() and request.prompt_cache) or request.machine is not None:
+        return {}
+    found = {}
+    with contextlib.suppress(RuntimeError):  # no home directory
+        for stage in graph.stages:
+            located = models[stage.model] if stage.model else None
+            if stage.op.name == "encode_text" and located is not None and located.checkpoint:
+                row = located.model.rows(umt5.EMBEDDING)
+                identity = _identity(located, place)
+                found[stage.name] = Prompts(folder(), identity, row.nbytes, row.dtype)
+    return found
+
+
+def _identity(located: LocatedModel, place: Place) -> dict[str, object]:
+    return {
+        "model": model_identity(located),
+        "files": None if located.checkpoint is None else files_identity(located.checkpoint),
+        "conditions": conditions(place.device.type),
+        "device": device_name(place.device),
+    }

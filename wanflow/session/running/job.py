@@ -1,0 +1,136 @@
+"""What a run folder says of itself: the request, and what it must find unchanged to go on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from wanflow.errors import InputError
+from wanflow.files.whole import unwritable, write_json
+from wanflow.session.preparing.input_files import content
+from wanflow.session.preparing.prepared import Prepared, versions
+from wanflow.session.preparing.stage_key import files_identity
+from wanflow.session.request import Request
+
+_FILE = "request.json"
+
+
+@attrs.frozen
+class Job:
+    """A run's request and fingerprint, in its folder."""
+
+    folder: Path
+    request: Request
+    fingerprint: Mapping[str, object]
+
+    def write(self) -> None:
+        """Put it into the folder."""
+        request = attrs.asdict(self.request, recurse=False)
+        graph = Path(self.request.graph)
+        request["graph"] = str(graph.resolve()) if graph.is_file() else self.request.graph
+        request["inputs"] = _plain(self.request.inputs)
+        request["weights"] = [_absolute(text) for text in self.request.weights]
+        write_json(self.folder / _FILE, {"request": request, "fingerprint": self.fingerprint})
+
+    @classmethod
+    def read(cls, folder: Path) -> Job:
+        """Read it; InputError when *folder* is no run folder."""
+        path = folder / _FILE
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            fields: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in found["request"].items()
+            }
+            fields["graph"] = str(Path(fields["graph"]))  # TypeError for what is no name
+            return cls(folder, Request(**fields), dict(found["fingerprint"]))
+        except (FileNotFoundError, NotADirectoryError):
+            raise InputError(
+                f"{folder}: is no run folder", hint="a run folder holds request.json", code="no-run"
+            ) from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{path}: damaged: {error}", code="bad-run") from None
+
+    def knobs(self) -> dict[str, dict[str, str]]:
+        """The knobs of each stage in the folder's last plan; none where that can't be read."""
+        try:
+            found = json.loads((self.folder / "plan.json").read_text(encoding="utf-8"))
+            return {stage["stage"]: dict(stage["knobs"]) for stage in found["stages"]}
+        except (OSError, ValueError, LookupError, TypeError):
+            return {}
+
+    def check(self, now: Mapping[str, object]) -> None:
+        """InputError naming what is not as it was."""
+        changed = [
+            f"{name} was {_short(self.fingerprint.get(name))}, is {_short(now.get(name))}"
+            for name in dict.fromkeys([*self.fingerprint, *now])
+            if now.get(name) != self.fingerprint.get(name)
+        ]
+        if changed:
+            raise InputError(
+                f"{self.folder}: can't go on: {'; '.join(changed)}",
+                hint="run it anew: wanflow run GRAPH --out DIR",
+                code="run-changed",
+            )
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _absolute(weights: str) -> str:
+    """Keep `[MODEL=]PATH` true when the run goes on from another folder."""
+    model, separator, path = weights.rpartition("=")
+    return f"{model}{separator}{Path(path).resolve()}" if Path(path).exists() else weights
+
+
+def _plain(inputs: Mapping[str, object]) -> dict[str, object]:
+    return {name: v if isinstance(v, int | float) else str(v) for name, v in inputs.items()}
+
+
+def fingerprint(prepared: Prepared) -> dict[str, Any]:
+    """What decides the picture: graph, inputs, precision, versions, and which weights."""
+    found: dict[str, Any] = {
+        "graph": hashlib.sha256(prepared.graph.source.text.encode()).hexdigest()[:16],
+        **{f"input {n}": v for n, v in _plain(prepared.graph.inputs).items()},
+        "settings": sorted(prepared.request.settings),
+    }
+    for name in prepared.files:
+        if path := str(prepared.graph.inputs[name]):
+            found[f"input {name}"] = Path(path).name
+            found[f"content of {name}"] = content(Path(path))
+    found |= {f"version of {name}": version for name, version in versions().items()}
+    for name, model in prepared.models.items():
+        found[f"precision of {name}"] = model.model.precision
+        if model.checkpoint is not None:
+            files = files_identity(model.checkpoint)
+            found[f"weights of {name}"] = hashlib.sha256(json.dumps(files).encode()).hexdigest()[
+                :16
+            ]
+    return found
+
+
+def finished_report(folder: Path) -> dict[str, object] | None:
+    """The report of a run that is done, or None."""
+    try:
+        report = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return report if isinstance(report, dict) and report.get("status") == "done" else None
+
+
+def keep_trace(folder: Path) -> None:
+    """Put the trace of the run before aside, as `trace-1.msgpack` on."""
+    trace = folder / "trace.msgpack"
+    if trace.exists():
+        numbers = (folder / f"trace-{n}.msgpack" for n in range(1, 10_000))
+        aside = next(path for path in numbers if not path.exists())
+        try:
+            trace.rename(aside)
+        except OSError as error:
+            raise unwritable(aside, error) from None

@@ -1,0 +1,46 @@
+"""What a run teaches of its machine: the times of its calls, kept while it goes on."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import attrs
+
+from wanflow.errors import WanflowError
+from wanflow.scheduler.footprint.costs import Footprint
+from wanflow.scheduler.machine.figures import Machine
+from wanflow.session import machines
+from wanflow.trace import TraceSink
+from wanflow.trace.events import Event, Move, Note, Transfer, Workspace
+
+_MOST = 100_000  # events; of a longer run the last ones
+
+
+@attrs.define
+class Lessons:
+    """A sink that keeps what `machine_learn` reads, and at the end of the run learns from it."""
+
+    machine: Machine
+    _heard: deque[Event] = attrs.field(factory=lambda: deque(maxlen=_MOST), init=False)
+    _last_ns: int = attrs.field(default=0, init=False)
+
+    def emit(self, event: Event) -> None:
+        """Keep calls and waits; a try that ran out of memory is forgotten."""
+        match event:
+            case Workspace():
+                self._heard.append(event)
+                self._last_ns = event.ended_ns
+            case Move() | Transfer() if event.waited_ns:
+                self._heard.append(event)
+            case Note(topic="out of memory"):
+                self._heard.clear()
+
+    def keep(self, footprint: Footprint, sink: TraceSink) -> None:
+        """Store what was learned; what goes wrong is a note, since the run itself is done."""
+        try:
+            learned = machines.learn(self.machine, footprint, self._heard)
+            problem = machines.keep_learned(self.machine, learned)
+        except (WanflowError, OSError, ArithmeticError) as error:
+            problem = f"what this run taught was not kept: {error}"
+        if problem is not None:
+            sink.emit(Note("machine", problem, self._last_ns))

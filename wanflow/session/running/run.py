@@ -1,0 +1,251 @@
+"""Run a request: plan it, run exactly that plan, and leave a run folder."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from wanflow.errors import InputError, Interrupted, StageFailed, WanflowError
+from wanflow.files.lock import locked
+from wanflow.files.whole import unwritable, write_json
+from wanflow.scheduler.run.executor import Outcome, Watch
+from wanflow.session.planning.planned import Planned, plan_prepared
+from wanflow.session.planning.record import record_footprints
+from wanflow.session.preparing.place import find_place
+from wanflow.session.preparing.prepared import Prepared, prepare, versions
+from wanflow.session.request import Request
+from wanflow.session.running.job import Job, fingerprint, finished_report, keep_trace
+from wanflow.session.running.lessons import Lessons
+from wanflow.session.running.retry import execute
+from wanflow.session.running.run_folder import make_folder
+from wanflow.session.running.saved_state import StateStore
+from wanflow.session.running.signals import stopping
+from wanflow.session.running.trace_header import trace_header
+from wanflow.trace import Tee, TraceSink, TraceWriter
+
+
+def run(
+    request: Request,
+    *,
+    out: Path | None = None,
+    force: bool = False,
+    sink: TraceSink | None = None,
+    watch: Watch | None = None,
+) -> dict[str, object]:
+    """Plan and run; return what `run.json` holds.
+
+    *sink* gets every event as it happens, and the plan's report if it has a `start` method. *watch*
+    sees every value as it is made. BudgetError before anything runs when the budget can't hold it.
+    """
+    if request.machine is not None:
+        raise InputError(
+            f"machine {request.machine!r} is for planning: a run happens where it happens",
+            hint="leave the machine out",
+            code="machine-in-run",
+        )
+    planned = _feasible(prepare(request, find_place(request), to_run=True))
+    folder = make_folder(out, planned.prepared.graph.name, force=force)
+    with locked(folder):
+        _forget(folder)
+        Job(folder, planned.prepared.request, fingerprint(planned.prepared)).write()
+        return _carry_out(planned, folder, sink, watch, overwrite=force)
+
+
+def resume(
+    folder: Path, *, sink: TraceSink | None = None, watch: Watch | None = None
+) -> dict[str, object]:
+    """Go on with a run that was cut short, from its last finished step.
+
+    A run that is done is left alone: what its `run.json` holds is returned. InputError when the
+    graph, the weights or the versions are not what they were, or when another process runs there.
+    """
+    job = Job.read(folder)
+    with _saying_how_to_resume(folder), locked(folder):
+        finished = finished_report(folder)
+        if finished is not None:
+            StateStore(folder / "state").clear()  # the run may have been killed before it did so
+            return finished
+        planned = _as_before(job)
+        job.check(fingerprint(planned.prepared))
+        StateStore(folder / "state").load()  # what is damaged is refused before anything changes
+        keep_trace(folder)
+        return _carry_out(planned, folder, sink, watch, overwrite=True)
+
+
+def _forget(folder: Path) -> None:
+    """Take away what would let an earlier run in the folder pass for this one."""
+    report = folder / "run.json"
+    try:
+        report.unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(report, error) from None
+    StateStore(folder / "state").clear()
+
+
+def _as_before(job: Job) -> Planned:
+    """Plan the rest at the settings that its first part was rounded at; others if they don't fit.
+
+    What runs have taught of the machine since may make other ones faster.
+    """
+    prepared = prepare(job.request, find_place(job.request), to_run=True)
+    planned = plan_prepared(prepared.keeping(job.knobs()))
+    return planned if planned.problem is None else _feasible(prepared)
+
+
+def _feasible(prepared: Prepared) -> Planned:
+    planned = plan_prepared(prepared)
+    if planned.problem is not None:
+        raise planned.problem
+    return planned
+
+
+def _carry_out(
+    planned: Planned,
+    folder: Path,
+    sink: TraceSink | None,
+    watch: Watch | None,
+    *,
+    overwrite: bool,
+) -> dict[str, object]:
+    """Run a plan in its folder, from the start or from what was saved."""
+    with _saying_how_to_resume(folder), stopping() as stop:
+        resumed = StateStore(folder / "state").holds_any
+        write_json(folder / "plan.json", {**planned.report, "calls": planned.plan.transitions()})
+        start = getattr(sink, "start", None)
+        if start is not None:
+            start(planned.report)
+        report = _run_traced(planned, folder, sink, watch, stop, overwrite=overwrite)
+        report["resumed"] = resumed
+        write_json(folder / "run.json", report)
+        StateStore(folder / "state").clear()
+    return report
+
+
+def _run_traced(
+    planned: Planned,
+    folder: Path,
+    sink: TraceSink | None,
+    watch: Watch | None,
+    stop: Callable[[], None],
+    *,
+    overwrite: bool,
+) -> dict[str, object]:
+    """Run with every event in the trace; return the report of the run."""
+    began = time.perf_counter()
+    lessons = Lessons(planned.prepared.place.machine)
+    with TraceWriter(
+        folder / "trace.msgpack", trace_header(planned), overwrite=overwrite
+    ) as writer:
+        tee = Tee((writer, lessons, sink) if sink is not None else (writer, lessons))
+        record_footprints(planned, writer)
+        try:
+            ran = execute(planned, folder, tee, watch, stop)
+            _save_outputs(planned.prepared, folder, ran.outcome)
+            lessons.keep(ran.planned.plan.footprint, tee)
+        except BaseException as error:
+            _close_failed(planned, folder, writer, error)
+            raise
+        seconds = time.perf_counter() - began
+        writer.close("done", {"peak_bytes": ran.outcome.peak_bytes, "seconds": seconds})
+    return {**_done(planned, folder, ran.outcome, seconds, writer), "tries": ran.tries}
+
+
+@contextmanager
+def _saying_how_to_resume(folder: Path) -> Iterator[None]:
+    """Tell with whatever ends a run the command that goes on with it, if a step was saved."""
+    try:
+        yield
+    except WanflowError as error:
+        if StateStore(folder / "state").holds_any and not isinstance(error, InputError):
+            command = f"wanflow resume {shlex.quote(str(folder))}"
+            error.hint = error.hint or command
+            error.detail["resume"] = command
+        raise
+
+
+def _save_outputs(prepared: Prepared, folder: Path, outcome: Outcome) -> None:
+    """Tensors that are outputs of the graph become safetensors files."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    for name, ref in prepared.graph.outputs.items():
+        port = f"{ref.stage}.{ref.port}"
+        found = {
+            value.removeprefix(port).lstrip(".") or name: tensor.contiguous().cpu()
+            for value, tensor in outcome.values.items()
+            if value == port or value.startswith(port + ".")
+        }
+        if found:
+            path = folder / f"{name}.safetensors"
+            part = path.with_name(path.name + ".part")
+            try:
+                save_file(found, part)
+                part.replace(path)
+            except OSError as error:
+                raise unwritable(path, error) from None
+            except SafetensorError as error:
+                raise StageFailed(
+                    f"{path}: {error}", hint="free some space", code="write-failed"
+                ) from None
+
+
+def _close_failed(
+    planned: Planned, folder: Path, writer: TraceWriter, error: BaseException
+) -> None:
+    stopped = isinstance(error, (KeyboardInterrupt, Interrupted))
+    status = "interrupted" if stopped else "failed"
+    writer.close(status, {})
+    message = error.message if isinstance(error, WanflowError) else type(error).__name__
+    report = {**_facts(planned, folder), "status": status, "error": message}
+    with suppress(WanflowError):  # the disk may be full: what came first is what is told
+        write_json(folder / "run.json", report)
+
+
+def _facts(planned: Planned, folder: Path) -> dict[str, object]:
+    place, report = planned.prepared.place, planned.report
+    return {
+        "graph": report["graph"],
+        "out": str(folder),
+        "trace": str(folder / "trace.msgpack"),
+        "plan": str(folder / "plan.json"),
+        "plan_id": report["plan_id"],
+        "device": report["device"],
+        "exact": planned.prepared.request.exact,
+        "seed": planned.prepared.graph.inputs.get("seed", 0),
+        "budget_bytes": place.budget_bytes,
+        "predicted_peak_bytes": report["predicted_peak_bytes"],
+        "predicted_seconds": report["predicted_seconds"],
+        "inputs": planned.prepared.recipe["inputs"],
+        "versions": versions(),
+    }
+
+
+def _done(
+    planned: Planned, folder: Path, outcome: Outcome, seconds: float, writer: TraceWriter
+) -> dict[str, object]:
+    overhead = planned.prepared.place.overhead_bytes
+    files = _output_files(planned.prepared, folder)
+    return {
+        **_facts(planned, folder),
+        "status": "done",
+        **files,
+        "frames": planned.prepared.graph.inputs.get("frames"),
+        "seconds": seconds,
+        "peak_bytes": outcome.peak_bytes + overhead,
+        "peak_source": outcome.peak_source,
+        "reserved_peak_bytes": outcome.ledger_peak_bytes + overhead,
+        "trace_problem": writer.problem,
+    }
+
+
+def _output_files(prepared: Prepared, folder: Path) -> Mapping[str, str]:
+    """The graph's outputs as paths; `video` or `folder` for the first of its kind."""
+    files: dict[str, str] = {}
+    for stage in prepared.graph.stages:
+        kind = {"write_video": "video", "write_frames": "folder"}.get(stage.op.name)
+        if kind is not None:
+            files.setdefault(kind, str(folder / str(stage.params["name"])))
+    return files

@@ -1,0 +1,170 @@
+"""What a run saves so that it can go on: the values alive after a step, and what they belong to.
+
+Each value is a safetensors file of its own, written once; `index.json`, renamed into place last,
+says which of them make up the latest step. A kill between the two leaves the step before. What was
+loaded is written anew under other names: another plan may number its values in another way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import attrs
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from wanflow.errors import InputError, StageFailed
+from wanflow.files.whole import unwritable, write_json
+
+_VERSION = 1
+_INDEX = "index.json"
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError)
+
+
+@attrs.frozen
+class Boundary:
+    """The point after a step of a stage."""
+
+    stage: str
+    step: int
+
+
+@attrs.frozen
+class Saved:
+    """A boundary and the values that were alive after it, by name."""
+
+    boundary: Boundary
+    values: Mapping[str, torch.Tensor]
+
+
+@attrs.define
+class StateStore:
+    """The state of one run in its folder's `state/`."""
+
+    folder: Path
+    _written: dict[str, dict[str, object]] = attrs.field(factory=dict, init=False)
+    _generation: int = attrs.field(default=0, init=False)
+
+    @property
+    def holds_any(self) -> bool:
+        """Whether there is a step to go on from."""
+        return (self.folder / _INDEX).is_file()
+
+    def save(self, boundary: Boundary, values: Mapping[str, tuple[int, torch.Tensor]]) -> None:
+        """Save *values* (by name: number and tensor) as the state after *boundary*.
+
+        A value whose number was saved before is not written again. StageFailed when the disk is
+        full: the state that was there stays.
+        """
+        try:
+            self.folder.mkdir(exist_ok=True)
+            entries = {name: self._entry(name, *value) for name, value in values.items()}
+        except OSError as error:
+            raise unwritable(self.folder, error, code="state-unwritable") from None
+        except SafetensorError as error:  # it has no errno: a full disk is most of them
+            raise StageFailed(
+                f"{self.folder}: {error}", hint="free some space", code="state-unwritable"
+            ) from None
+        facts = {"version": _VERSION, "generation": self._generation}
+        index = {**facts, **attrs.asdict(boundary), "values": entries}
+        write_json(self.folder / _INDEX, index)
+        self._written = {str(e["file"]): e for e in entries.values()}
+        self._sweep()
+
+    def _entry(self, name: str, number: int, tensor: torch.Tensor) -> dict[str, object]:
+        file = f"{name}.{number}.{self._generation}.safetensors"
+        if file in self._written:
+            return self._written[file]
+        path = self.folder / file
+        part = path.with_name(path.name + ".part")
+        try:
+            save_file({"value": tensor.detach().cpu().contiguous()}, part)
+            _sync(part)
+            digest = _sha256(part)
+            part.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise
+        return {"file": file, "sha256": digest}
+
+    def clear(self) -> None:
+        """Forget everything: the run begins, or is done."""
+        try:
+            (self.folder / _INDEX).unlink(missing_ok=True)
+        except OSError as error:
+            raise unwritable(self.folder / _INDEX, error, code="state-unwritable") from None
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._written = {}
+
+    def _sweep(self) -> None:
+        """Remove what no index names any more; a file that can't be removed is no failure."""
+        with suppress(OSError):
+            for path in self.folder.iterdir():
+                if path.name != _INDEX and path.name not in self._written:
+                    path.unlink(missing_ok=True)
+
+    def load(self) -> Saved | None:
+        """Read the latest state, None when no step was finished; InputError when damaged."""
+        if not self.holds_any:
+            return None
+        try:
+            index = json.loads((self.folder / _INDEX).read_text(encoding="utf-8"))
+            if index["version"] != _VERSION:
+                raise ValueError(f"its version is {index['version']}, this one reads {_VERSION}")
+            boundary = Boundary(index["stage"], index["step"])
+            values = dict(self._values(index["values"]))
+            self._generation = int(index["generation"]) + 1
+        except _DAMAGE as error:
+            raise damaged(self.folder, _reason(error)) from None
+        self._written = {}
+        return Saved(boundary, values)
+
+    def boundary(self) -> Boundary | None:
+        """Say where the latest state belongs, without reading its values."""
+        try:
+            index = json.loads((self.folder / _INDEX).read_text(encoding="utf-8"))
+            return Boundary(index["stage"], index["step"])
+        except _DAMAGE:
+            return None
+
+    def _values(
+        self, entries: Mapping[str, Mapping[str, str]]
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        for name, entry in entries.items():
+            path = self.folder / Path(entry["file"]).name
+            if _sha256(path) != entry["sha256"]:
+                raise ValueError(f"{path.name} is not what was saved")
+            yield name, load_file(path)["value"]
+
+
+def damaged(folder: Path, reason: str) -> InputError:
+    """Say that the saved state can't be used."""
+    return InputError(
+        f"{folder}: damaged state: {reason}",
+        hint="nothing else is lost: run it anew with wanflow run GRAPH --out DIR",
+        code="bad-state",
+    )
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}: {Path(error.filename or '').name}"
+    return f"it has no {error}" if isinstance(error, KeyError) else str(error)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

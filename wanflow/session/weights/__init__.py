@@ -1,0 +1,1 @@
+"""Weights on disk: what they are, and those that are fetched."""

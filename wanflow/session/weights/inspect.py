@@ -1,0 +1,204 @@
+"""Say what weights on disk are: their parts, which graphs they serve, and what they lack."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import attrs
+
+from wanflow.errors import WeightsError
+from wanflow.graph.load import load, shipped_graphs
+from wanflow.graph.spec import ModelSpec
+from wanflow.models.segments.build import build
+from wanflow.models.weights.checkpoint import Checkpoint
+from wanflow.models.weights.layouts import PARTS, find_part, open_part
+from wanflow.models.weights.official_names import is_official
+from wanflow.models.weights.tokenizer import find_tokenizer
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@attrs.frozen
+class Misshapen:
+    """A tensor of another shape than its module wants."""
+
+    tensor: str
+    shape: tuple[int, ...]
+    wanted: tuple[int, ...]
+
+
+@attrs.frozen
+class ModelPart:
+    """A part that was found, against the known configuration that it is nearest to.
+
+    `fits` names every configuration that it is a whole model of; `missing`, `misshapen` and `over`
+    (tensors that nothing takes) are told against `nearest`. A part that cannot be read, or not be
+    used, has a `problem`.
+    """
+
+    part: str
+    place: str
+    layout: str = ""
+    files: Mapping[str, int] = attrs.field(factory=dict)
+    tensors: int = 0
+    nbytes: int = 0
+    dtypes: Mapping[str, int] = attrs.field(factory=dict)
+    fits: Sequence[str] = ()
+    nearest: str | None = None
+    missing: Sequence[str] = ()
+    misshapen: Sequence[Misshapen] = ()
+    over: Sequence[str] = ()
+    problem: str = ""
+
+
+@attrs.frozen
+class Served:
+    """A shipped graph, and what of it the weights lack; nothing where it can be run."""
+
+    graph: str
+    lacks: Sequence[str]
+
+
+@attrs.frozen
+class Inspected:
+    """What *path* has."""
+
+    path: str
+    parts: Sequence[ModelPart]
+    tokenizer: str | None
+    graphs: Sequence[Served]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether something was found and all of it can be used as it is."""
+        return bool(self.parts) and not any(
+            p.problem or p.missing or p.misshapen for p in self.parts
+        )
+
+
+def inspect(path: Path) -> Inspected:
+    """Look at a folder or a file of weights, without reading their data.
+
+    WeightsError when there is no such path, or no part of a model in it.
+    """
+    if not path.exists():
+        raise WeightsError(f"{path}: no such file or folder", code="missing-weights")
+    graphs = {name: load(file).spec.models for name, file in shipped_graphs().items()}
+    known = _known([spec for models in graphs.values() for spec in models.values()])
+    parts = [_file(path, known)] if path.is_file() else list(_folder(path, known))
+    if not parts:
+        raise WeightsError(
+            f"{path}: no part of a model is there",
+            hint="a folder of diffusers or of Wan2.1, or a file of weights",
+            code="missing-weights",
+        )
+    tokenizer = _tokenizer(parts)
+    served = [Served(name, _lacks(models, parts, tokenizer)) for name, models in graphs.items()]
+    return Inspected(str(path), parts, tokenizer, served)
+
+
+def _known(specs: Sequence[ModelSpec]) -> dict[str, dict[str, Shapes]]:
+    """The parameters of each part in every configuration that a shipped graph names."""
+    known: dict[str, dict[str, Shapes]] = {part: {} for part in PARTS}
+    for spec in specs:
+        if spec.fields is not None and spec.config not in known[spec.part]:
+            module = build(spec.part, spec.fields)
+            known[spec.part][spec.config] = {
+                name: tuple(parameter.shape) for name, parameter in module.named_parameters()
+            }
+    return known
+
+
+def _folder(path: Path, known: Mapping[str, Mapping[str, Shapes]]) -> list[ModelPart]:
+    found = []
+    for part in PARTS:
+        try:
+            place = find_part(path, part)
+            if place is not None:
+                found.append(_part(part, place, open_part(part, place), known[part]))
+        except WeightsError as error:
+            found.append(ModelPart(part, str(path), problem=error.message))
+    return found
+
+
+def _file(path: Path, known: Mapping[str, Mapping[str, Shapes]]) -> ModelPart:
+    """A file is the part whose names it has the most of."""
+    try:
+        opened = {part: open_part(part, path) for part in PARTS}
+    except WeightsError as error:
+        return ModelPart("", str(path), problem=error.message)
+
+    def common(part: str) -> int:
+        names = set(opened[part].entries)
+        shared = [len(names & shapes.keys()) for shapes in known[part].values()]
+        return max([*shared, sum(entry.stored_as != "" for entry in opened[part].entries.values())])
+
+    part = max(PARTS, key=common)
+    if not common(part):
+        return ModelPart("", str(path), problem="its tensors are of no part that is known")
+    return _part(part, path, opened[part], known[part])
+
+
+def _part(part: str, place: Path, checkpoint: Checkpoint, known: Mapping[str, Shapes]) -> ModelPart:
+    entries = checkpoint.entries
+    files = sorted({entry.path for entry in entries.values()})
+    dtypes: Counter[str] = Counter()
+    for entry in entries.values():
+        dtypes[str(entry.dtype).removeprefix("torch.")] += entry.nbytes
+    official = any(entry.stored_as for entry in entries.values())
+    found = ModelPart(
+        part,
+        str(place),
+        layout="official" if official or is_official(part, entries) else "diffusers",
+        files={file.name: file.stat().st_size for file in files},
+        tensors=len(entries),
+        nbytes=sum(dtypes.values()),
+        dtypes=dict(dtypes),
+    )
+    faults = {name: _faults(checkpoint, shapes) for name, shapes in known.items()}
+    if not faults:
+        return found
+    nearest = min(faults, key=lambda name: len(faults[name][0]) + len(faults[name][1]))
+    missing, misshapen = faults[nearest]
+    numbers = [n for n in known[nearest] if n in entries and not entries[n].dtype.is_floating_point]
+    return attrs.evolve(
+        found,
+        fits=[name for name, each in faults.items() if not any(each) and not numbers],
+        problem=f"of {len(numbers)} tensors that are no floats the first is {numbers[0]!r}"
+        if numbers
+        else "",
+        nearest=nearest,
+        missing=missing,
+        misshapen=misshapen,
+        over=sorted(entries.keys() - known[nearest].keys()),
+    )
+
+
+def _faults(checkpoint: Checkpoint, shapes: Shapes) -> tuple[list[str], list[Misshapen]]:
+    entries = checkpoint.entries
+    missing = [name for name in shapes if name not in entries]
+    misshapen = [
+        Misshapen(entries[name].stored_as or name, entries[name].shape, shape)
+        for name, shape in shapes.items()
+        if name in entries and entries[name].shape != shape
+    ]
+    return missing, misshapen
+
+
+def _tokenizer(parts: Sequence[ModelPart]) -> str | None:
+    text = next((p for p in parts if p.part == "text_encoder" and not p.problem), None)
+    try:
+        return str(find_tokenizer(Path(text.place))) if text else None
+    except WeightsError:
+        return None
+
+
+def _lacks(
+    models: Mapping[str, ModelSpec], parts: Sequence[ModelPart], tokenizer: str | None
+) -> list[str]:
+    fits = {part.part: part.fits for part in parts}
+    lacks = [s.part for s in models.values() if s.config not in fits.get(s.part, ())]
+    wants_text = any(spec.part == "text_encoder" for spec in models.values())
+    return [*lacks, "tokenizer"] if wants_text and tokenizer is None else lacks
