@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -43,6 +44,22 @@ def segmentation_of(
     return discover(module, driver.walk, (driver.LAYERS,))
 
 
+_SEGMENTATIONS: dict[tuple[str, str, frozenset[str]], Segmentation] = {}  # of this process
+
+
+def _segmentation_once(
+    part: str, config: Mapping[str, object], module: torch.nn.Module, ops: Collection[str]
+) -> Segmentation:
+    """Find the segments of a module, or those of one that was built of the same config before.
+
+    A module's forward on fake tensors takes longer than all else of a plan whose costs are known.
+    """
+    key = (part, json.dumps(dict(config), sort_keys=True, default=repr), frozenset(ops))
+    if key not in _SEGMENTATIONS:
+        _SEGMENTATIONS[key] = segmentation_of(part, module, ops)
+    return _SEGMENTATIONS[key]
+
+
 @attrs.frozen
 class LocatedModel:
     """A model of the graph with its module and, where they were found, its weights."""
@@ -75,7 +92,8 @@ def bind_model(
         checkpoint = clip.present(checkpoint)
     config, where = _config(spec, checkpoint, own=own_config)
     module = build(spec.part, config, where)
-    bound = BoundModule(spec.name, module, segmentation_of(spec.part, module, ops), 0, precision)
+    segmentation = _segmentation_once(spec.part, config, module, ops)
+    bound = BoundModule(spec.name, module, segmentation, 0, precision)
     if checkpoint is not None:
         _check(bound, spec.part, checkpoint)
     bound.staging_bytes = _staging_bytes(bound, spec.part, checkpoint)
