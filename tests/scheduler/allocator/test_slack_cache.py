@@ -68,7 +68,7 @@ class TestKept:
 
     def test_files_of_other_graphs_go_in_the_end(self, found, tmp_path, monkeypatch) -> None:
         """The folder has a bound that slack alone doesn't pass either."""
-        monkeypatch.setattr("wanflow.scheduler.allocator.slack_cache.FOLDER_FILES", 2)
+        monkeypatch.setattr("wanflow.files.cache.FOLDER_FILES", 2)
         for identity in range(4):
             charged(found, tmp_path, identity)
         assert len(list(tmp_path.iterdir())) == 2
