@@ -13,7 +13,7 @@ from typing import Self, cast
 import attrs
 
 from wanflow.graph import BoundGraph, BoundStage, PortRef
-from wanflow.scheduler.allocator.slack import Reserve
+from wanflow.scheduler.allocator.slack import SlackEstimator
 from wanflow.scheduler.allocator.slack_cache import SlackCache
 from wanflow.scheduler.footprint.costs import Footprint
 from wanflow.scheduler.knobs import Knobs, StageSettings
@@ -180,7 +180,7 @@ class _Tools:
 
     profiler: Profiler
     kinds: CallKindCache | None
-    reserve: Reserve | None
+    reserve: SlackEstimator | None
     slack: SlackCache | None
 
     @classmethod
@@ -192,7 +192,7 @@ class _Tools:
             kinds = CallKindCache(folder, identities, about)
             slack = SlackCache(folder, [identities, about, expandable])
         if device == "cuda":
-            reserve = Reserve(expandable=expandable, cache=slack)
+            reserve = SlackEstimator(expandable=expandable, cache=slack)
         return cls(Profiler(device, kinds), kinds, reserve, slack if reserve else None)
 
 
