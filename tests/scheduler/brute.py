@@ -28,14 +28,14 @@ def best_seconds(
     variants: list[Footprint], machine: Machine, budget: int, ram: int | None = None
 ) -> float | None:
     """The least time of all plans that fit; None where none does."""
-    found = [
+    times = [
         seconds
         for footprint in variants
         for kept in _subsets(len(uses_of(footprint).holds))
         for depth in DEPTHS
         if (seconds := _seconds(footprint, machine, budget, ram, kept, depth)) is not None
     ]
-    return min(found, default=None)
+    return min(times, default=None)
 
 
 def _subsets(count: int):
@@ -46,16 +46,16 @@ def _subsets(count: int):
 
 def _seconds(footprint, machine, budget, ram, kept, depth) -> float | None:
     uses = uses_of(footprint)
-    load = list(lifetimes(footprint).need_bytes)
+    bytes_at = list(lifetimes(footprint).need_bytes)
     for number in kept:
         for begin, end in uses.holds[number].gaps:
             for call in range(begin, end):
-                load[call] += uses.holds[number].nbytes
-    if max(load) > budget:
+                bytes_at[call] += uses.holds[number].nbytes
+    if max(bytes_at) > budget:
         return None
     visits = visits_of(uses, kept, alone(uses))
-    issues = issue_ahead(visits, load, budget, depth).issues
-    assert max(load) <= budget
+    issues = issue_ahead(visits, bytes_at, budget, depth).issues
+    assert max(bytes_at) <= budget
     host = share_host(host_order(uses), visits, machine, ram)
     if ram is not None and host.nbytes > ram:
         return None
@@ -66,8 +66,8 @@ def _seconds(footprint, machine, budget, ram, kept, depth) -> float | None:
         for v in visits
     ]
     computes = [
-        machine.compute_seconds(s.cost.flops, s.cost.memory_bytes, "float32", s.cost.kernels)
-        for s in footprint.calls
+        machine.compute_seconds(c.cost.flops, c.cost.memory_bytes, "float32", c.cost.kernels)
+        for c in footprint.calls
     ]
     return play(computes, visits, issues, loads).seconds
 
@@ -83,14 +83,14 @@ def uneven_chain(
 ) -> Footprint:
     """Blocks of any size and time, one after the other, a few times."""
     segments = {f"dit/{i}": SegmentUse(f"dit/{i}", n) for i, n in enumerate(sizes)}
-    rooms = workspaces or [50] * len(sizes)
-    steps, number = [], 0
+    workspaces = workspaces or [50] * len(sizes)
+    calls, number = [], 0
     for step in range(passes):
-        for name, seconds, room in zip(segments, computes, rooms, strict=True):
+        for name, seconds, workspace in zip(segments, computes, workspaces, strict=True):
             reads = (number,) if number else ()
             number += 1
-            made = (Made(number, "dit.x", 10, is_state=False),)
-            cost = Cost(room, {"gemm": seconds * 1e9}, 0)
-            steps.append(CallRecord("dit", "block", step, cost, name, 0, reads, made))
+            value = Made(number, "dit.x", 10, is_state=False)
+            cost = Cost(workspace, {"gemm": seconds * 1e9}, 0)
+            calls.append(CallRecord("dit", "block", step, cost, name, 0, reads, (value,)))
     facts = (StageFacts("dit", "denoise", "dit", passes, sum(sizes), {}, ()),)
-    return Footprint(facts, tuple(steps), segments, frozenset({number}), {"dit": "float32"}, 0)
+    return Footprint(facts, tuple(calls), segments, frozenset({number}), {"dit": "float32"}, 0)

@@ -37,7 +37,7 @@ class Maker:
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
-        self.steps: list[CallRecord] = []
+        self.calls: list[CallRecord] = []
         self.segments: dict[str, SegmentUse] = {}
         self.alive: list[int] = []
         self.states: dict[str, int] = {}
@@ -61,7 +61,7 @@ class Maker:
         workspace = sum(m.nbytes for m in makes) + rng.randrange(60)
         cost = Cost(workspace, {"gemm": float(rng.randrange(10**6))}, rng.randrange(1000))
         gathered = rng.choice([0, 0, rng.randrange(30)])
-        self.steps.append(
+        self.calls.append(
             CallRecord(stage, "call", step, cost, segment, gathered, tuple(reads), tuple(makes))
         )
 
@@ -87,7 +87,7 @@ class Maker:
         keeps = frozenset(n for n in numbers if self.rng.random() < 0.1)
         dtypes = dict.fromkeys(stages, "float32")
         staging = self.rng.choice([0, 0, self.rng.randrange(90)])
-        return Footprint(facts, tuple(self.steps), self.segments, keeps, dtypes, staging)
+        return Footprint(facts, tuple(self.calls), self.segments, keeps, dtypes, staging)
 
 
 def random_footprint(seed: int, stages: int) -> Footprint:
@@ -104,14 +104,14 @@ FOOTPRINTS = st.builds(random_footprint, st.integers(0, 10**6), st.integers(1, 3
 
 def slower(footprint: Footprint) -> Footprint:
     """Set a knob: half the workspace beyond what is made, twice the work."""
-    steps = []
-    for step in footprint.calls:
-        made = sum(m.nbytes for m in step.makes)
-        room = made + (step.cost.workspace_bytes - made) // 2
-        flops = {kind: amount * 2 for kind, amount in step.cost.flops.items()}
-        steps.append(attrs.evolve(step, cost=Cost(room, flops, step.cost.memory_bytes)))
+    calls = []
+    for call in footprint.calls:
+        nbytes = sum(value.nbytes for value in call.makes)
+        workspace = nbytes + (call.cost.workspace_bytes - nbytes) // 2
+        flops = {kind: amount * 2 for kind, amount in call.cost.flops.items()}
+        calls.append(attrs.evolve(call, cost=Cost(workspace, flops, call.cost.memory_bytes)))
     facts = tuple(attrs.evolve(s, knobs={"rows": "half"}) for s in footprint.stages)
-    return attrs.evolve(footprint, calls=tuple(steps), stages=facts)
+    return attrs.evolve(footprint, calls=tuple(calls), stages=facts)
 
 
 def chain(
@@ -119,14 +119,14 @@ def chain(
 ) -> Footprint:
     """Alike blocks, one after the other, a few times: a value of 10 bytes goes through them."""
     segments = {f"dit/{i}": SegmentUse(f"dit/{i}", nbytes) for i in range(blocks)}
-    steps, number = [], 0
+    calls, number = [], 0
     for step in range(passes):
         for name in segments:
             reads = (number,) if number else ()
             number += 1
-            made = (Made(number, "dit.x", 10, is_state=False),)
+            value = Made(number, "dit.x", 10, is_state=False)
             cost = Cost(workspace, {"gemm": 1e6}, 0)
-            steps.append(CallRecord("dit", "block", step, cost, name, 0, reads, made))
+            calls.append(CallRecord("dit", "block", step, cost, name, 0, reads, (value,)))
     facts = (StageFacts("dit", "denoise", "dit", passes, nbytes * blocks, {}, ()),)
     keeps = frozenset({number})
-    return Footprint(facts, tuple(steps), segments, keeps, {"dit": "float32"}, staging)
+    return Footprint(facts, tuple(calls), segments, keeps, {"dit": "float32"}, staging)

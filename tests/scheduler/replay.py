@@ -40,7 +40,7 @@ class Replay:
         staging = self.plan.footprint.staging_bytes
         there = (self.weights, self.values, self.coming, self.arenas)
         taken = sum(end - begin for _, begin, end in self.inside.values())
-        return staging + sum(sum(each.values()) for each in there) - taken
+        return staging + sum(sum(held.values()) for held in there) - taken
 
     @property
     def host_bytes(self) -> int:
@@ -60,24 +60,24 @@ class Replay:
         assert kept == self.made & footprint.keeps, f"kept {kept}, not {footprint.keeps}"
         return Replayed(tuple(peaks), self.read_bytes)
 
-    def turn(self, step, turn) -> int:
+    def turn(self, call, turn) -> int:
         """Replay one turn; return the most bytes that were there."""
         for arena in turn.opens:
             assert arena.model not in self.arenas
             self.arenas[arena.model] = arena.nbytes
-        peak = max([self.now_bytes, *(self.bring(step, move) for move in turn.brings)])
-        assert step.segment is None or step.segment in self.weights, f"{step.segment} is missing"
-        for number in step.reads:
+        peak = max([self.now_bytes, *(self.bring(call, move) for move in turn.brings)])
+        assert call.segment is None or call.segment in self.weights, f"{call.segment} is missing"
+        for number in call.reads:
             if number in self.coming:
                 self.values[number] = self.coming.pop(number)
                 del self.away[number]
             assert number in self.values, f"value {number} is read while it is not there"
-        running = step.gathered_bytes + step.cost.room_bytes
+        running = call.gathered_bytes + call.cost.running_bytes
         peak = max(peak, self.now_bytes + running)
-        for made in step.makes:
-            assert made.value not in self.made, f"value {made.value} is made twice"
-            self.made.add(made.value)
-            self.values[made.value] = made.nbytes
+        for value in call.makes:
+            assert value.value not in self.made, f"value {value.value} is made twice"
+            self.made.add(value.value)
+            self.values[value.value] = value.nbytes
         peak = max(peak, self.now_bytes)
         for move in turn.drops:
             assert move.verb is Verb.FREE
@@ -98,7 +98,7 @@ class Replay:
             del self.arenas[arena.model]
         return peak
 
-    def bring(self, step, move) -> int:
+    def bring(self, call, move) -> int:
         """Bring a segment, for this call or ahead of a later one; return the bytes there then."""
         if move.values:
             assert move.verb is Verb.PLACE

@@ -68,7 +68,12 @@ def falls(times) -> bool:
 
 
 class TestBruteForce:
-    """Every subset of segments that stay, every depth, every knob."""
+    """Every subset of segments that stay, every depth, every knob.
+
+    calls    0  1  2  3 | 0  1  2  3 |      segments of a chain, pass after pass
+    stays    0=============|=====...        each subset of them
+    loads       1  2  3      1  2  3        the others, each issued up to three calls ahead
+    """
 
     @settings(max_examples=500, deadline=None)
     @given(cases(even=True))

@@ -27,7 +27,12 @@ class TestUses:
     """Where a segment is used."""
 
     def test_one_hold_a_segment(self) -> None:
-        """Its gaps are between the passes."""
+        """Its gaps are between the passes.
+
+        calls    0    1    2    3    4    5
+        dit/0  [run]-gap-[run]-gap-[run]
+        dit/1       [run]-gap-[run]-gap-[run]
+        """
         holds = uses_of(chain(blocks=2, passes=3)).holds
 
         assert [hold.gaps for hold in holds] == [((1, 2), (3, 4)), ((2, 3), (4, 5))]
@@ -42,7 +47,11 @@ class TestUses:
     @settings(max_examples=200)
     @given(FOOTPRINTS)
     def test_regions_are_apart(self, footprint) -> None:
-        """What one of them keeps takes no room of another."""
+        """What one of them keeps takes no room of another.
+
+        calls    ---|== encode ==|--|======= denoise =======|---
+        region         first                 second
+        """
         holds = uses_of(footprint).holds
         found = regions(uses_of(footprint), range(len(holds)))
         spans = [(min(holds[n].begin for n in r), max(holds[n].end for n in r)) for r in found]
@@ -52,7 +61,7 @@ class TestUses:
 
     @settings(max_examples=200)
     @given(FOOTPRINTS)
-    def test_load_is_that_of_every_gap(self, footprint) -> None:
+    def test_bytes_are_those_of_every_gap(self, footprint) -> None:
         """Summed call by call."""
         holds = uses_of(footprint).holds
         needs = lifetimes(footprint).need_bytes
@@ -68,7 +77,12 @@ class TestOrders:
     """The orders in which segments are asked to stay."""
 
     def test_spread(self) -> None:
-        """The first half of it is every other one."""
+        """The first half of it is every other one, so that the others hide behind these.
+
+        segments   0  1  2  3  4  5  6  7
+        2 stay     x           x
+        4 stay     x     x     x     x
+        """
         assert sorted(spread(8)[:4]) == [0, 2, 4, 6]
         assert sorted(spread(7)) == list(range(7))
 
@@ -108,7 +122,12 @@ class TestChoose:
         assert not staying(chain(), 160)
 
     def test_as_many_as_fit(self) -> None:
-        """The first hundred bytes are better used to load ahead; behind one that stays both go."""
+        """The first hundred bytes are better used to load ahead; behind one that stays both go.
+
+        segments    0  1  2  3  0  1  2  3  0  1  2  3
+        160 + 100   r  r  r  r  r  r  r  r  r  r  r  r    each is read behind the one before it
+        160 + 200   s  r  s  r  s  r  s  r  s  r  s  r    two stay, the others are read behind them
+        """
         counts = [len(staying(chain(), 160 + extra)) for extra in (0, 99, 100, 200, 300)]
 
         assert counts == [0, 0, 0, 2, 4]
@@ -126,7 +145,7 @@ class TestChoose:
         assert len(staying(chain(), 0, {"dit": "resident"})) == 4
 
 
-class TestDraft:
+class TestCandidate:
     """What the search rests on."""
 
     @settings(max_examples=200)
@@ -150,17 +169,17 @@ class TestDraft:
         """Every start of the order, at no budget."""
         work = work_of(footprint, TOY, {}, None)
         count = len(work.uses.holds)
-        drafts = [candidate(work, frozenset(range(n)), None, DEPTH) for n in range(count + 1)]
+        tries = [candidate(work, frozenset(range(n)), None, DEPTH) for n in range(count + 1)]
 
-        assert all(found.free for found in drafts)
-        times = [found.timeline.seconds for found in drafts]
+        assert all(tried.free for tried in tries)
+        times = [tried.timeline.seconds for tried in tries]
         assert all(b <= a * (1 + 1e-9) for a, b in itertools.pairwise(times))
 
 
 class TestWork:
     """How much is played to find a plan."""
 
-    def drafts(self, blocks: int, passes: int) -> int:
+    def tries(self, blocks: int, passes: int) -> int:
         """Search where nothing hides, so that nothing ends the search early."""
         footprint = uneven_chain([90 + i % 21 for i in range(blocks)], [1.0] * blocks, passes)
         work = work_of(footprint, machine(TOY, "cuda", 0.1, 0.1), {}, None)
@@ -169,11 +188,11 @@ class TestWork:
 
     @pytest.mark.parametrize(("blocks", "passes"), [(8, 4), (40, 10), (40, 250), (5000, 2)])
     def test_is_linear(self, blocks, passes) -> None:
-        """A fixed effort in calls played, then a few dozen drafts whatever their number."""
+        """A fixed effort in calls played, then a few dozen candidates whatever their number."""
         calls = blocks * passes
 
-        assert self.drafts(blocks, passes) * calls <= 400_000 + 30 * calls
+        assert self.tries(blocks, passes) * calls <= 400_000 + 30 * calls
 
     def test_few_calls_are_searched_through_in_more_orders(self) -> None:
         """The effort goes where it is cheap."""
-        assert self.drafts(8, 4) > 2 * self.drafts(40, 250)
+        assert self.tries(8, 4) > 2 * self.tries(40, 250)

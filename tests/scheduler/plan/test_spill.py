@@ -26,7 +26,12 @@ CARD = machine(TOY, "cuda", 1e-9, 1e-9)
 
 
 def waiting(nbytes: int = 100, calls: int = 3) -> Footprint:
-    """A value is made, calls go by that have nothing to do with it, and it is read."""
+    """A value is made, calls go by that have nothing to do with it, and it is read.
+
+    calls    0     1    2    3     4
+           [make] busy busy busy [read]
+    value  |------ 100 bytes ---------|
+    """
     made = (Made(1, "s.kept", nbytes, is_state=False),)
     steps = [CallRecord("s", "make", 0, Cost(nbytes, {}, 0), None, 0, (), made)]
     steps += [CallRecord("s", "busy", 0, Cost(80, {}, 0), None, 0, (), ()) for _ in range(calls)]
@@ -39,7 +44,11 @@ class TestGaps:
     """Between two uses of a value."""
 
     def test_calls_between(self) -> None:
-        """It leaves after the call that made it, and comes for the one that reads it."""
+        """It leaves after the call that made it, and comes for the one that reads it.
+
+        calls    0     1    2    3     4
+        value  |---|leaves      comes|---|
+        """
         assert (Gap(1, "s.kept", "s", 100, 0, 4),) == gaps_of(waiting())
 
     def test_used_by_the_next_call(self) -> None:
@@ -47,7 +56,12 @@ class TestGaps:
         assert gaps_of(waiting(calls=0)) == ()
 
     def test_need_without_it(self) -> None:
-        """Its bytes are gone at the calls between, and at those alone."""
+        """Its bytes are gone at the calls between, and at those alone.
+
+        calls      0    1    2    3    4
+        there     100  180  180  180  110
+        spilled   100   80   80   80  110
+        """
         footprint = waiting()
 
         assert lifetimes(footprint).need_bytes == (100, 180, 180, 180, 110)
@@ -67,7 +81,12 @@ class TestGaps:
         assert spill_levels(waiting(nbytes=0), {}) == [()]
 
     def test_buffers(self) -> None:
-        """One of a size is taken again once the value is back, for the next call's value too."""
+        """One of a size is taken again once the value is back, for the next call's value too.
+
+        calls    0   1   2   3   4   5
+        a of 10  |-----------|-------|    one buffer: at 3 the first is back
+        b of 7       |-----------|        one of its size
+        """
         gaps = [Gap(1, "a", "s", 10, 0, 3), Gap(2, "a", "s", 10, 3, 5), Gap(3, "b", "s", 7, 1, 4)]
 
         assert spill_buffers(gaps) == {10: 1, 7: 1}

@@ -34,8 +34,8 @@ class Cost:
     slack_bytes: int = 0
 
     @property
-    def room_bytes(self) -> int:
-        """What a call needs free on entry, besides its weights."""
+    def running_bytes(self) -> int:
+        """What a call needs free to run, besides its weights."""
         return self.workspace_bytes + self.slack_bytes
 
 

@@ -66,6 +66,6 @@ def lifetimes(footprint: Footprint, away: Sequence[Absence] = ()) -> Lifetimes:
         now += absent[index]
         live.append(now)
         weights = footprint.segments[call.segment].nbytes if call.segment is not None else 0
-        needs.append(now + weights + call.gathered_bytes + call.cost.room_bytes)
+        needs.append(now + weights + call.gathered_bytes + call.cost.running_bytes)
         now += sum(value.nbytes for value in call.makes) - sum(sizes[number] for number in freed)
     return Lifetimes(tuple(live), tuple(needs), tuple(tuple(f) for f in frees))

@@ -1,4 +1,4 @@
-"""Python's cyclic garbage collector, held off while a plan is made.
+"""A pause of Python's cyclic garbage collector, while a plan is made.
 
 Planning makes many thousand small records that live to its end. The collector would look through
 all of them, and through torch's modules, again and again, for a quarter of the time.

@@ -35,12 +35,12 @@ class TierMove:
 
 
 def arena_key(model: str) -> str:
-    """The ledger's key of a model's arena: of the room in it that no segment has."""
+    """The ledger's key of a model's arena: of the bytes in it that no segment has."""
     return f"arena.{model}"
 
 
-def room_of(move: TierMove) -> str:
-    """The ledger's key of what a segment's bytes are taken out of; "" for what is free."""
+def arena_of(move: TierMove) -> str:
+    """The ledger's key of the arena that a segment's bytes are taken out of, or ""."""
     return "" if move.offset_bytes is None else arena_key(move.segment.partition("/")[0])
 
 

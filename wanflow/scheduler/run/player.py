@@ -14,7 +14,7 @@ import attrs
 from wanflow.scheduler.footprint.costs import CallRecord, Made
 from wanflow.scheduler.plan.arenas import Arena
 from wanflow.scheduler.plan.host_memory import RING
-from wanflow.scheduler.plan.schedule import Plan, TierMove, arena_key, room_of
+from wanflow.scheduler.plan.schedule import Plan, TierMove, arena_key, arena_of
 from wanflow.scheduler.run.ledger import Cause, Item, Ledger
 from wanflow.scheduler.run.walk import take_turn
 from wanflow.trace.events import Kind, Transfer, Verb
@@ -151,7 +151,7 @@ class Player:
         if move.segment in self.plan.host.cached and source == "disk":
             with self.ledger.bring(Verb.PLACE, item, "host", "disk", cause):
                 pass
-        with self.ledger.bring(move.verb, item, self.tier, source, cause, room_of(move)):
+        with self.ledger.bring(move.verb, item, self.tier, source, cause, arena_of(move)):
             self.works.start_segment(move)
 
     def _return(self, move: TierMove, cause: Cause) -> None:
@@ -185,7 +185,7 @@ class Player:
             if call.gathered_bytes:
                 self._gather(call, stack)
             room = self.ledger.workspace(
-                call.kind, cost.room_bytes, self.tier, self.cause, cost.slack_bytes
+                call.kind, cost.running_bytes, self.tier, self.cause, cost.slack_bytes
             )
             stack.enter_context(room)
             self.works.run(call)
@@ -209,7 +209,7 @@ class Player:
         """Let a segment go."""
         self.works.drop(move.segment)
         why = attrs.evolve(self.cause, why=move.cause)
-        self.ledger.free(move.segment, self.tier, why, room_of(move))
+        self.ledger.free(move.segment, self.tier, why, arena_of(move))
 
     def free(self, number: int) -> None:
         """Let a value go."""
