@@ -194,7 +194,8 @@ class TestSimpleWays:
         budget = ends.minimum_bytes + int(1.5 * (ends.resident_bytes - ends.minimum_bytes) * share)
         found = of([footprint], like, budget)
         used = list(dict.fromkeys(s.segment for s in footprint.calls if s.segment is not None))
-        loading = sum(like.load_seconds(footprint.segments[name].nbytes) for name in used)
+        loads = [like.load(footprint.segments[name].nbytes, from_host=False) for name in used]
+        loading = sum(load.disk_seconds + load.copy_seconds for load in loads)
         needs = _needs_without_weights(footprint)
         at_once = sum(footprint.segments[name].nbytes for name in used)
         of_stage = {

@@ -145,10 +145,10 @@ class _Replayer:
 
     def _play(self, before: int, call: CallRecord, gone: Sequence[int]) -> _Played:
         pool = self._pool if self._at == before else self._open(self._states[before])
-        held = pool.used()
+        before_blocks = pool.used()
         rows = pool.take(call.gathered_bytes) if call.gathered_bytes else None
         new, peak_bytes = _requests(pool, call)
-        blocks = {**dict(enumerate(held)), **{-1 - n: b for n, b in enumerate(new)}}
+        blocks = {**dict(enumerate(before_blocks)), **{-1 - n: b for n, b in enumerate(new)}}
         for number in gone:
             pool.give(blocks.pop(number))
         if rows is not None:
@@ -172,23 +172,23 @@ def _requests(pool: Pool, call: CallRecord) -> tuple[list[Any], int]:
 
     A value without a request of its own was made where the recorder can't see (a NumPy array).
     """
-    taken: dict[int, Any] = {}
+    by_request: dict[int, Any] = {}
     count, peak_bytes = 0, pool.pinned_bytes
     for request in call.cost.requests:
         if request > 0:
             count += 1
-            taken[count] = pool.take(request)
+            by_request[count] = pool.take(request)
             peak_bytes = max(peak_bytes, pool.pinned_bytes)
         else:
-            pool.give(taken.pop(-request))
+            pool.give(by_request.pop(-request))
     blocks = []
     origins = call.cost.origins or (0,) * len(call.makes)
     for value, origin in zip(call.makes, origins, strict=True):
-        block = taken.pop(origin, None)
+        block = by_request.pop(origin, None)
         if block is None and value.nbytes:
             block = pool.take(value.nbytes)
         blocks.append(block)
     peak_bytes = max(peak_bytes, pool.pinned_bytes)
-    for block in taken.values():
+    for block in by_request.values():
         pool.give(block)
     return blocks, peak_bytes

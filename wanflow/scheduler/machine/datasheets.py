@@ -138,13 +138,13 @@ def named_machine(name: str) -> Machine:
     return card.machine()
 
 
-def unknown(name: str, known: tuple[str, ...]) -> InputError:
+def unknown(name: str, names: tuple[str, ...]) -> InputError:
     """Say that no machine is called *name*, and what there is."""
-    close = get_close_matches(name.lower(), known, n=1)
+    close = get_close_matches(name.lower(), names, n=1)
     did = f"did you mean {close[0]!r}? " if close else ""
     return InputError(
         f"--machine {name!r} is not known",
-        hint=f"{did}known: {', '.join(known)}",
+        hint=f"{did}known: {', '.join(names)}",
         code="unknown-machine",
     )
 

@@ -138,8 +138,3 @@ class Machine:
         if self.device == "cuda":
             return Load(0.0 if from_host else nbytes / self.disk_rate, nbytes / self.upload_rate)
         return Load(nbytes / (self.cached_disk_rate if from_host else self.disk_rate), 0.0)
-
-    def load_seconds(self, nbytes: int) -> float:
-        """Time to bring weights from the disk to the device, nothing overlapped."""
-        load = self.load(nbytes, from_host=False)
-        return load.disk_seconds + load.copy_seconds

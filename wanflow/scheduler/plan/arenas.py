@@ -58,10 +58,10 @@ def pack(
     arenas: list[Arena] = []
     wanted = 0
     for model, numbers in _by_model(visits).items():
-        placed = _place(visits, issues, numbers)
+        inside = _place(visits, issues, numbers)
         first = min(issues[n] for n in numbers)
         last = max(visits[n].last for n in numbers)
-        arena = Arena(model, _height(visits, placed), first, last)
+        arena = Arena(model, _height(visits, inside), first, last)
         more = level.copy()
         more[first : last + 1] += (
             arena.nbytes - _used(visits, issues, numbers, len(level))[first : last + 1]
@@ -70,7 +70,7 @@ def pack(
         if int(more.max()) <= budget_bytes:
             level = more
             arenas.append(arena)
-            for number, offset in placed.items():
+            for number, offset in inside.items():
                 offsets[number] = offset
     return Packed(tuple(arenas), tuple(offsets), tuple(map(int, level)), wanted)
 
@@ -97,33 +97,33 @@ def _place(
     above = _first_fit(visits, issues, [n for n in numbers if n not in bottom])
     apart = bottom | {n: floor + at for n, at in above.items()}
     mixed = _first_fit(visits, issues, numbers)
-    return min(mixed, apart, key=lambda placed: _height(visits, placed))
+    return min(mixed, apart, key=lambda offsets: _height(visits, offsets))
 
 
-def _height(visits: Sequence[Visit], placed: Mapping[int, int]) -> int:
-    return max((at + visits[n].nbytes for n, at in placed.items()), default=0)
+def _height(visits: Sequence[Visit], offsets: Mapping[int, int]) -> int:
+    return max((at + visits[n].nbytes for n, at in offsets.items()), default=0)
 
 
 def _first_fit(
     visits: Sequence[Visit], issues: Sequence[int], numbers: Sequence[int]
 ) -> dict[int, int]:
     """Give each visit, in the order of their issues, the lowest gap that is free from then on."""
-    placed: dict[int, int] = {}
-    there: list[tuple[int, int, int]] = []  # offset, end, last call; by offset
+    offsets: dict[int, int] = {}
+    blocks: list[tuple[int, int, int]] = []  # offset, end, last call; by offset
     crowd = _CROWD
     for number in numbers:
         visit = visits[number]
-        if len(there) <= _CROWD or len(there) > crowd:
-            there = [block for block in there if block[2] >= issues[number]]
-            crowd = max(_CROWD, 2 * len(there))
-        offset = 0 if len(there) <= _CROWD else there[-1][1]  # in a crowd, on top of it
-        for begin, end, _ in there if not offset else ():
+        if len(blocks) <= _CROWD or len(blocks) > crowd:
+            blocks = [block for block in blocks if block[2] >= issues[number]]
+            crowd = max(_CROWD, 2 * len(blocks))
+        offset = 0 if len(blocks) <= _CROWD else blocks[-1][1]  # in a crowd, on top of it
+        for begin, end, _ in blocks if not offset else ():
             if offset + visit.nbytes <= begin:
                 break
             offset = max(offset, end)
-        placed[number] = offset
-        bisect.insort(there, (offset, offset + visit.nbytes, visit.last))
-    return placed
+        offsets[number] = offset
+        bisect.insort(blocks, (offset, offset + visit.nbytes, visit.last))
+    return offsets
 
 
 def _used(

@@ -32,9 +32,9 @@ def orders_of(holds: Sequence[Hold], numbers: Sequence[int], limit: int) -> list
     plain = [number for group in groups for number in group]
     by_size = sorted(first, key=lambda n: holds[n].nbytes)
     ends = [n for pair in zip(plain, plain[::-1], strict=True) for n in pair][: len(plain)]
-    wanted = [first, by_size, ends, turned, plain, plain[::-1], by_size[::-1]]
+    simple = [first, by_size, ends, turned, plain, plain[::-1], by_size[::-1]]
     orders: dict[tuple[int, ...], None] = {}
-    for order in itertools.chain(wanted, _chains(first, limit)):
+    for order in itertools.chain(simple, _chains(first, limit)):
         if len(orders) == limit:
             break
         orders.setdefault(tuple(order))
@@ -51,8 +51,8 @@ def _chains(items: Sequence[int], most: int) -> Iterator[list[int]]:
                 return
             partners = _partners(chosen)
             if partners is not None:
-                taken = [*chosen, *partners]
-                rest = [i for i in range(len(items)) if i not in taken]
+                paired = {*chosen, *partners}
+                rest = [i for i in range(len(items)) if i not in paired]
                 yield [items[i] for i in (*chosen, *rest, *partners)]
 
 

@@ -138,8 +138,8 @@ class _Chain:
             cut, length = self.gaps[count], len(self.base) + 1
             levels = np.bincount(self.begins[:cut], self.sizes[:cut], length)
             levels -= np.bincount(self.ends[:cut], self.sizes[:cut], length)
-            held = self.base + np.cumsum(levels[:-1]).astype(np.int64)
-            self.peaks[count] = int(held.max())
+            bytes_at = self.base + np.cumsum(levels[:-1]).astype(np.int64)
+            self.peaks[count] = int(bytes_at.max())
         return self.peaks[count]
 
 

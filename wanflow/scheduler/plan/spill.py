@@ -60,16 +60,16 @@ def gaps_of(footprint: Footprint) -> Gaps:
 def spill_levels(footprint: Footprint, pinned: Mapping[str, str]) -> list[Gaps]:
     """Sets of gaps to plan with, the smallest first. *pinned* maps a stage to `none` or `all`."""
     gaps = [gap for gap in gaps_of(footprint) if pinned.get(gap.stage) != "none"]
-    forced = [gap for gap in gaps if pinned.get(gap.stage) == "all"]
+    always = [gap for gap in gaps if pinned.get(gap.stage) == "all"]
     by_name: dict[str, list[Gap]] = {}
     for gap in gaps:
         if pinned.get(gap.stage) != "all":
             by_name.setdefault(gap.name.partition("@")[0], []).append(gap)
-    need = np.array(lifetimes(footprint, forced).need_bytes, dtype=np.int64)
+    need = np.array(lifetimes(footprint, always).need_bytes, dtype=np.int64)
     chain = _chain(by_name, need)
-    picked = sorted({-(-len(chain) * part // _LEVELS) for part in range(_LEVELS + 1)})
+    counts = sorted({-(-len(chain) * part // _LEVELS) for part in range(_LEVELS + 1)})
     return [
-        tuple(forced + [gap for name in chain[:count] for gap in by_name[name]]) for count in picked
+        tuple(always + [gap for name in chain[:count] for gap in by_name[name]]) for count in counts
     ]
 
 
@@ -78,18 +78,18 @@ def _chain(by_name: Mapping[str, Sequence[Gap]], need: np.ndarray) -> list[str]:
 
     First comes the one that lowers it most for the bytes that it moves.
     """
-    left = {name: _away(gaps, len(need)) for name, gaps in by_name.items()}
-    moved = {name: sum(gap.nbytes for gap in gaps) for name, gaps in by_name.items()}
+    away_at = {name: _away(gaps, len(need)) for name, gaps in by_name.items()}
+    nbytes = {name: sum(gap.nbytes for gap in gaps) for name, gaps in by_name.items()}
     chain: list[str] = []
-    while left and len(need):
+    while away_at and len(need):
         peak = int(need.max())
         full = need >= peak
-        gains = {name: int(away[full].min()) for name, away in left.items()}
+        gains = {name: int(away[full].min()) for name, away in away_at.items()}
         gains = {name: gain for name, gain in gains.items() if gain > _SHARE * peak}
         if not gains:
             break
-        best = max(gains, key=lambda name: gains[name] / moved[name])
-        need = need - left.pop(best)
+        best = max(gains, key=lambda name: gains[name] / nbytes[name])
+        need = need - away_at.pop(best)
         chain.append(best)
     return chain
 
