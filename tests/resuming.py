@@ -83,7 +83,7 @@ def profile_once(patch: pytest.MonkeyPatch) -> None:
     made, kept = variants.Profiled.footprint, {}
 
     def once(self: variants.Profiled, knobs: object) -> Footprint:
-        graph, card = self._prepared.graph, self.tools.reserve is not None
+        graph, card = self._prepared.graph, self.tools.estimator is not None
         stages = str([(stage.name, stage.inputs, stage.params) for stage in graph.stages])
         key = (graph.source.text, stages, card, self._prepared.request.precision, str(knobs))
         if key not in kept:

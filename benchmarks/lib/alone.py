@@ -144,8 +144,8 @@ class Alone:
         found = self._profiler.profile(programs, {self.case.stage: setting}, lambda _name: False)
         if self.place.machine.device != "cuda":
             return found
-        reserve = SlackEstimator(expandable=expandable_segments())
-        return reserve.charged(found, self.place.machine.granularity_bytes)
+        slack = SlackEstimator(expandable=expandable_segments())
+        return slack.charged(found, self.place.machine.granularity_bytes)
 
     def plan(self, footprint: Footprint, budget_bytes: int | None) -> Plan:
         """Plan it on this machine; None for all of it resident."""

@@ -26,7 +26,7 @@ _SWEEPS = 200
 
 
 @attrs.frozen
-class _Equal:
+class _CallKind:
     """Calls that do the same: what they took at the median, and what each figure predicts."""
 
     seconds: float
@@ -59,7 +59,7 @@ def learn(
     """
     if machine.device == "cuda" and not device_times:
         return machine
-    kinds = _kinds(machine, footprint, times)
+    kinds = _call_kinds(machine, footprint, times)
     small = [k for k in kinds if k.is_overhead]
     large = [k for k in kinds if not k.is_overhead]
     rates = _telling(large, {name for k in large for name in k.parts if name not in OVERHEADS})
@@ -72,7 +72,7 @@ def learn(
     return machine.with_figures(figures, "learned") if figures else machine
 
 
-def _kinds(machine: Machine, footprint: Footprint, times: CallTimes) -> list[_Equal]:
+def _call_kinds(machine: Machine, footprint: Footprint, times: CallTimes) -> list[_CallKind]:
     """Gather the calls that do the same, each with its share of what lies between."""
     seconds: dict[tuple[object, ...], list[float]] = {}
     parts: dict[tuple[object, ...], dict[str, float]] = {}
@@ -85,20 +85,20 @@ def _kinds(machine: Machine, footprint: Footprint, times: CallTimes) -> list[_Eq
         if key not in parts:
             parts[key] = machine.parts(cost.flops, cost.memory_bytes, dtype, cost.kernels)
         seconds.setdefault(key, []).append(span)
-    return [_kind(spans, parts[key], times.gap_seconds) for key, spans in seconds.items()]
+    return [_call_kind(spans, parts[key], times.gap_seconds) for key, spans in seconds.items()]
 
 
-def _kind(spans: Sequence[float], parts: Mapping[str, float], gap: float) -> _Equal:
+def _call_kind(spans: Sequence[float], parts: Mapping[str, float], gap: float) -> _CallKind:
     telling = [s for s in spans if s >= _LEAST_SECONDS]
     if len(telling) * 2 < len(spans):
         telling = list(spans)
-    return _Equal(median(telling) + gap, len(spans), parts)
+    return _CallKind(median(telling) + gap, len(spans), parts)
 
 
-def _telling(kinds: Sequence[_Equal], names: set[str]) -> list[str]:
+def _telling(kinds: Sequence[_CallKind], names: set[str]) -> list[str]:
     """Which figures make enough of some kind's predicted time."""
 
-    def share(kind: _Equal, name: str) -> float:
+    def share(kind: _CallKind, name: str) -> float:
         seconds = sum(kind.parts.values())
         return kind.parts.get(name, 0.0) / seconds if seconds else 0.0
 
@@ -106,7 +106,7 @@ def _telling(kinds: Sequence[_Equal], names: set[str]) -> list[str]:
 
 
 def _fit(
-    machine: Machine, kinds: Sequence[_Equal], names: Sequence[str], factors: Mapping[str, float]
+    machine: Machine, kinds: Sequence[_CallKind], names: Sequence[str], factors: Mapping[str, float]
 ) -> dict[str, float]:
     """Find a factor on the time of each figure in *names*; the others keep theirs in *factors*."""
     equations = []

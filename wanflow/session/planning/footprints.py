@@ -163,9 +163,9 @@ class Profiled:
         return self.tools.profiler.profile(self._programs, knobs, keeps)
 
     def _charged(self, found: Footprint) -> Footprint:
-        if self.tools.reserve is None:
+        if self.tools.estimator is None:
             return found
-        return self.tools.reserve.charged(found, self._prepared.place.machine.granularity_bytes)
+        return self.tools.estimator.charged(found, self._prepared.place.machine.granularity_bytes)
 
     def keep(self) -> None:
         """Store the kinds that were profiled, and the slack that was played."""
@@ -180,20 +180,20 @@ class _Tools:
 
     profiler: Profiler
     kinds: CallKindCache | None
-    reserve: SlackEstimator | None
+    estimator: SlackEstimator | None
     slack: SlackCache | None
 
     @classmethod
     def opened(cls, prepared: Prepared, device: str) -> Self:
         folder, about = _cache_folder(), conditions(device)
         identities, expandable = prepared.identities(), expandable_segments()
-        kinds = slack = reserve = None
+        kinds = slack = estimator = None
         if folder is not None:
             kinds = CallKindCache(folder, identities, about)
             slack = SlackCache(folder, [identities, about, expandable])
         if device == "cuda":
-            reserve = SlackEstimator(expandable=expandable, cache=slack)
-        return cls(Profiler(device, kinds), kinds, reserve, slack if reserve else None)
+            estimator = SlackEstimator(expandable=expandable, cache=slack)
+        return cls(Profiler(device, kinds), kinds, estimator, slack if estimator else None)
 
 
 def _streams(prepared: Prepared) -> list[list[str]]:

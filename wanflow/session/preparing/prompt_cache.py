@@ -43,10 +43,10 @@ def folder() -> Path:
 
 def is_on() -> bool:
     """Whether the environment leaves the cache on; InputError for what means neither."""
-    word = os.environ.get(VARIABLE, "on")
-    if word not in ("on", "off"):
-        raise InputError(f"{VARIABLE}={word!r}", hint="on or off", code="bad-option")
-    return word == "on"
+    given = os.environ.get(VARIABLE, "on")
+    if given not in ("on", "off"):
+        raise InputError(f"{VARIABLE}={given!r}", hint="on or off", code="bad-option")
+    return given == "on"
 
 
 class KeptRows:
@@ -135,15 +135,15 @@ def prompts_of(
     """Open the cache of each stage that encodes prompts here, with weights that are here."""
     if not (is_on() and request.prompt_cache) or request.machine is not None:
         return {}
-    prompts = {}
+    found = {}
     with contextlib.suppress(RuntimeError):  # no home directory
         for stage in graph.stages:
             located = models[stage.model] if stage.model else None
             if stage.op.name == "encode_text" and located is not None and located.checkpoint:
                 row = located.model.rows(umt5.EMBEDDING)
                 identity = _identity(located, place)
-                prompts[stage.name] = Prompts(folder(), identity, row.nbytes, row.dtype)
-    return prompts
+                found[stage.name] = Prompts(folder(), identity, row.nbytes, row.dtype)
+    return found
 
 
 def _identity(located: LocatedModel, place: Place) -> dict[str, object]:
