@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 import msgpack
+
+from wanflow.files.whole import writing
 
 FOLDER_BYTES = 64 * 2**20  # of a whole folder of packed values
 FOLDER_FILES = 1024
@@ -74,15 +75,12 @@ def body_of(content: bytes, magic: bytes) -> bytes | None:
 
 def write(path: Path, magic: bytes, body: bytes | memoryview) -> None:
     """Let *path* hold *body*: another process sees the old file or the new one; OSError."""
-    handle, part = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(head(magic, body))
-            file.write(body)
-        Path(part).replace(path)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
+    with (
+        writing(path, shared=True, mode=0o600, sync=False) as part,
+        part.open("wb") as file,
+    ):
+        file.write(head(magic, body))
+        file.write(body)
 
 
 def _files(path: Path) -> list[tuple[float, int, Path]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from wanflow.errors import InputError, Interrupted, StageFailed, WanflowError
 from wanflow.files.lock import locked
-from wanflow.files.whole import unwritable, write_json
+from wanflow.files.whole import unwritable, write_json, writing
 from wanflow.scheduler.run.executor import Outcome, Watch
 from wanflow.session.planning.planned import Planned, plan_prepared
 from wanflow.session.planning.record import record_footprints
@@ -180,10 +180,9 @@ def _save_outputs(prepared: Prepared, folder: Path, outcome: Outcome) -> None:
         }
         if found:
             path = folder / f"{name}.safetensors"
-            part = path.with_name(path.name + ".part")
             try:
-                save_file(found, part)
-                part.replace(path)
+                with writing(path) as part:
+                    save_file(found, part)
             except OSError as error:
                 raise unwritable(path, error) from None
             except SafetensorError as error:
