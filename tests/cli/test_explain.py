@@ -33,8 +33,9 @@ class TestPage:
         assert "nothing fits: this is the smallest plan" in " ".join(out.split())
         assert "error: 1MiB (1048576 bytes) can't hold it" in err
 
-    def test_unknown_stage(self, wanflow_here):
-        """Exit 2 with what was probably meant."""
+    def test_unknown_stage(self, wanflow_here, monkeypatch):
+        """Exit 2 with what was probably meant, and nothing is planned for it."""
+        monkeypatch.setattr("wanflow.session.planning.explain.plan_prepared", None)
         code, out, err = wanflow_here("explain", "t2v-tiny", "denois", "--device", "cpu")
         assert (code, out) == (2, "")
         assert err.splitlines() == [

@@ -53,6 +53,15 @@ class TestPins:
         assert (caught.value.exit_code, caught.value.code) == (2, code)
         assert caught.value.hint == hint
 
+    def test_parsed_once(self, prepared, monkeypatch):
+        """However often they are looked at, no program is made again."""
+        found = prepared("denoise.cfg=serial", "decode.weights=stream")
+        before = (found.knob_pins(), found.weight_pins(), found.spill_pins())
+        monkeypatch.setattr("wanflow.session.preparing.prepared.make_program", None)
+        assert (found.knob_pins(), found.weight_pins(), found.spill_pins()) == before
+        assert before == ({("denoise", "cfg"): "serial"}, {"decode": "stream"}, {})
+        assert found.knobs()
+
     def test_twice(self, prepared):
         """A knob can be pinned once."""
         with pytest.raises(InputError, match=r"--pin denoise\.cfg is given twice"):

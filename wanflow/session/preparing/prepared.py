@@ -47,7 +47,14 @@ class Prepared:
     files: frozenset[str] = frozenset()  # inputs that are files
 
     def programs(self, out: Path | None) -> tuple[Program, ...]:
-        """Make the programs of all stages; with *out* None to plan them only, on fake `cpu`."""
+        """Give the programs of all stages; with *out* None to plan them only, on fake `cpu`."""
+        return self._to_plan if out is None else self._made(out)
+
+    @functools.cached_property
+    def _to_plan(self) -> tuple[Program, ...]:
+        return self._made(None)
+
+    def _made(self, out: Path | None) -> tuple[Program, ...]:
         return tuple(make_program(self._setup(stage, out)) for stage in self.graph.stages)
 
     def identities(self) -> dict[str, object]:
@@ -66,8 +73,8 @@ class Prepared:
 
     def knobs(self) -> list[dict[str, dict[str, str]]]:
         """Every setting of all knobs, the plain one first."""
-        combinations = itertools.product(*(each.all for each in self.stage_settings().values()))
-        return [{s: dict(k) for each in found for s, k in each.items()} for found in combinations]
+        combinations = itertools.product(*(stage.all for stage in self.stage_settings().values()))
+        return [{s: dict(k) for part in parts for s, k in part.items()} for parts in combinations]
 
     def keeping(self, knobs: Mapping[str, Mapping[str, str]]) -> Prepared:
         """The same, with the values of *knobs* pinned where a knob has values that round."""
@@ -83,19 +90,21 @@ class Prepared:
     def knob_pins(self) -> dict[tuple[str, str], str]:
         """The pins of knobs, checked against what each stage has."""
         placing = (*_WEIGHTS, *_SPILL)
-        return {key: value for key, value in self._pins().items() if key[1] not in placing}
+        return {key: value for key, value in self._pins.items() if key[1] not in placing}
 
     def weight_pins(self) -> dict[str, str]:
         """The pins `STAGE.weights=resident|stream`."""
-        return {stage: value for (stage, knob), value in self._pins().items() if knob == "weights"}
+        return {stage: value for (stage, knob), value in self._pins.items() if knob == "weights"}
 
     def spill_pins(self) -> dict[str, str]:
         """The pins `STAGE.spill=none|all`."""
-        return {stage: value for (stage, knob), value in self._pins().items() if knob == "spill"}
+        return {stage: value for (stage, knob), value in self._pins.items() if knob == "spill"}
 
+    @functools.cached_property
     def _pins(self) -> dict[tuple[str, str], str]:
-        found = {}
+        pins = {}
         programs = {p.stage: p for p in self.programs(None)}
+        spills = self.place.machine.device != "cpu"
         for key, value in pairs(self.request.pins, "--pin", "STAGE.KNOB=VALUE").items():
             stage, _, knob = key.partition(".")
             if stage not in programs:
@@ -104,11 +113,10 @@ class Prepared:
                     hint=f"its stages are {', '.join(programs)}",
                     code="unknown-stage",
                 )
-            spills = self.place.machine.device != "cpu"
-            found[stage, knob] = _checked_pin(programs[stage], key, value, spills=spills)
+            pins[stage, knob] = _checked_pin(programs[stage], key, value, spills=spills)
             if self.request.exact:
                 _check_exact(programs[stage], key, value)
-        return found
+        return pins
 
     def _setup(self, stage: BoundStage, out: Path | None) -> StageSetup:
         model = self.models[stage.model].model if stage.model is not None else None
