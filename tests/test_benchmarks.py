@@ -177,8 +177,8 @@ class TestLean:
     def test_in_the_minimum_of_a_card(self, tmp_path) -> None:
         """Behind a link the weights are streamed, and the frames are the same."""
         (case,) = (case for case in gpu_lean.CASES if case.name == "vae-480p")
-        with linked(1e9, alone):
-            one = alone.Alone.of(gpu_lean.shrunken(case), RandomWeights(), tmp_path, "cpu")
+        with linked(1e9) as on:
+            one = alone.Alone.of(gpu_lean.shrunken(case), RandomWeights(), tmp_path, "cpu", on=on)
             footprint = one.footprint({"strips": "strips.2"})
             made, budget_bytes = {}, one.plan(footprint, None).minimum_bytes
             for name, nbytes in (("resident", None), ("minimum", budget_bytes)):

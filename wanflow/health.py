@@ -13,11 +13,6 @@ import attrs
 from wanflow import __version__
 
 PACKAGES = ("torch", "diffusers", "transformers", "av", "safetensors", "msgpack")
-ENVIRONMENT = (
-    "WANFLOW_VRAM", "WANFLOW_DEVICE", "WANFLOW_MODELS", "WANFLOW_CHECK", "WANFLOW_PROMPT_CACHE",
-    "CUDA_VISIBLE_DEVICES", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF",
-    "OMP_NUM_THREADS", "HF_HOME", "HF_HUB_OFFLINE", "NO_COLOR", "XDG_CACHE_HOME",
-)  # fmt: skip
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -104,11 +99,6 @@ def folder(path: Path) -> Folder:
     except OSError:
         writable = False
     return Folder(str(path), writable, shutil.disk_usage(there).free)
-
-
-def environment() -> dict[str, str]:
-    """Give the variables in force out of the ones that matter; never the whole environment."""
-    return {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
 
 
 def _number(path: Path) -> int | None:

@@ -22,7 +22,7 @@ def doctor(*, json: Json = False) -> int:
 
 def examine() -> dict[str, Any]:
     """Collect the facts, and the problems they amount to."""
-    from wanflow import health
+    from wanflow import environment, health
     from wanflow.files.cache import held
     from wanflow.files.folders import cache_folder
     from wanflow.scheduler.profile import kind_cache
@@ -40,7 +40,7 @@ def examine() -> dict[str, Any]:
         },
         "footprints": attrs.asdict(held(kind_cache.folder())),
         "prompts": attrs.asdict(held(prompt_cache.folder())),
-        "environment": health.environment(),
+        "environment": environment.in_force(),
     }
     return {**found, "problems": problems(found)}
 

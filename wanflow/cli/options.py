@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
+from wanflow.environment import DEVICE, VRAM
 from wanflow.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,14 +25,14 @@ def gather(
     seed: Annotated[int | None, Option(metavar="N", help="Short for -i seed=N.")] = None,
     vram: Annotated[
         str,
-        Option(metavar="SIZE", envvar="WANFLOW_VRAM", help="8GiB, 8GB, 123456B, 80% or auto."),
-    ] = "auto",
+        Option(metavar="SIZE", envvar=VRAM.name, help="8GiB, 8GB, 123456B, 80% or auto."),
+    ] = VRAM.default,
     ram: Annotated[
         str | None, Option(metavar="SIZE", help="Bound on pinned and staged host memory.")
     ] = None,
     device: Annotated[
-        str, Option(metavar="NAME", envvar="WANFLOW_DEVICE", help="auto, cuda, cuda:N or cpu.")
-    ] = "auto",
+        str, Option(metavar="NAME", envvar=DEVICE.name, help="auto, cuda, cuda:N or cpu.")
+    ] = DEVICE.default,
     weights: Annotated[
         Many,
         Option(metavar="[MODEL=]PATH", help="Where weights are; else WANFLOW_MODELS is looked in."),
