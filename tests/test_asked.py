@@ -13,14 +13,13 @@ import pytest
 import torch
 
 from tests.pictured import TALL, TWINS, make_folder
-from tests.resuming import Frames, Link, events, linked
+from tests.resuming import Frames, Link, events
 from wanflow.cli import main
 from wanflow.graph.load import shipped_graphs
 from wanflow.session import Request, run
 from wanflow.session.planning import planned as planning
 from wanflow.session.preparing.place import Place, find_place
 from wanflow.session.preparing.prepared import prepare
-from wanflow.session.running import run as running
 from wanflow.trace.events import Kind, Move, Transfer, Verb
 from wanflow.units import GIB, MIB
 
@@ -206,6 +205,15 @@ class TestEveryKnob:
         return error
 
 
+class Card(Link):
+    """A link whose other end is planned for as an rtx4060."""
+
+    def place(self, request: Request) -> Place:
+        """What the request leaves of it."""
+        place = find_place(attrs.evolve(request, machine="rtx4060"))
+        return self.put_on(attrs.evolve(place, device=torch.device("cpu")))
+
+
 class TestRamBudget:
     """A plan for a card with little RAM beside it, run where every tier is real."""
 
@@ -214,22 +222,15 @@ class TestRamBudget:
 
     @pytest.fixture
     def card(self) -> Iterator[Link]:
-        """Runs go over the link, planned for an rtx4060 as `--vram` and `--ram` have it."""
-
-        def place(request: Request) -> Place:
-            found = find_place(attrs.evolve(request, machine="rtx4060"))
-            return attrs.evolve(found, device=torch.device("cpu"))
-
-        with pytest.MonkeyPatch.context() as patch:
-            for link in linked(patch):
-                for module in (planning, running):
-                    patch.setattr(module, "find_place", place)
-                yield link
+        """A link to an rtx4060, as `--vram` and `--ram` have it."""
+        card = Card()
+        yield card
+        card.close()
 
     def _ran(self, card: Link, ram: int | None, out: Path) -> torch.Tensor:
         watch = Frames()
         request = attrs.evolve(self.STREAMED, vram=f"{self.VRAM}B", ram=ram and f"{ram}B")
-        run(request, out=out, watch=watch)
+        run(request, out=out, watch=watch, on=card.place)
         assert card.left_bytes() == 0
         return watch.frames
 
@@ -249,8 +250,9 @@ class TestRamBudget:
     def test_forces_the_disk(self, card: Link, tmp_path: Path) -> None:
         """The less RAM, the more comes from the disk, each time; the frames stay the same bits."""
         resident = Frames()
-        run(attrs.evolve(TINY, vram=f"{self.VRAM}B"), out=tmp_path / "resident", watch=resident)
-        wide = planning.plan(attrs.evolve(self.STREAMED, vram=f"{self.VRAM}B")).plan
+        asked = attrs.evolve(TINY, vram=f"{self.VRAM}B")
+        run(asked, out=tmp_path / "resident", watch=resident, on=card.place)
+        wide = planning.plan(attrs.evolve(self.STREAMED, vram=f"{self.VRAM}B"), on=card.place).plan
         least = wide.host.minimum_bytes + wide.footprint.staging_bytes
         most = planning.host_bytes(wide)
         reads = []
@@ -267,7 +269,7 @@ class TestRamBudget:
 
     def test_nothing_is_kept_on_the_host(self, card: Link, tmp_path: Path) -> None:
         """With room for the ring alone, no weight has an account there."""
-        wide = planning.plan(attrs.evolve(self.STREAMED, vram=f"{self.VRAM}B")).plan
+        wide = planning.plan(attrs.evolve(self.STREAMED, vram=f"{self.VRAM}B"), on=card.place).plan
         self._ran(card, wide.host.minimum_bytes + wide.footprint.staging_bytes, tmp_path)
         kept = [e.kind for e in events(tmp_path) if isinstance(e, Move) and e.tier == "host"]
         assert set(kept) == {Kind.WORKSPACE}
