@@ -101,7 +101,7 @@ class TestIdentity:
         request = attrs.evolve(TINY, **changes)
         prepared = prepare(request, find_place(request), to_run=False)
         device = "cuda" if request.machine else "cpu"
-        return variants._Tools.opened(prepared, device).kinds._paths[stage]
+        return variants._Tools.opened(prepared, device).kinds._stores[stage].path
 
     @pytest.mark.parametrize(
         ("stage", "changes"),

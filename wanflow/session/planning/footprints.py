@@ -13,7 +13,7 @@ from typing import Self, cast
 import attrs
 
 from wanflow.graph import BoundGraph, BoundStage, PortRef
-from wanflow.scheduler.allocator.slack import Reserve
+from wanflow.scheduler.allocator.slack import SlackEstimator
 from wanflow.scheduler.allocator.slack_cache import SlackCache
 from wanflow.scheduler.footprint.costs import Footprint
 from wanflow.scheduler.knobs import Knobs, StageSettings
@@ -22,7 +22,7 @@ from wanflow.scheduler.plan.planner import plan as plan_footprints
 from wanflow.scheduler.plan.schedule import Plan
 from wanflow.scheduler.profile import kind_cache
 from wanflow.scheduler.profile.cache_key import conditions
-from wanflow.scheduler.profile.kind_cache import KindCache
+from wanflow.scheduler.profile.kind_cache import CallKindCache
 from wanflow.scheduler.profile.profiler import Profiler
 from wanflow.session.preparing.place import expandable_segments
 from wanflow.session.preparing.prepared import Prepared
@@ -179,8 +179,8 @@ class _Tools:
     """What measures kinds of calls, what keeps them, and what the allocator takes beside."""
 
     profiler: Profiler
-    kinds: KindCache | None
-    reserve: Reserve | None
+    kinds: CallKindCache | None
+    reserve: SlackEstimator | None
     slack: SlackCache | None
 
     @classmethod
@@ -189,10 +189,10 @@ class _Tools:
         identities, expandable = prepared.identities(), expandable_segments()
         kinds = slack = reserve = None
         if folder is not None:
-            kinds = KindCache(folder, identities, about)
+            kinds = CallKindCache(folder, identities, about)
             slack = SlackCache(folder, [identities, about, expandable])
         if device == "cuda":
-            reserve = Reserve(expandable=expandable, cache=slack)
+            reserve = SlackEstimator(expandable=expandable, cache=slack)
         return cls(Profiler(device, kinds), kinds, reserve, slack if reserve else None)
 
 
