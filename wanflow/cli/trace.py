@@ -69,7 +69,7 @@ def events(
 def stages(file: File, *, json: Json = False) -> int:
     """Show what each stage's peak is made of, and where its time went."""
     from wanflow.trace import read, summarise
-    from wanflow.trace.stages import stage_loads
+    from wanflow.trace.stage_peaks import stage_loads
 
     path = _trace(file)
     summary = summarise(path)

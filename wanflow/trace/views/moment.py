@@ -41,7 +41,7 @@ def render_moment(moment: Moment, console: Console, *, rows: int = 15) -> None:
     start = f"{size(moment.resident_bytes)} on {printable(moment.tier)} at {at}"
     flow(console, [start, f"in {where}"], style="bold")
     whole = moment.resident_bytes
-    kinds = [_KindRow(name, nbytes, whole) for name, nbytes in _kinds(moment).items() if nbytes]
+    kinds = [_KindRow(name, nbytes, whole) for name, nbytes in moment.by_kind.words().items()]
     stages = [
         _KindRow(printable(name) or "(run)", nbytes, whole)
         for name, nbytes in moment.by_stage.items()
@@ -56,14 +56,3 @@ def render_moment(moment: Moment, console: Console, *, rows: int = 15) -> None:
     if len(moment.objects) > rows:
         rest = sum(each.nbytes for each in moment.objects[rows:])
         flow(console, [f"and {len(moment.objects) - rows} more with {size(rest)}: --rows"])
-
-
-def _kinds(moment: Moment) -> dict[str, int]:
-    return {
-        "weights": moment.weights_bytes,
-        "values": moment.value_bytes,
-        "states": moment.state_bytes,
-        "workspace": moment.workspace_bytes,
-        "allocator slack": moment.slack_bytes,
-        "other": moment.other_bytes,
-    }
