@@ -7,7 +7,8 @@ from typing import Any
 import attrs
 
 from wanflow.cli.options import Json
-from wanflow.cli.output import clean, say, say_json
+from wanflow.cli.output import say, say_json
+from wanflow.terminal.safe import clean
 from wanflow.units import format_bytes
 
 _ABSENT = "not installed"

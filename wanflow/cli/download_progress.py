@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from wanflow.cli.output import clean, note
+from wanflow.cli.output import note
+from wanflow.terminal.safe import clean
 from wanflow.units import format_bytes, format_seconds
 
 if TYPE_CHECKING:

@@ -5,8 +5,9 @@ from typing import Any
 
 from typer import Context
 
-from wanflow.cli.output import clean, note, say, say_json
+from wanflow.cli.output import note, say, say_json
 from wanflow.errors import InputError
+from wanflow.terminal.safe import clean
 
 
 def generate(context: Context) -> int:

@@ -7,9 +7,10 @@ import typer
 from typer import Argument, Option
 
 from wanflow.cli.options import Json
-from wanflow.cli.output import clean, say, say_json
+from wanflow.cli.output import say, say_json
 from wanflow.cli.render_error import Failure, render
 from wanflow.errors import InputError
+from wanflow.terminal.safe import clean
 
 app = typer.Typer(
     name="graph", help="Check and show graph files.", no_args_is_help=True, rich_markup_mode=None

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from wanflow.cli.output import clean
 from wanflow.cli.progress import Progress, StageProgress, head_line, memory_lines, watch
+from wanflow.terminal.safe import clean
 from wanflow.trace import TraceReader
 from wanflow.trace.events import Event
 from wanflow.trace.summary import Running, Summary

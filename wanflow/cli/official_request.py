@@ -14,7 +14,7 @@ from wanflow.errors import InputError, WeightsError
 from wanflow.graph.load import load
 from wanflow.graph.ops import LARGEST_SEED
 from wanflow.graph.spec import GraphSpec
-from wanflow.graph.wording import printable
+from wanflow.terminal.safe import printable
 
 if TYPE_CHECKING:
     from wanflow.session import Request

@@ -67,11 +67,6 @@ def terminal_width(stream: TextIO) -> int | None:
     return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
-def clean(text: str) -> str:
-    """Escape control characters, so that a name from a file can't drive the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
-
-
 def flush() -> None:
     """Push out what is buffered; at the exit of the interpreter it would be too late to say why."""
     for stream in (sys.stdout, sys.stderr):

@@ -6,12 +6,10 @@ from typing import Any
 
 import attrs
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from wanflow.cli.output import clean
 from wanflow.session.weights.download import Downloaded
 from wanflow.session.weights.inspect import Inspected, ModelPart
+from wanflow.terminal.layout import add_row, bare_table, line
 from wanflow.units import format_bytes
 
 _NAMED = 3  # names of a kind in the text; all of them are in the JSON
@@ -50,23 +48,23 @@ def render_download(done: Downloaded, console: Console) -> None:
     """Print what came and where it is, then what it is."""
     task, got = done.task, done.task.snapshot
     size, came = format_bytes(task.total_bytes), format_bytes(done.fetched_bytes)
-    console.print(Text(clean(f"{got.repo}, commit {got.commit}")), soft_wrap=True)
-    line = f"{len(task.files)} files, {size}, of which {came} came now, in {task.folder}\n"
-    console.print(Text(clean(line)), soft_wrap=True)
+    line(console, f"{got.repo}, commit {got.commit}", soft_wrap=True)
+    text = f"{len(task.files)} files, {size}, of which {came} came now, in {task.folder}\n"
+    line(console, text, soft_wrap=True)
     render(done.inspected, console)
 
 
 def render(found: Inspected, console: Console) -> None:
     """Print a line a part, then what is wrong, then the graphs."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table = bare_table()
     for title in ("part", "layout", "files", "tensors", "size", "dtypes", "fits"):
         right = title in ("files", "tensors", "size")
         table.add_column(title, justify="right" if right else "left", overflow="fold")
     for part in found.parts:
-        table.add_row(*map(Text, _row(part)))
+        add_row(table, *_row(part))
     console.print(table)
-    for line in _lines(found):
-        console.print(Text(clean(line)), soft_wrap=True)
+    for text in _lines(found):
+        line(console, text, soft_wrap=True)
 
 
 def _files(part: ModelPart) -> list[dict[str, object]]:

@@ -2,17 +2,17 @@
 
 from rich.console import Console
 
-from wanflow.cli.output import clean
 from wanflow.cli.render_plan import Report
 from wanflow.cli.render_plan import render as render_plan
+from wanflow.terminal.layout import line
 from wanflow.units import format_bytes, format_seconds
 
 
 def render(report: Report, console: Console) -> None:
     """Print what was recorded, the new plan, and where its times come from."""
-    console.print(clean(_recorded(report["recorded"])), soft_wrap=True)
+    line(console, _recorded(report["recorded"]), soft_wrap=True)
     render_plan(report, None, console)
-    console.print(clean(_times(report)), soft_wrap=True)
+    line(console, _times(report), soft_wrap=True)
 
 
 def _recorded(found: Report) -> str:

@@ -7,8 +7,9 @@ import typer
 from typer import Argument, Option
 
 from wanflow.cli.options import Json
-from wanflow.cli.output import clean, lines, note, page, say, say_json, terminal_width
+from wanflow.cli.output import lines, note, page, say, say_json, terminal_width
 from wanflow.errors import DiffExceeded, InputError
+from wanflow.terminal.safe import clean
 from wanflow.units import format_bytes, format_seconds
 
 app = typer.Typer(

@@ -10,7 +10,8 @@ from wanflow.graph.reading.scalars import resolve
 from wanflow.graph.reading.tables import Fields, KeyEntry, is_empty, read_table, what_node
 from wanflow.graph.spec import ModelSpec
 from wanflow.graph.values import STAGE_ID
-from wanflow.graph.wording import printable, quoted
+from wanflow.graph.wording import quoted
+from wanflow.terminal.safe import printable
 
 KEYS = ("part", "config", "path", "precision")
 PRECISIONS = ("fp32", "bf16", "fp16")

@@ -7,6 +7,7 @@ from typing import Any, BinaryIO
 
 import attrs
 
+from wanflow.terminal.safe import printable
 from wanflow.trace.events import (
     Event,
     Memory,
@@ -20,7 +21,6 @@ from wanflow.trace.events import (
 )
 from wanflow.trace.exports.follow import Follower, LevelChange
 from wanflow.trace.exports.tracks import Tracks
-from wanflow.trace.listing import printable
 from wanflow.trace.reader import TraceReader
 
 _COUNTERS = {  # of a kind of bytes, in this order on the screen

@@ -6,8 +6,8 @@ from io import BytesIO
 
 from PIL import Image, ImageDraw, ImageFont
 
+from wanflow.terminal.safe import printable
 from wanflow.trace.exports.scene import PALETTE, Anchor, Area, Label, Line, Point, Scene
-from wanflow.trace.listing import printable
 
 _SCALE = 2
 _ANCHORS: dict[Anchor, str] = {"start": "ls", "middle": "ms", "end": "rs"}

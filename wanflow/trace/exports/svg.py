@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from html import escape
 
+from wanflow.terminal.safe import printable
 from wanflow.trace.exports.scene import PALETTE, Area, Label, Line, Point, Scene
-from wanflow.trace.listing import printable
 
 _FONT = "system-ui, -apple-system, 'Segoe UI', 'Noto Sans', sans-serif"
 

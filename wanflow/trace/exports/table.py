@@ -6,9 +6,9 @@ import csv
 import io
 from typing import BinaryIO
 
+from wanflow.terminal.safe import printable
 from wanflow.trace.events import Kind, Memory, Move
 from wanflow.trace.exports.follow import KINDS, Follower, LevelChange
-from wanflow.trace.listing import printable
 from wanflow.trace.reader import TraceReader
 
 COLUMNS = (

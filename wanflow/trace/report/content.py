@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import attrs
 
+from wanflow.terminal.safe import printable
 from wanflow.trace.by_kind import KINDS
 from wanflow.trace.exports.curve import Curves
-from wanflow.trace.listing import printable
 from wanflow.trace.report.advice import Advice, Advised
 from wanflow.trace.report.facts import Facts, StepFact
 from wanflow.trace.report.wording import Lang, phrases

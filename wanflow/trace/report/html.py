@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from html import escape as escape_html
 
+from wanflow.terminal.safe import printable
 from wanflow.trace.exports.chart import bare_chart
 from wanflow.trace.exports.follow import KINDS
 from wanflow.trace.exports.scene import PALETTE
 from wanflow.trace.exports.svg import inline_svg
-from wanflow.trace.listing import printable
 from wanflow.trace.report.advice import Advised
 from wanflow.trace.report.content import Block, Chart, Paragraph, Table, Writer
 from wanflow.trace.report.facts import Facts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from wanflow.trace.listing import printable
+from wanflow.terminal.safe import printable
 from wanflow.trace.report.advice import Advised
 from wanflow.trace.report.content import Block, Chart, Paragraph, Table, Writer
 from wanflow.trace.report.facts import Facts

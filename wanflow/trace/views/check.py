@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from wanflow.terminal.layout import Column, flow, table
+from wanflow.terminal.safe import printable
 from wanflow.trace.check import Checked
-from wanflow.trace.listing import printable
-from wanflow.trace.views.layout import Column, flow, table
 from wanflow.units import format_bytes
 
 _OF_THE_FILE = ("file", "dropped")

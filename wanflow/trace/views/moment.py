@@ -5,9 +5,9 @@ from __future__ import annotations
 import attrs
 from rich.console import Console
 
-from wanflow.trace.listing import printable
+from wanflow.terminal.layout import Column, duration, flow, size, table
+from wanflow.terminal.safe import printable
 from wanflow.trace.moment import Moment
-from wanflow.trace.views.layout import Column, duration, flow, size, table
 from wanflow.units import format_bytes, format_seconds
 
 _BAR = 20

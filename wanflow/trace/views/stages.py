@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from wanflow.terminal.layout import Column, table
+from wanflow.terminal.safe import printable
 from wanflow.trace.by_kind import KINDS, WORDS
-from wanflow.trace.listing import printable
 from wanflow.trace.stage_peaks import StageLoad
-from wanflow.trace.views.layout import Column, table
 from wanflow.units import format_bytes, format_seconds
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from wanflow.trace.listing import printable
+from wanflow.terminal.layout import Column, command, duration, flow, quote, size, table
+from wanflow.terminal.safe import printable
 from wanflow.trace.summary import StageSummary, Summary
-from wanflow.trace.views.layout import Column, command, duration, flow, quote, size, table
 from wanflow.units import format_bytes, format_seconds
 
 _NOTE_LENGTH = 300

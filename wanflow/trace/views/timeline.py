@@ -8,9 +8,9 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from wanflow.trace.listing import printable
+from wanflow.terminal.layout import clip, duration, flow, size
+from wanflow.terminal.safe import printable
 from wanflow.trace.timeline import Row, Timeline
-from wanflow.trace.views.layout import clip, duration, flow, size
 from wanflow.units import format_bytes, format_seconds
 
 _HEIGHT = 8
