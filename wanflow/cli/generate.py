@@ -27,11 +27,11 @@ def generate(context: Context) -> int:
             note(clean(line))
     done = _run(asked, flags)
     saving.put(Path(str(done["video"])), target)
-    made: dict[str, object] = {"save_file": str(target), "notes": list(asked.notes)}
+    files: dict[str, object] = {"save_file": str(target), "notes": list(asked.notes)}
     if flags.profile_memory:
         folder = log or Path(str(done["out"]))
-        made["memory_events"] = str(memory_events.write(Path(str(done["trace"])), folder))
-    say_json({**done, **made}) if flags.json else _tell(done, flags.save_file, made)
+        files["memory_events"] = str(memory_events.write(Path(str(done["trace"])), folder))
+    say_json({**done, **files}) if flags.json else _tell(done, flags.save_file, files)
     return 0
 
 
@@ -49,12 +49,12 @@ def _run(asked: Any, flags: Any) -> dict[str, object]:
         raise
 
 
-def _tell(done: dict[str, Any], saved: str, made: dict[str, object]) -> None:
+def _tell(done: dict[str, Any], saved: str, files: dict[str, object]) -> None:
     """What `run` says, of the file that was asked for, and where the rest is."""
     from wanflow.cli.render_run import render
 
     said = render({**done, "video": saved}).split("\n")
     said.insert(-1, clean(f"run folder: {done['out']}"))
-    if "memory_events" in made:
-        said.insert(-1, clean(f"memory events: {made['memory_events']}"))
+    if "memory_events" in files:
+        said.insert(-1, clean(f"memory events: {files['memory_events']}"))
     say("\n".join(said))

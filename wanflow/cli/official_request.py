@@ -80,12 +80,12 @@ def read(flags: Any) -> Asked:
     spec = load(graph).spec
     drawn = flags.base_seed < 0
     seed = secrets.randbelow(LARGEST_SEED + 1) if drawn else flags.base_seed
-    given = {name: getattr(flags, flag) for flag, name in _INPUTS.items()}
+    values = {name: getattr(flags, flag) for flag, name in _INPUTS.items()}
     inputs = {
         "prompt": task.example if flags.prompt is None else flags.prompt,
         "size": size,
         "seed": seed,
-        **{name: value for name, value in given.items() if value is not None},
+        **{name: value for name, value in values.items() if value is not None},
         **pictures,
     }
     return Asked(

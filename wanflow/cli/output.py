@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -49,6 +49,15 @@ def page() -> "Iterator[Console]":
         emoji=False,
     )
     say("\n".join(line.rstrip() for line in text.getvalue().rstrip("\n").split("\n")))
+
+
+def present(data: Any, draw: Callable[["Console"], None], *, json: bool) -> None:
+    """Write *data* as JSON, or draw the page that shows it."""
+    if json:
+        say_json(data)
+        return
+    with page() as console:
+        draw(console)
 
 
 @contextmanager

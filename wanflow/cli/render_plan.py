@@ -84,12 +84,12 @@ def _cells(stage: Report, device: str) -> tuple[str, ...]:
 
 
 def _how(stage: Report) -> str:
-    weights, kept = stage.get("weights_bytes") or 0, stage.get("resident_weights_bytes") or 0
+    weights, resident = stage.get("weights_bytes") or 0, stage.get("resident_weights_bytes") or 0
     if not weights:
         return "-"
-    if kept >= weights:
+    if resident >= weights:
         return "resident"
-    return "streamed" if kept == 0 else f"{kept * 100 // weights}% kept"
+    return "streamed" if resident == 0 else f"{resident * 100 // weights}% kept"
 
 
 def _why(stage: Report) -> str:

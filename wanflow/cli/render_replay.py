@@ -15,11 +15,11 @@ def render(report: Report, console: Console) -> None:
     line(console, _times(report), soft_wrap=True)
 
 
-def _recorded(found: Report) -> str:
-    kind = "predicted" if found["simulated"] else "ran"
-    text = f"recorded: on {found['machine']}, budget {format_bytes(found['budget_bytes'])}, "
-    text += f"{kind} {format_seconds(found['seconds'])}"
-    return f"{text}; the trace is {found['state']}" if found["problem"] else text
+def _recorded(recorded: Report) -> str:
+    kind = "predicted" if recorded["simulated"] else "ran"
+    text = f"recorded: on {recorded['machine']}, budget {format_bytes(recorded['budget_bytes'])}, "
+    text += f"{kind} {format_seconds(recorded['seconds'])}"
+    return f"{text}; the trace is {recorded['state']}" if recorded["problem"] else text
 
 
 def _times(report: Report) -> str:

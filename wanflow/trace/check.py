@@ -49,8 +49,8 @@ class Checked:
 
     def to_dict(self) -> dict[str, Any]:
         """Give what `trace check --json` prints."""
-        found = attrs.asdict(self)
-        return {**found, "tiers": list(found["tiers"]), "problems": list(found["problems"])}
+        fields = attrs.asdict(self)
+        return {**fields, "tiers": list(fields["tiers"]), "problems": list(fields["problems"])}
 
 
 @attrs.define

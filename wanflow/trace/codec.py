@@ -145,8 +145,8 @@ def checked(row: Any) -> Row | None:
         if not all(type(item) is str for item in row[index]):
             raise DamagedError(f"{layout.tag}: {layout.names[index - 1]} must hold text")
         row[index] = tuple(row[index])
-    found: Row = row
-    return found
+    typed: Row = row
+    return typed
 
 
 def _be_unknown(row: object) -> None:

@@ -88,22 +88,22 @@ def _config(fields: Fields, node: Node, part: str) -> tuple[str, dict[str, objec
 def _written_out(fields: Fields, node: MappingNode, part: str) -> dict[str, object] | None:
     """Read a configuration field by field; those all known ones agree on may be left out."""
     what = f"config of {fields.what}"
-    given = read_table(node, what, fields.problems, fields.entries["config"].key.mark)
+    config = read_table(node, what, fields.problems, fields.entries["config"].key.mark)
     allowed, shared = FIELDS[part], shared_fields(part)
-    if given is None or not given.check_keys(allowed, [n for n in allowed if n not in shared]):
+    if config is None or not config.check_keys(allowed, [n for n in allowed if n not in shared]):
         return None
     values, sane = dict(shared), True
-    for name, entry in given:
+    for name, entry in config:
         values[name] = _plain(entry.value)
         if refusal := allowed[name].refusal(values[name]):
-            given.tell(
+            config.tell(
                 "bad-config",
                 f"{what}: '{name}' {refusal}, is {what_node(entry.value)}",
                 entry.value.mark,
             )
             sane = False
     for message in inconsistencies(part, values) if sane else []:
-        given.tell("bad-config", f"{what}: {message}", given.mark)
+        config.tell("bad-config", f"{what}: {message}", config.mark)
     return values
 
 

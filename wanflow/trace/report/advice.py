@@ -45,9 +45,9 @@ class Advised:
 
     def to_dict(self) -> dict[str, Any]:
         """Give `advice` of `trace report --json`."""
-        found = attrs.asdict(self)
-        rows = [{**row, "options": list(row["options"])} for row in found["advice"]]
-        return {**found, "advice": rows}
+        fields = attrs.asdict(self)
+        rows = [{**row, "options": list(row["options"])} for row in fields["advice"]]
+        return {**fields, "advice": rows}
 
 
 def priority(

@@ -34,17 +34,17 @@ _COLUMNS = (
 )
 
 
-def render_diff(found: Diff, console: Console) -> None:
-    """Print *found*: the verdict, what is set differently, then what changed, most first."""
-    flow(console, [f"{printable(found.before)} -> {printable(found.after)}"])
-    flow(console, ["no difference" if found.same else printable(found.verdict)], style="bold")
-    for setting in found.settings:
+def render_diff(diff: Diff, console: Console) -> None:
+    """Print *diff*: the verdict, what is set differently, then what changed, most first."""
+    flow(console, [f"{printable(diff.before)} -> {printable(diff.after)}"])
+    flow(console, ["no difference" if diff.same else printable(diff.verdict)], style="bold")
+    for setting in diff.settings:
         old, new = printable(setting.before) or "-", printable(setting.after) or "-"
         flow(console, [f"{printable(setting.what)}: {old} -> {new}"])
-    shown = [change for change in found.changes if _shows(change)][:_SHOWN]
+    shown = [change for change in diff.changes if _shows(change)][:_SHOWN]
     if shown:
         console.print(table(shown, _COLUMNS, console.width))
-    if hidden := len(found.changes) - len(shown):
+    if hidden := len(diff.changes) - len(shown):
         which = "smaller change" if hidden == 1 else "smaller changes"
         flow(console, [f"and {hidden} {which}: --json has all"])
 

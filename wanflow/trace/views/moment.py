@@ -40,10 +40,10 @@ def render_moment(moment: Moment, console: Console, *, rows: int = 15) -> None:
     at, where = duration(moment.at_seconds), f"{printable(moment.stage) or '(run)'}[{moment.step}]"
     start = f"{size(moment.resident_bytes)} on {printable(moment.tier)} at {at}"
     flow(console, [start, f"in {where}"], style="bold")
-    whole = moment.resident_bytes
-    kinds = [_KindRow(name, nbytes, whole) for name, nbytes in moment.by_kind.words().items()]
+    total = moment.resident_bytes
+    kinds = [_KindRow(name, nbytes, total) for name, nbytes in moment.by_kind.words().items()]
     stages = [
-        _KindRow(printable(name) or "(run)", nbytes, whole)
+        _KindRow(printable(name) or "(run)", nbytes, total)
         for name, nbytes in moment.by_stage.items()
         if nbytes
     ]
@@ -54,5 +54,5 @@ def render_moment(moment: Moment, console: Console, *, rows: int = 15) -> None:
     if moment.objects:
         console.print(table(moment.objects[:rows], _OBJECTS, console.width, grow=True))
     if len(moment.objects) > rows:
-        rest = sum(each.nbytes for each in moment.objects[rows:])
+        rest = sum(resident.nbytes for resident in moment.objects[rows:])
         flow(console, [f"and {len(moment.objects) - rows} more with {size(rest)}: --rows"])
