@@ -23,7 +23,7 @@ from tests.resuming import (
 )
 from wanflow.errors import BudgetError, OutOfMemory
 from wanflow.scheduler.program import Placed, Tensors
-from wanflow.scheduler.run import executor
+from wanflow.scheduler.run import device_works
 from wanflow.session.planning import planned as planning
 from wanflow.trace.events import Move, Note, Transfer
 
@@ -118,7 +118,7 @@ class TestOutOfMemory:
 
     def test_every_call(self, link: Link, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """The same where a kernel finds no room, at any call."""
-        guarded, calls, fails_at = executor.guarded, 0, 0
+        guarded, calls, fails_at = device_works.guarded, 0, 0
 
         def fail(_values: Tensors) -> Tensors:
             raise torch.OutOfMemoryError("CUDA out of memory. As the test wants it.")
@@ -130,7 +130,7 @@ class TestOutOfMemory:
                 placed = attrs.evolve(placed, call=attrs.evolve(placed.call, run=fail))
             return guarded(placed, inputs)
 
-        monkeypatch.setattr(executor, "guarded", call)
+        monkeypatch.setattr(device_works, "guarded", call)
         wanted = frames_of(SHORT, tmp_path / "count")
         for number in range(1, calls + 1, 1 if SOAK else 4):
             calls, fails_at = 0, number

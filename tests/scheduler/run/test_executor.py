@@ -45,7 +45,7 @@ def assert_let_go(found) -> None:
     gc.collect()
     assert found.ledger.resident_bytes("cpu") == 0
     found.ledger.check_integrity()
-    assert not found.executor._values
+    assert not found.executor._works.values
     for program in found.programs:
         assert program.closed
         assert program.model is None or all(p.is_meta for p in program.model.module.parameters())

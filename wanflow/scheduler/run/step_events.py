@@ -41,7 +41,7 @@ class Meter(Protocol):
         """What others count on the same tier, where somebody does."""
 
 
-class Spans:
+class StepEvents:
     """Follows the calls of a run and emits a Step or a StageSpan after the last call of one."""
 
     def __init__(
@@ -49,9 +49,9 @@ class Spans:
     ) -> None:
         self._plan, self._sink, self._ledger, self._meter = plan, sink, ledger, meter
         self._tier = tier
-        steps = plan.footprint.calls
-        self._last = {step.stage: index for index, step in enumerate(steps)}
-        self._step_ends = {(step.stage, step.step): index for index, step in enumerate(steps)}
+        calls = plan.footprint.calls
+        self._last = {call.stage: index for index, call in enumerate(calls)}
+        self._step_ends = {(call.stage, call.step): index for index, call in enumerate(calls)}
         self._stages = {s.stage: s for s in plan.stages}
         self._began: dict[str, int] = {}
         self._step_began: dict[str, int] = {}
@@ -65,13 +65,13 @@ class Spans:
 
     def after(self, index: int) -> None:
         """Call number *index* has run."""
-        step = self._plan.footprint.calls[index]
+        call = self._plan.footprint.calls[index]
         peak = self._ledger.take_turn_peak_bytes(self._tier)
-        self._peaks[step.stage] = max(self._peaks.get(step.stage, 0), peak)
-        if self._step_ends[step.stage, step.step] == index:
-            self._end_step(step.stage, step.step)
-        if self._last[step.stage] == index:
-            self._end_stage(step.stage)
+        self._peaks[call.stage] = max(self._peaks.get(call.stage, 0), peak)
+        if self._step_ends[call.stage, call.step] == index:
+            self._end_step(call.stage, call.step)
+        if self._last[call.stage] == index:
+            self._end_stage(call.stage)
 
     def _end_step(self, stage: str, index: int) -> None:
         now, facts = self._ledger.now_ns(), self._stages[stage]
@@ -95,6 +95,6 @@ class Spans:
     def _measure(self) -> None:
         meter, at = self._meter, self._ledger.now_ns()
         own = Figure(meter.source, meter.now_bytes, meter.peak_bytes)
-        for each in (own, *meter.others()):
-            memory = Memory(each.source, self._tier, each.now_bytes, each.peak_bytes, at)
+        for figure in (own, *meter.others()):
+            memory = Memory(figure.source, self._tier, figure.now_bytes, figure.peak_bytes, at)
             self._sink.emit(memory)

@@ -22,6 +22,7 @@ from wanflow.scheduler.plan.host_memory import NOTHING, RING
 from wanflow.scheduler.plan.schedule import HostPlan
 from wanflow.scheduler.program import Model, Segment, TensorSpec
 from wanflow.scheduler.run.devices import DONE, Device, Ticket
+from wanflow.scheduler.run.player import Arrival
 from wanflow.scheduler.run.spilled_values import HostValues
 
 _Result = TypeVar("_Result")
@@ -37,16 +38,6 @@ class WeightSource(Protocol):
         self, name: str, rows: list[int], target: torch.Tensor, staging: torch.Tensor | None
     ) -> None:
         """Read rows of a matrix into contiguous CPU memory."""
-
-
-@attrs.frozen
-class Arrival:
-    """A load that has ended, by `time.perf_counter_ns`, and how long it was waited for."""
-
-    queue: str
-    began_ns: int
-    ended_ns: int
-    waited_ns: int
 
 
 @attrs.frozen
@@ -101,10 +92,6 @@ class Streamer:
             buffers = (self._device.host_buffer(host.ring_bytes) for _ in range(RING))
             self._ring = [_Buffer(memory) for memory in buffers]
         self._reader = _ReaderThread() if self._overlap else None
-
-    def source(self, key: str) -> str:
-        """The tier a load of the segment starts from."""
-        return "host" if key in self._filled else "disk"
 
     def open_arena(self, model: str, nbytes: int) -> None:
         """Make the block of memory that a model's segments lie in from now on."""

@@ -8,7 +8,9 @@ import attrs
 
 from wanflow.errors import BudgetError, InputError
 from wanflow.graph.wording import did_you_mean, quoted
+from wanflow.scheduler.footprint.costs import CallRecord
 from wanflow.scheduler.plan.schedule import Alternative, Plan, StagePlan
+from wanflow.scheduler.run.walk import Contents, begin_turn, end_turn
 from wanflow.session.planning.planned import Planned, plan, replanned
 from wanflow.session.request import Request
 
@@ -100,7 +102,7 @@ def _why(made: Plan, rows: list[dict[str, object]]) -> str:
 def _at_peak(made: Plan, stage: str, overhead: int) -> dict[str, object]:
     """What lies on the device at the stage's highest call, by kind."""
     highest = max(
-        (held for held in _replay(made) if held.stage == stage), key=lambda held: held.nbytes
+        (held for held in _levels(made) if held.stage == stage), key=lambda held: held.nbytes
     )
     parts = {**highest.parts, "context and libraries": overhead}
     return {
@@ -125,43 +127,32 @@ class _DeviceLevel:
         return sum(self.parts.values())
 
 
-def _replay(plan_made: Plan) -> Iterator[_DeviceLevel]:
-    weights: dict[str, int] = {}
-    used: set[str] = set()
-    arenas: dict[str, int] = {}
-    values: dict[int, tuple[str, int]] = {}
-    made: dict[int, tuple[str, int]] = {}
-    for step, turn in zip(plan_made.footprint.calls, plan_made.turns, strict=True):
-        arenas.update({arena.model: arena.nbytes for arena in turn.opens})
-        segments = [move for move in turn.brings if not move.values]
-        weights.update({move.segment: move.nbytes for move in segments})
-        used -= {move.segment for move in segments}
-        values.update({n: made[n] for move in turn.brings for n in move.values})
-        used |= {step.segment} if step.segment is not None else set()
-        parts = {
-            "workspace": step.cost.workspace_bytes,
-            "allocator slack": step.cost.slack_bytes,
-            "weights in use": weights.get(step.segment or "", 0) + step.gathered_bytes,
-            "weights that stay": sum(
-                n for name, n in weights.items() if name in used and name != step.segment
-            ),
-            "weights loaded ahead": sum(n for name, n in weights.items() if name not in used),
-            "free in arenas": sum(arenas.values())
-            - sum(n for name, n in weights.items() if name.partition("/")[0] in arenas),
-            "values": sum(n for kind, n in values.values() if kind == "value"),
-            "states": sum(n for kind, n in values.values() if kind == "state"),
-            "read staging": plan_made.footprint.staging_bytes,
-        }
-        yield _DeviceLevel(step.stage, step.kind, step.step, parts)
-        for each in step.makes:
-            made[each.value] = ("state" if each.is_state else "value", each.nbytes)
-            values[each.value] = made[each.value]
-        for move in turn.drops:
-            del weights[move.segment]
-        for arena in turn.closes:
-            del arenas[arena.model]
-        for number in (*turn.frees, *(n for move in turn.spills for n in move.values)):
-            del values[number]
+def _levels(plan: Plan) -> Iterator[_DeviceLevel]:
+    contents = Contents()
+    for call, turn in zip(plan.footprint.calls, plan.turns, strict=True):
+        begin_turn(call, turn, contents)
+        yield _DeviceLevel(call.stage, call.kind, call.step, _parts(plan, call, contents))
+        contents.call(call)
+        end_turn(turn, contents)
+
+
+def _parts(plan: Plan, call: CallRecord, contents: Contents) -> dict[str, int]:
+    weights = {name: move.nbytes for name, move in contents.weights.items()}
+    ahead = sum(nbytes for name, nbytes in weights.items() if name in contents.loading)
+    in_use = weights.get(call.segment or "", 0)
+    in_arenas = (n for name, n in weights.items() if name.partition("/")[0] in contents.arenas)
+    values = [contents.made[number] for number in contents.on_device]
+    return {
+        "workspace": call.cost.workspace_bytes,
+        "allocator slack": call.cost.slack_bytes,
+        "weights in use": in_use + call.gathered_bytes,
+        "weights that stay": sum(weights.values()) - in_use - ahead,
+        "weights loaded ahead": ahead,
+        "free in arenas": sum(a.nbytes for a in contents.arenas.values()) - sum(in_arenas),
+        "values": sum(value.nbytes for value in values if not value.is_state),
+        "states": sum(value.nbytes for value in values if value.is_state),
+        "read staging": plan.footprint.staging_bytes,
+    }
 
 
 def _loading(made: Plan, stage: str) -> dict[str, object]:

@@ -12,8 +12,9 @@ import attrs
 import torch
 
 from wanflow.errors import OutOfMemory
+from wanflow.scheduler.run.device_works import Watch
 from wanflow.scheduler.run.devices import Device, open_device
-from wanflow.scheduler.run.executor import Executor, Outcome, Resumption, Values, Watch
+from wanflow.scheduler.run.executor import Executor, Outcome, Resumption, Values
 from wanflow.scheduler.run.ledger import Ledger
 from wanflow.scheduler.run.streamer import Streamer
 from wanflow.session.planning.planned import Planned, tightened

@@ -11,7 +11,8 @@ from pathlib import Path
 from wanflow.errors import InputError, Interrupted, StageFailed, WanflowError
 from wanflow.files.lock import locked
 from wanflow.files.whole import unwritable, write_json
-from wanflow.scheduler.run.executor import Outcome, Watch
+from wanflow.scheduler.run.device_works import Watch
+from wanflow.scheduler.run.executor import Outcome
 from wanflow.session.planning.planned import Planned, plan_prepared
 from wanflow.session.planning.record import record_footprints
 from wanflow.session.preparing.place import find_place

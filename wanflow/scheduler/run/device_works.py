@@ -1,0 +1,155 @@
+"""What a plan's moves do for real: loads by the streamer, calls of the programs, their values."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import cast
+
+import attrs
+import torch
+
+from wanflow.scheduler.footprint.costs import CallRecord, Made
+from wanflow.scheduler.plan.schedule import TierMove
+from wanflow.scheduler.program import GATHERED, Gather, Model, Placed, Tensors, split_outputs
+from wanflow.scheduler.run.error_words import guarded, making_room
+from wanflow.scheduler.run.player import Arrival
+from wanflow.scheduler.run.streamer import Streamer
+
+Watch = Callable[[str, str, torch.Tensor], None]
+
+
+@attrs.define
+class DeviceWorks:
+    """The works of a run. `values` are the tensors by number, `numbers` what a name stands for.
+
+    *watch* sees every value as it is made: stage, name, tensor.
+    """
+
+    streamer: Streamer
+    watch: Watch | None
+    values: dict[int, torch.Tensor] = attrs.field(factory=dict, init=False)
+    numbers: dict[str, int] = attrs.field(factory=dict, init=False)
+    _placed: Placed = attrs.field(init=False)
+    _outputs: dict[str, torch.Tensor] = attrs.field(factory=dict, init=False)
+    _rows: torch.Tensor | None = attrs.field(default=None, init=False)
+
+    def begin(self, placed: Placed, record: CallRecord) -> None:
+        """Go on to a program's call, which has to be the plan's."""
+        call, model = placed.call, placed.program.model
+        segment = None
+        if call.segment is not None and model is not None:
+            segment = f"{model.name}/{call.segment}"
+        reads = tuple(self.numbers[n] for n in call.reads if n in self.numbers)
+        asked = (placed.program.stage, call.kind, call.step, segment, reads)
+        planned = (record.stage, record.kind, record.step, record.segment, record.reads)
+        if asked != planned:
+            msg = f"the plan has the call {planned}, the program {asked}"
+            raise AssertionError(msg)
+        if call.gather is not None and model is None:
+            msg = f"{record.stage}/{record.kind} gathers from no model"
+            raise AssertionError(msg)
+        self._placed = placed
+
+    def saved(self, number: int) -> torch.Tensor:
+        """A value wherever it is: one that is away, or on its way back, as the host has it."""
+        away = self.streamer.values.kept(number)
+        return self.values[number] if away is None else away
+
+    def let_go(self) -> None:
+        """Hold no tensor any more, after a failure too."""
+        self.values.clear()
+        self._outputs.clear()
+        self._rows = None
+        self.streamer.close()
+
+    def open_arena(self, model: str, nbytes: int) -> None:
+        """Make the block that a model's segments lie in; OutOfMemory."""
+        making_room(model, lambda: self.streamer.open_arena(model, nbytes))
+
+    def close_arena(self, model: str) -> None:
+        """Let it go."""
+        self.streamer.close_arena(model)
+
+    def start_segment(self, move: TierMove) -> None:
+        """Start a load; OutOfMemory where there is no room."""
+        making_room(move.segment, lambda: self.streamer.start(move.segment, move.offset_bytes))
+
+    def start_value(self, number: int, move: TierMove) -> None:
+        """Start bringing a spilled value back; OutOfMemory where there is no room."""
+        making_room(move.segment, lambda: self.streamer.start_value(number))
+
+    def segment(self, name: str) -> Arrival | None:
+        """Wait for a segment and bind it."""
+        return self.streamer.ready(name)
+
+    def value(self, number: int) -> Arrival:
+        """Wait for a value that comes back."""
+        self.values[number], arrival = self.streamer.value(number)
+        return arrival
+
+    def rows_name(self, _call: CallRecord) -> str:
+        """Give `model/tensor`."""
+        model, gather = self._gathered
+        return f"{model.name}/{gather.tensor}"
+
+    def gather(self, _call: CallRecord) -> Arrival:
+        """Read the rows that the call asks for."""
+        model, gather = self._gathered
+        began = time.perf_counter_ns()
+        ids = self.values[self.numbers[gather.ids]]
+        self._rows = self.streamer.gather(model, gather.tensor, ids)
+        ended = time.perf_counter_ns()
+        return Arrival("disk", began, ended, ended - began)
+
+    @property
+    def _gathered(self) -> tuple[Model, Gather]:
+        return cast("tuple[Model, Gather]", (self._placed.program.model, self._placed.call.gather))
+
+    def run(self, call: CallRecord) -> None:
+        """Run the program's call: what it makes is what the plan has, to the byte."""
+        names = [name for name in self._placed.call.reads if name in self.numbers]
+        inputs = {name: self.values[self.numbers[name]] for name in names}
+        if self._rows is not None:
+            inputs[GATHERED], self._rows = self._rows, None
+        outputs = split_outputs(guarded(self._placed, inputs), inputs)
+        _check_made(call, outputs.makes)
+        self._outputs.update(outputs.makes)
+        renames = {new: self.numbers[old] for new, old in outputs.renames.items()}
+        self.numbers.update(renames)
+
+    def keep(self, value: Made) -> None:
+        """Keep a value that the call made."""
+        tensor = self._outputs.pop(value.name)
+        self.values[value.value] = tensor
+        self.numbers[value.name] = value.value
+        if self.watch is not None:
+            self.watch(self._placed.program.stage, value.name, tensor)
+
+    def drop(self, segment: str) -> None:
+        """Let a segment's memory go."""
+        self.streamer.drop(segment)
+
+    def spill(self, move: TierMove) -> None:
+        """Copy a value to the host and let its memory on the device go."""
+        (number,) = move.values
+        self.streamer.values.spill(number, self.values[number])
+        del self.values[number]
+
+    def free(self, number: int) -> None:
+        """Let a value go, under all its names."""
+        del self.values[number]
+        for name in [n for n, value in self.numbers.items() if value == number]:
+            del self.numbers[name]
+
+
+def _check_made(call: CallRecord, outputs: Tensors) -> None:
+    planned = {value.name: value.nbytes for value in call.makes}
+    if outputs.keys() != planned.keys():
+        msg = f"{call.stage}/{call.kind} made {sorted(outputs)}, planned {sorted(planned)}"
+        raise AssertionError(msg)
+    for name, tensor in outputs.items():
+        nbytes = tensor.untyped_storage().nbytes()
+        if nbytes != planned[name]:
+            msg = f"{name} has {nbytes} bytes, planned {planned[name]}"
+            raise AssertionError(msg)

@@ -1,0 +1,235 @@
+"""Play a plan through the ledger: each move is accounted for, then done by *works*. No torch.
+
+A run and a simulation differ only in their works, so a simulated trace is what the run will write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Protocol
+
+import attrs
+
+from wanflow.scheduler.footprint.costs import CallRecord, Made
+from wanflow.scheduler.plan.arenas import Arena
+from wanflow.scheduler.plan.host_memory import RING
+from wanflow.scheduler.plan.schedule import Plan, TierMove, arena_key, room_of
+from wanflow.scheduler.run.ledger import Cause, Item, Ledger
+from wanflow.scheduler.run.walk import take_turn
+from wanflow.trace.events import Kind, Transfer, Verb
+from wanflow.trace.writer import TraceSink
+
+_OVER = Cause("", 0, "the run is over")
+
+
+@attrs.frozen
+class Arrival:
+    """A load that has ended, by the ledger's clock, and how long it was waited for."""
+
+    queue: str
+    began_ns: int
+    ended_ns: int
+    waited_ns: int
+
+
+class Works(Protocol):
+    """What moves bytes and makes values, or says how long that takes."""
+
+    def open_arena(self, model: str, nbytes: int) -> None:
+        """Make the block that a model's segments lie in."""
+
+    def close_arena(self, model: str) -> None:
+        """Let it go."""
+
+    def start_segment(self, move: TierMove) -> None:
+        """Start a load."""
+
+    def start_value(self, number: int, move: TierMove) -> None:
+        """Start bringing a spilled value back; those of one move are loaded as one."""
+
+    def segment(self, name: str) -> Arrival | None:
+        """Wait for a segment; None when it was waited for before."""
+
+    def value(self, number: int) -> Arrival:
+        """Wait for a value that is on its way back."""
+
+    def rows_name(self, call: CallRecord, /) -> str:
+        """Name the weight whose rows the call gathers."""
+
+    def gather(self, call: CallRecord, /) -> Arrival | None:
+        """Read these rows."""
+
+    def run(self, call: CallRecord, /) -> None:
+        """Run the call."""
+
+    def keep(self, value: Made) -> None:
+        """Keep a value that the call made."""
+
+    def drop(self, segment: str) -> None:
+        """Let a segment's memory go."""
+
+    def spill(self, move: TierMove) -> None:
+        """Copy a value to the host and let it go."""
+
+    def free(self, number: int) -> None:
+        """Let a value go."""
+
+
+def item_of(value: Made) -> Item:
+    """A value as the ledger knows it."""
+    kind = Kind.STATE if value.is_state else Kind.VALUE
+    return Item(f"value.{value.value}", value.name, kind, value.nbytes)
+
+
+@attrs.define
+class Player:
+    """Takes the turns of one plan. `cause` is the call that it is at."""
+
+    plan: Plan
+    tier: str
+    staging_tier: str
+    ledger: Ledger
+    sink: TraceSink
+    works: Works
+    cause: Cause = _OVER
+    made: dict[int, Made] = attrs.field(factory=dict)
+    _coming: set[int] = attrs.field(factory=set, init=False)
+
+    def open(self) -> None:
+        """Reserve the buffers that are there from the first call to the last."""
+        for item, tier in self._buffers():
+            with self.ledger.bring(Verb.PLACE, item, tier, "", Cause("", 0, "for all reads")):
+                pass
+
+    def close(self) -> None:
+        """Let them go, and what the host cached."""
+        for item, tier in self._buffers():
+            self.ledger.free(item.key, tier, _OVER)
+        for segment in self.plan.host.cached:
+            if self.ledger.holds("host", segment):
+                self.ledger.free(segment, "host", _OVER)
+
+    def _buffers(self) -> list[tuple[Item, str]]:
+        staging, ring = self.plan.footprint.staging_bytes, RING * self.plan.host.ring_bytes
+        buffers = []
+        if staging:
+            item = Item("staging", "read staging", Kind.WORKSPACE, staging)
+            buffers.append((item, self.staging_tier))
+        if ring and "host" in self.ledger.tiers:
+            buffers.append((Item("ring", "upload ring", Kind.WORKSPACE, ring), "host"))
+        return buffers
+
+    def turn(self, index: int) -> None:
+        """Take turn number *index*."""
+        call, turn = self.plan.footprint.calls[index], self.plan.turns[index]
+        self.cause = Cause(call.stage, call.step, call.kind)
+        take_turn(call, turn, self)
+
+    def open_arena(self, arena: Arena) -> None:
+        """Take an arena's bytes; its segments take theirs out of it."""
+        name = f"room for {arena.model}"
+        item = Item(arena_key(arena.model), name, Kind.WORKSPACE, arena.nbytes)
+        why = attrs.evolve(self.cause, why="one block for the model's weights")
+        with self.ledger.bring(Verb.PLACE, item, self.tier, "", why):
+            self.works.open_arena(arena.model, arena.nbytes)
+
+    def close_arena(self, arena: Arena) -> None:
+        """Give an arena's bytes back."""
+        self.works.close_arena(arena.model)
+        why = attrs.evolve(self.cause, why="the model's last use")
+        self.ledger.free(arena_key(arena.model), self.tier, why)
+
+    def load(self, move: TierMove) -> None:
+        """Start a load; a segment that the host caches passes there once."""
+        cause = Cause(move.stage, move.step, move.cause)
+        if move.values:
+            self._return(move, cause)
+            return
+        item = Item(move.segment, move.segment, Kind.WEIGHTS, move.nbytes)
+        source = "host" if self.ledger.holds("host", move.segment) else "disk"
+        if move.segment in self.plan.host.cached and source == "disk":
+            with self.ledger.bring(Verb.PLACE, item, "host", "disk", cause):
+                pass
+        with self.ledger.bring(move.verb, item, self.tier, source, cause, room_of(move)):
+            self.works.start_segment(move)
+
+    def _return(self, move: TierMove, cause: Cause) -> None:
+        for number in move.values:
+            item = item_of(self.made[number])
+            with self.ledger.bring(move.verb, item, self.tier, "host", cause):
+                self.works.start_value(number, move)
+            self._coming.add(number)
+
+    def await_segment(self, segment: str) -> None:
+        """Wait for it; the trace has its arrival once."""
+        arrival = self.works.segment(segment)
+        if arrival is not None:
+            self._arrived(segment, self.plan.footprint.segments[segment].nbytes, arrival)
+
+    def await_values(self, numbers: Sequence[int]) -> None:
+        """Wait for those that are on their way; the host's copy goes."""
+        for number in numbers:
+            if number not in self._coming:
+                continue
+            arrival = self.works.value(number)
+            self._coming.discard(number)
+            item = item_of(self.made[number])
+            self._arrived(item.name, item.nbytes, arrival)
+            self.ledger.free(item.key, "host", attrs.evolve(self.cause, why="back on the device"))
+
+    def call(self, call: CallRecord) -> None:
+        """Run a call inside the room that it was planned with, and keep what it makes."""
+        cost = call.cost
+        with ExitStack() as stack:
+            if call.gathered_bytes:
+                self._gather(call, stack)
+            room = self.ledger.workspace(
+                call.kind, cost.room_bytes, self.tier, self.cause, cost.slack_bytes
+            )
+            stack.enter_context(room)
+            self.works.run(call)
+        for value in call.makes:
+            with self.ledger.bring(Verb.PLACE, item_of(value), self.tier, "", self.cause):
+                self.made[value.value] = value
+                self.works.keep(value)
+
+    def _gather(self, call: CallRecord, stack: ExitStack) -> None:
+        """Bring the rows that a call asked for; they go when *stack* is closed."""
+        name = self.works.rows_name(call)
+        item = Item(name, f"{name} rows", Kind.WEIGHTS, call.gathered_bytes)
+        why = attrs.evolve(self.cause, why="rows of the prompt's tokens")
+        with self.ledger.bring(Verb.STREAM, item, self.tier, "disk", why):
+            arrival = self.works.gather(call)
+        if arrival is not None:
+            self._arrived(item.name, item.nbytes, arrival)
+        stack.callback(self.ledger.free, item.key, self.tier, why)
+
+    def drop(self, move: TierMove) -> None:
+        """Let a segment go."""
+        self.works.drop(move.segment)
+        why = attrs.evolve(self.cause, why=move.cause)
+        self.ledger.free(move.segment, self.tier, why, room_of(move))
+
+    def free(self, number: int) -> None:
+        """Let a value go."""
+        self.works.free(number)
+        self.ledger.free(f"value.{number}", self.tier, attrs.evolve(self.cause, why="last use"))
+
+    def spill(self, move: TierMove) -> None:
+        """Bring a value to the host and let its memory on the device go."""
+        (number,) = move.values
+        item = item_of(self.made[number])
+        why = attrs.evolve(self.cause, why=move.cause)
+        with self.ledger.bring(move.verb, item, "host", self.tier, why):
+            self.works.spill(move)
+        self.ledger.free(item.key, self.tier, why)
+
+    def _arrived(self, name: str, nbytes: int, arrival: Arrival) -> None:
+        began, ended = (self.ledger.since_ns(t) for t in (arrival.began_ns, arrival.ended_ns))
+        self.sink.emit(
+            Transfer(
+                name, self.cause.stage, self.cause.step, arrival.queue, self.tier, nbytes, began,
+                ended, arrival.waited_ns,
+            )
+        )  # fmt: skip
