@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Self
 
 import attrs
 
@@ -51,11 +51,3 @@ WORDS = {
     "other": "other",
 }
 KINDS = tuple(WORDS)
-
-
-def flat(fields: dict[str, Any]) -> dict[str, Any]:
-    """Put the bytes by kind among the other fields of a record, where `by_kind` stands."""
-    row: dict[str, Any] = {}
-    for name, value in fields.items():
-        row |= value if name == "by_kind" else {name: value}
-    return row

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from wanflow.errors import InputError
+from wanflow.trace.plain import plain
 from wanflow.trace.summary import StageSummary, Summary
 from wanflow.units import format_bytes, format_seconds, parse_budget
 
@@ -69,8 +70,7 @@ class Diff:
         changes = [
             {**attrs.asdict(row), "delta": row.delta, "ratio": row.ratio} for row in self.changes
         ]
-        settings = [attrs.asdict(row) for row in self.settings]
-        return {**attrs.asdict(self, recurse=False), "changes": changes, "settings": settings}
+        return {**plain(self), "changes": changes}
 
 
 def diff(before: Summary, after: Summary) -> Diff:
@@ -107,7 +107,7 @@ def exceeded(before: Summary, after: Summary, rule: str) -> str | None:
     if change.delta <= limit:
         return None
     name = f"{stage}.{what}" if stage else what
-    old, new = (_amount(value, change.unit) for value in (change.before, change.after))
+    old, new = (amount(value, change.unit) for value in (change.before, change.after))
     share = "" if change.ratio is None else f" ({change.ratio:+.1%})"
     return f"{name} {old} -> {new}{share}, allowed is +{number}{unit}"
 
@@ -202,8 +202,9 @@ def _said(change: Change) -> str:
         return f"{name} the same"
     share = "" if change.ratio is None else f" ({change.ratio:+.1%})"
     way = "more" if change.delta > 0 else "less"
-    return f"{name} {_amount(abs(change.delta), change.unit)} {way}{share}"
+    return f"{name} {amount(abs(change.delta), change.unit)} {way}{share}"
 
 
-def _amount(number: float, unit: str) -> str:
+def amount(number: float, unit: str) -> str:
+    """Write a quantity of a comparison."""
     return format_seconds(number) if unit == "seconds" else format_bytes(int(number))

@@ -9,9 +9,10 @@ from typing import Any
 
 import attrs
 
-from wanflow.trace.by_kind import ByKind, flat
+from wanflow.trace.by_kind import ByKind
 from wanflow.trace.events import Kind, Move, Verb, Workspace
 from wanflow.trace.levels import Held, Level, Residency, Source
+from wanflow.trace.plain import flat, plain
 
 _NS = 1e9
 
@@ -43,8 +44,7 @@ class Moment:
 
     def to_dict(self) -> dict[str, Any]:
         """Give what `trace peak --json` prints."""
-        fields = flat(attrs.asdict(self))
-        return {**fields, "objects": list(fields["objects"])}
+        return flat(plain(self))
 
 
 @attrs.define

@@ -10,6 +10,7 @@ import attrs
 from wanflow.trace.by_kind import KINDS, ByKind
 from wanflow.trace.events import Event, Kind, Move, Transfer, Verb
 from wanflow.trace.levels import MORE, MOST_OBJECTS, Level, Residency
+from wanflow.trace.plain import plain
 from wanflow.trace.summary import StageSummary
 
 _NS = 1e9
@@ -24,8 +25,8 @@ class StageLoad:
 
     def to_dict(self) -> dict[str, Any]:
         """Give one of the objects that `trace stages --json` lists."""
-        fields: dict[str, Any] = {**attrs.asdict(self.summary), "knobs": list(self.summary.knobs)}
-        return fields | {f"peak_{kind}_bytes": self.by_kind[kind] for kind in KINDS}
+        held = {f"peak_{kind}_bytes": self.by_kind[kind] for kind in KINDS}
+        return {**plain(self.summary), **held}
 
     @property
     def by_kind(self) -> ByKind:

@@ -8,8 +8,9 @@ from typing import Any
 
 import attrs
 
-from wanflow.trace.by_kind import ByKind, flat
+from wanflow.trace.by_kind import ByKind
 from wanflow.trace.events import Event
+from wanflow.trace.plain import flat, plain
 from wanflow.trace.reader import State, TraceFile, TraceReader
 from wanflow.trace.tally import Peak, StageTally, Tally, TierTally, Traffic
 
@@ -120,7 +121,7 @@ class Summary:
 
     def to_dict(self) -> dict[str, Any]:
         """Give what `trace summary --json` prints: the fields' names are the keys."""
-        fields = attrs.asdict(self, value_serializer=_as_list)
+        fields = plain(self)
         return fields if self.peak is None else {**fields, "peak": flat(fields["peak"])}
 
 
@@ -205,10 +206,6 @@ def _summary(tally: Tally, file: TraceFile) -> Summary:
         notes=tuple(NoteLine(note.topic, note.text, note.at_ns / _NS) for note in tally.notes),
         note_count=tally.note_count,
     )
-
-
-def _as_list(_owner: object, _field: object, value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _stages(tally: Tally, header: Mapping[str, Any], tier: str | None) -> tuple[StageSummary, ...]:

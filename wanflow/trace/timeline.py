@@ -15,6 +15,7 @@ from wanflow.trace.by_kind import KINDS
 from wanflow.trace.cells import Curve, Interval, Window, WorkTimes
 from wanflow.trace.events import Event, Kind, Move, Step, Transfer, Verb, Workspace
 from wanflow.trace.levels import MORE, MOST_OBJECTS, Residency, Source
+from wanflow.trace.plain import plain
 
 _NS = 1e9
 Key = tuple[Kind, str]
@@ -58,7 +59,7 @@ class Timeline:
 
     def to_dict(self) -> dict[str, Any]:
         """Give what `trace timeline --json` prints."""
-        return attrs.asdict(self, value_serializer=_as_list)
+        return plain(self)
 
 
 @attrs.define
@@ -179,7 +180,3 @@ def _draw(
     for key, (nbytes, began) in now.items():
         window.fill(drawn[key], began, window.ended_ns + 1, nbytes)
     return curve
-
-
-def _as_list(_owner: object, _field: object, value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

@@ -6,18 +6,13 @@ from rich.console import Console
 
 from wanflow.terminal.layout import Column, flow, table
 from wanflow.terminal.safe import printable
-from wanflow.trace.diff import Change, Diff
-from wanflow.units import format_bytes, format_seconds
+from wanflow.trace.diff import Change, Diff, amount
 
 _SHOWN = 20
 
 
-def _amount(number: float, unit: str) -> str:
-    return format_seconds(number) if unit == "seconds" else format_bytes(int(number))
-
-
 def _delta(change: Change) -> str:
-    return ("+" if change.delta > 0 else "-") + _amount(abs(change.delta), change.unit)
+    return ("+" if change.delta > 0 else "-") + amount(abs(change.delta), change.unit)
 
 
 def _ratio(change: Change) -> str:
@@ -27,8 +22,8 @@ def _ratio(change: Change) -> str:
 _COLUMNS = (
     Column("stage", lambda c: printable(c.stage) or "(all)", justify="left"),
     Column("what", lambda c: c.what.replace("_", " "), justify="left"),
-    Column("before", lambda c: _amount(c.before, c.unit)),
-    Column("after", lambda c: _amount(c.after, c.unit)),
+    Column("before", lambda c: amount(c.before, c.unit)),
+    Column("after", lambda c: amount(c.after, c.unit)),
     Column("change", _delta),
     Column("share", _ratio),
 )
@@ -51,4 +46,4 @@ def render_diff(diff: Diff, console: Console) -> None:
 
 def _shows(change: Change) -> bool:
     """Say whether before and after look different, as they are written."""
-    return _amount(change.before, change.unit) != _amount(change.after, change.unit)
+    return amount(change.before, change.unit) != amount(change.after, change.unit)
