@@ -18,16 +18,16 @@ def generate(context: Context) -> int:
     if flags.help:
         say(official.help_text().rstrip())
         return 0
-    asked = official_request.read(flags)
+    translated = official_request.read(flags)
     target = saving.check_target(flags.save_file)
     wants_log = flags.profile_memory and flags.log_path is not None
     log = saving.make_folder(flags.log_path) if wants_log else None
     if not flags.json:
-        for line in asked.notes:
+        for line in translated.notes:
             note(clean(line))
-    done = _run(asked, flags)
+    done = _run(translated, flags)
     saving.put(Path(str(done["video"])), target)
-    files: dict[str, object] = {"save_file": str(target), "notes": list(asked.notes)}
+    files: dict[str, object] = {"save_file": str(target), "notes": list(translated.notes)}
     if flags.profile_memory:
         folder = log or Path(str(done["out"]))
         files["memory_events"] = str(memory_events.write(Path(str(done["trace"])), folder))
@@ -35,8 +35,8 @@ def generate(context: Context) -> int:
     return 0
 
 
-def _run(asked: Any, flags: Any) -> dict[str, object]:
-    request = asked.request(flags)
+def _run(translated: Any, flags: Any) -> dict[str, object]:
+    request = translated.request(flags)
     from wanflow import session
     from wanflow.cli.progress import silent, watch
 

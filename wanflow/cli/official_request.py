@@ -31,7 +31,7 @@ _PRECISE_PARTS = ("text_encoder", "transformer")  # upstream computes the VAE in
 
 
 @attrs.frozen
-class Asked:
+class TranslatedFlags:
     """What the flags mean for a graph; `notes` are for the person."""
 
     graph: str
@@ -61,7 +61,7 @@ class Asked:
         )
 
 
-def read(flags: Any) -> Asked:
+def read(flags: Any) -> TranslatedFlags:
     """Say what *flags* (of `official.parse`) ask for; InputError, WeightsError for what can't be.
 
     A seed is drawn where none is given.
@@ -88,7 +88,7 @@ def read(flags: Any) -> Asked:
         **{name: value for name, value in values.items() if value is not None},
         **pictures,
     }
-    return Asked(
+    return TranslatedFlags(
         graph,
         inputs,
         weights,

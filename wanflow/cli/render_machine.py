@@ -42,8 +42,8 @@ def render(machine: Machine, file: Path | None, console: Console) -> None:
     for name in machine.matters:
         spread = machine.spreads.get(name)
         value = format_figure(name, machine.figure(name))
-        known, width = machine.source(name), "-" if spread is None else f"{spread:.0%}"
-        add_row(table, _WORDS.get(name, name.replace(".", ", ")), value, known, width)
+        source, width = machine.source(name), "-" if spread is None else f"{spread:.0%}"
+        add_row(table, _WORDS.get(name, name.replace(".", ", ")), value, source, width)
     console.print(table)
     if machine.guessed_from:
         line(console, f"guessed: what was not measured is the {machine.guessed_from}'s")
@@ -73,9 +73,11 @@ def render_list(rows: Sequence[dict[str, Any]], console: Console) -> None:
     table.add_column("capacity", no_wrap=True, justify="right")
     table.add_column("figures", no_wrap=True)
     for row in rows:
-        known = ", ".join(f"{row['sources'][s]} {s}" for s in sorted(row["sources"], reverse=True))
+        sources = ", ".join(
+            f"{row['sources'][s]} {s}" for s in sorted(row["sources"], reverse=True)
+        )
         add_row(
-            table, clean(row["name"]), row["device"], format_bytes(row["capacity_bytes"]), known
+            table, clean(row["name"]), row["device"], format_bytes(row["capacity_bytes"]), sources
         )
     console.print(table)
 

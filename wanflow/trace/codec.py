@@ -136,8 +136,8 @@ def checked(row: Any) -> Row | None:
         _fit(layout, row)
     if min(layout.counts(row)) < 0:
         raise DamagedError(_negative(layout, row))
-    for index, known in layout.words:
-        word = known.get(row[index])
+    for index, words in layout.words:
+        word = words.get(row[index])
         if word is None:
             raise DamagedError(f"{layout.tag}: unknown {layout.names[index - 1]}")
         row[index] = word

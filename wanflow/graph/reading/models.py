@@ -39,11 +39,11 @@ def _model(name: str, entry: KeyEntry, draft: Draft) -> ModelSpec | None:
     precision = _word(fields, "precision", PRECISIONS, "fp32")
     path = _path(fields)
     config = fields.entries.get("config")
-    known, values = _config(fields, config.value, part) if config and part else ("", None)
+    config_name, values = _config(fields, config.value, part) if config and part else ("", None)
     if draft.problems.count > before:
         return None
     return ModelSpec(
-        name=name, part=part, config=known, fields=values, path=path, precision=precision,
+        name=name, part=part, config=config_name, fields=values, path=path, precision=precision,
         mark=entry.key.mark,
     )  # fmt: skip
 

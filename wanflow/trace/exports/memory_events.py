@@ -76,9 +76,9 @@ class _Points:
 
     def _started(self, event: Event) -> Iterator[dict[str, Any]]:
         """A stage starts where its first call does."""
-        known = self._step_peaks
-        if isinstance(event, Workspace) and event.stage not in known and len(known) < _MOST_STAGES:
-            known[event.stage] = 0
+        peaks = self._step_peaks
+        if isinstance(event, Workspace) and event.stage not in peaks and len(peaks) < _MOST_STAGES:
+            peaks[event.stage] = 0
             yield self._row("stage_start", event.began_ns, stage=event.stage)
 
     def _ended(self, event: Event) -> Iterator[dict[str, Any]]:
