@@ -7,11 +7,27 @@ from collections import Counter
 
 import pytest
 import torch
+from torch.utils._pytree import tree_map_only
 
 from tests.tiny_transformers import TINY
 from wanflow.models.segments.cut import cut
 from wanflow.models.segments.discover import discover
-from wanflow.scheduler.profile.fake_module import cpu_like
+
+
+def cpu_like(tree):
+    """Copy nested arguments with empty `cpu` tensors, fake ones in a fake mode, for their own.
+
+    A tensor that is there twice is so in the copy.
+    """
+    copies: dict[int, torch.Tensor] = {}
+
+    def empty(tensor: torch.Tensor) -> torch.Tensor:
+        if id(tensor) not in copies:
+            size, stride = tensor.shape, tensor.stride()
+            copies[id(tensor)] = torch.empty_strided(size, stride, dtype=tensor.dtype, device="cpu")
+        return copies[id(tensor)]
+
+    return tree_map_only(torch.Tensor, empty, tree)
 
 
 @pytest.fixture(params=TINY, ids=lambda tiny: tiny.name)

@@ -55,18 +55,16 @@ def discover(
     module: torch.nn.Module,
     forward: Forward,
     alike: Sequence[str] = (),
-    dtype_of: Callable[[str], torch.dtype] | None = None,
 ) -> Segmentation:
     """Find the segments of *module* as *forward* uses it.
 
     *forward* is called once with a copy of the module on fake `cpu` tensors, in a fake mode.
     *alike* are paths of lists whose elements it goes through one by one: the copy has only the
-    first of each, and the others are taken to be used as that one is. *dtype_of* gives a
-    parameter's dtype in the copy by its name, otherwise it has its own.
+    first of each, and the others are taken to be used as that one is.
     """
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     lists = {path: _list_at(module, path) for path in alike}
-    copied = fake_copy(module, mode, dtype_of, tuple(lists.values()))
+    copied = fake_copy(module, mode, tuple(lists.values()))
     used = _used(copied, forward, mode)
     for path, elements in lists.items():
         used = list(_repeated(used, path, len(elements)))

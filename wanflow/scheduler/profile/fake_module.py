@@ -1,4 +1,4 @@
-"""Copies of modules and of their inputs that are shapes without bytes, and what is touched of them.
+"""Copies of modules that are shapes without bytes, and what is touched of them.
 
 On fake `cpu` tensors, as in the profiler: there attention, convolution and GEMM are single kernels.
 """
@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
 
 from wanflow.scheduler.profile.recorder import flatten, storage_key
 
@@ -20,34 +19,25 @@ from wanflow.scheduler.profile.recorder import flatten, storage_key
 def fake_copy(
     module: torch.nn.Module,
     mode: FakeTensorMode,
-    dtype_of: Callable[[str], torch.dtype] | None = None,
     firsts: Sequence[torch.nn.ModuleList] = (),
 ) -> torch.nn.Module:
     """Copy *module* with fake tensors for its own, wherever those are; it is left as it is.
 
-    *dtype_of* gives a parameter's dtype by its name, otherwise it is kept. Of the lists *firsts*
-    only the first element is copied.
+    Of the lists *firsts* only the first element is copied.
     """
     memo: dict[int, Any] = {}
-    left_out = {inside for each in firsts for inside in each[1:].modules()}
-    for path, inside in module.named_modules():
+    left_out = {inside for elements in firsts for inside in elements[1:].modules()}
+    for inside in module.modules():
         if inside in left_out:
             continue
-        for leaf, parameter in inside.named_parameters(recurse=False):
-            dtype = dtype_of(f"{path}.{leaf}" if path else leaf) if dtype_of else parameter.dtype
-            if id(parameter) not in memo:  # a tied one goes by its first name
-                fake = _fake(parameter, mode, dtype)
-                memo[id(parameter)] = torch.nn.Parameter(fake, requires_grad=False)
+        for parameter in inside.parameters(recurse=False):
+            fake = _fake(parameter, mode)
+            memo[id(parameter)] = torch.nn.Parameter(fake, requires_grad=False)
         for tensor in _tables(inside):
-            memo[id(tensor)] = _fake(tensor, mode, tensor.dtype)
-    for each in firsts:
-        memo[id(each)] = copy.deepcopy(each[:1], memo)
+            memo[id(tensor)] = _fake(tensor, mode)
+    for elements in firsts:
+        memo[id(elements)] = copy.deepcopy(elements[:1], memo)
     return copy.deepcopy(module, memo)
-
-
-def tables_of(module: torch.nn.Module) -> list[torch.Tensor]:
-    """List the tensors that a module keeps besides its parameters."""
-    return [tensor for inside in module.modules() for tensor in _tables(inside)]
 
 
 def _tables(module: torch.nn.Module) -> Iterator[torch.Tensor]:
@@ -57,25 +47,9 @@ def _tables(module: torch.nn.Module) -> Iterator[torch.Tensor]:
             yield tensor
 
 
-def _fake(tensor: torch.Tensor, mode: FakeTensorMode, dtype: torch.dtype) -> torch.Tensor:
-    shape = torch.empty_strided(tensor.shape, tensor.stride(), dtype=dtype, device="meta")
+def _fake(tensor: torch.Tensor, mode: FakeTensorMode) -> torch.Tensor:
+    shape = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
     return FakeTensor(mode, shape, torch.device("cpu"))  # in the mode it would take ten times long
-
-
-def cpu_like(tree: Any) -> Any:
-    """Copy nested arguments with empty `cpu` tensors, fake ones in a fake mode, for their own.
-
-    A tensor that is there twice is so in the copy.
-    """
-    made: dict[int, torch.Tensor] = {}
-
-    def empty(tensor: torch.Tensor) -> torch.Tensor:
-        if id(tensor) not in made:
-            size, stride = tensor.shape, tensor.stride()
-            made[id(tensor)] = torch.empty_strided(size, stride, dtype=tensor.dtype, device="cpu")
-        return made[id(tensor)]
-
-    return tree_map_only(torch.Tensor, empty, tree)
 
 
 class Touched(TorchDispatchMode):

@@ -101,12 +101,12 @@ class Profiler:
         if key not in self._seen:
             whole_key = (*key, tuple(sorted(knobs.items())))
             self._seen[key] = self._look_up(placed, inputs, whole_key, names)
-        found = self._seen[key]
+        profiled = self._seen[key]
         if not placed.call.places:
-            return found
-        makes = {names.back(name): tensor for name, tensor in found.makes.items()}
-        renames = {names.back(new): names.back(old) for new, old in found.renames.items()}
-        return attrs.evolve(found, makes=makes, renames=renames)
+            return profiled
+        makes = {names.back(name): tensor for name, tensor in profiled.makes.items()}
+        renames = {names.back(new): names.back(old) for new, old in profiled.renames.items()}
+        return attrs.evolve(profiled, makes=makes, renames=renames)
 
     def _look_up(
         self,
@@ -120,20 +120,22 @@ class Profiler:
         A numeric call makes real values, and a stand-in is quick and depends on what is outside.
         """
         call, stage = placed.call, placed.program.stage
-        kept = self._kinds if not call.numeric and call.stand_in is None else None
-        known = kept.find(stage, key) if kept is not None else None
-        if known is not None:
-            return self._remake(known)
-        found = self._measure(placed, inputs)
-        found = attrs.evolve(
-            found,
-            makes={names.out(name): tensor for name, tensor in found.makes.items()},
-            renames={names.out(new): names.out(old) for new, old in found.renames.items()},
+        store = self._kinds if not call.numeric and call.stand_in is None else None
+        cost = store.find(stage, key) if store is not None else None
+        if cost is not None:
+            return self._remake(cost)
+        profiled = self._measure(placed, inputs)
+        profiled = attrs.evolve(
+            profiled,
+            makes={names.out(name): tensor for name, tensor in profiled.makes.items()},
+            renames={names.out(new): names.out(old) for new, old in profiled.renames.items()},
         )
-        makes = {name: layout_of(tensor) for name, tensor in found.makes.items()}
-        if kept is not None:
-            kept.add(stage, key, CallCost(found.cost, found.by_dtype, makes, found.renames))
-        return found
+        makes = {name: layout_of(tensor) for name, tensor in profiled.makes.items()}
+        if store is not None:
+            store.add(
+                stage, key, CallCost(profiled.cost, profiled.by_dtype, makes, profiled.renames)
+            )
+        return profiled
 
     def _remake(self, kind: CallCost) -> ProfiledCall:
         makes = {name: fake_of(layout, self._mode) for name, layout in kind.makes.items()}
@@ -156,7 +158,7 @@ class Profiler:
             outputs = dict((call.stand_in or call.run)(inputs))
         split = split_outputs(outputs, inputs)
         _check_storages(placed, split.makes, inputs)
-        made = {name: self._as_fake(tensor) for name, tensor in split.makes.items()}
+        makes = {name: self._as_fake(tensor) for name, tensor in split.makes.items()}
         # A tensor made outside torch (from a NumPy array) passes the recorder by.
         least_bytes = sum(t.untyped_storage().nbytes() for t in split.makes.values())
         peak_bytes = max(recorder.peak_bytes, least_bytes)
@@ -164,7 +166,7 @@ class Profiler:
             peak_bytes, recorder.flops, recorder.memory_bytes, recorder.kernels,
             tuple(recorder.requests), tuple(recorder.origin(t) for t in split.makes.values()),
         )  # fmt: skip
-        return ProfiledCall(cost, recorder.by_dtype, made, split.renames)
+        return ProfiledCall(cost, recorder.by_dtype, makes, split.renames)
 
     def _as_fake(self, tensor: torch.Tensor) -> torch.Tensor:
         return self._mode.from_tensor(tensor) if type(tensor) is torch.Tensor else tensor
@@ -203,19 +205,19 @@ class _Drive:
         inputs = {n: self._values[n] for n in call.reads if n in self._values}
         reads = tuple(self._numbers[n] for n in inputs)
         gathered = self._gather(call, program, inputs)
-        found = self._profiler.measure(placed, inputs, self._knobs.get(program.stage, {}))
+        profiled = self._profiler.measure(placed, inputs, self._knobs.get(program.stage, {}))
         renames = {
-            new: (self._values[old], self._numbers[old]) for new, old in found.renames.items()
+            new: (self._values[old], self._numbers[old]) for new, old in profiled.renames.items()
         }
-        makes = tuple(self._make(name, tensor) for name, tensor in found.makes.items())
+        makes = tuple(self._make(name, tensor) for name, tensor in profiled.makes.items())
         for new, (tensor, number) in renames.items():
             self._values[new], self._numbers[new] = tensor, number
-        self._note_dtypes(program.stage, found)
+        self._note_dtypes(program.stage, profiled)
         segment = self._use(call, program)
         passed_on = tuple((new, number) for new, (_, number) in renames.items())
         self.steps.append(
             CallRecord(
-                program.stage, call.kind, call.step, found.cost, segment, gathered, reads, makes,
+                program.stage, call.kind, call.step, profiled.cost, segment, gathered, reads, makes,
                 passed_on,
             )
         )  # fmt: skip
@@ -246,12 +248,12 @@ class _Drive:
         nbytes = tensor.untyped_storage().nbytes()
         return Made(self._count, name, nbytes, is_state(name), tuple(tensor.shape))
 
-    def _note_dtypes(self, stage: str, found: ProfiledCall) -> None:
+    def _note_dtypes(self, stage: str, profiled: ProfiledCall) -> None:
         """A stage's dtype is the one that most of its FLOPs are done in, else its values'."""
         counts = self._by_dtype.setdefault(stage, {})
-        for name, flops in found.by_dtype.items():
+        for name, flops in profiled.by_dtype.items():
             counts[name] = counts.get(name, 0) + flops
-        for tensor in found.makes.values():
+        for tensor in profiled.makes.values():
             if tensor.is_floating_point():
                 counts.setdefault(dtype_name(tensor), 0)
 

@@ -57,14 +57,14 @@ class Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        made = [t for t in flatten(out) if self._is_new(t)]
-        for tensor in made:
+        created = [t for t in flatten(out) if self._is_new(t)]
+        for tensor in created:
             self._adopt(tensor)
         extra = self._workspace(func)(args, kwargs, out)
         if extra:
             self.requests.append(-self._take(extra))
         self.peak_bytes = max(self.peak_bytes, self.live_bytes + extra)
-        self._count(func, args, kwargs, out, made)
+        self._count(func, args, kwargs, out, created)
         return out
 
     def _is_new(self, tensor: torch.Tensor) -> bool:
@@ -95,17 +95,19 @@ class Recorder(TorchDispatchMode):
         key = storage_key(tensor)
         return self._numbers[key] if key in self._refs else 0
 
-    def _count(self, func: Any, args: Any, kwargs: Any, out: Any, made: list[torch.Tensor]) -> None:
+    def _count(
+        self, func: Any, args: Any, kwargs: Any, out: Any, created: list[torch.Tensor]
+    ) -> None:
         packet = func._overloadpacket  # noqa: SLF001
-        if made or packet == _ATTENTION or packet in _CLASSES:
+        if created or packet == _ATTENTION or packet in _CLASSES:
             self.kernels += self.times
         if packet == _ATTENTION:
             self._add("attention", sdpa_flop(*(t.shape for t in args[:3])), args[0])
         elif packet in _CLASSES:
             flops = flop_registry[packet](*args, **kwargs, out_val=out)
             self._add(_CLASSES[packet], flops, args[0])
-        elif made:
-            tensors = (*flatten([args, kwargs]), *made)
+        elif created:
+            tensors = (*flatten([args, kwargs]), *created)
             self.memory_bytes += self.times * sum(t.nbytes for t in tensors)
 
     def _add(self, kind: str, flops: float, operand: torch.Tensor) -> None:

@@ -22,6 +22,6 @@ def fake_of(layout: Layout, mode: FakeTensorMode) -> FakeTensor:
     From `meta` by hand: the way through *mode*'s dispatch takes ten times as long.
     """
     dtype = getattr(torch, layout.dtype)
-    whole = torch.empty(layout.storage_bytes // dtype.itemsize, dtype=dtype, device="meta")
-    meta = whole.as_strided(layout.shape, layout.stride, layout.offset)
+    storage = torch.empty(layout.storage_bytes // dtype.itemsize, dtype=dtype, device="meta")
+    meta = storage.as_strided(layout.shape, layout.stride, layout.offset)
     return FakeTensor(mode, meta, torch.device("cpu"))

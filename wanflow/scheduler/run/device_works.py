@@ -143,12 +143,12 @@ class DeviceWorks:
             del self.numbers[name]
 
 
-def _check_made(call: CallRecord, made: Tensors) -> None:
+def _check_made(call: CallRecord, outputs: Tensors) -> None:
     planned = {value.name: value.nbytes for value in call.makes}
-    if made.keys() != planned.keys():
-        msg = f"{call.stage}/{call.kind} made {sorted(made)}, planned {sorted(planned)}"
+    if outputs.keys() != planned.keys():
+        msg = f"{call.stage}/{call.kind} made {sorted(outputs)}, planned {sorted(planned)}"
         raise AssertionError(msg)
-    for name, tensor in made.items():
+    for name, tensor in outputs.items():
         nbytes = tensor.untyped_storage().nbytes()
         if nbytes != planned[name]:
             msg = f"{name} has {nbytes} bytes, planned {planned[name]}"

@@ -81,25 +81,25 @@ def probe(
     The disk is the one of *scratch*, by default of the user's cache folder; nothing is left there.
     """
     device = torch.device(device)
-    found: dict[str, Sample] = {}
+    samples: dict[str, Sample] = {}
     with torch.no_grad(), _scratch(scratch) as folder:
-        found |= _disk(folder)
+        samples |= _disk(folder)
         if device.type == "cuda":
             torch.cuda.init()
-            found |= _context(device)
-        found |= _kernels(device)
-        found["memory_rate"] = _memory(device)
+            samples |= _context(device)
+        samples |= _kernels(device)
+        samples["memory_rate"] = _memory(device)
         if device.type == "cuda":
-            found |= _links(device)
-        found["kernel_seconds"] = _dispatch(device)
-        found["call_seconds"] = _call(device, folder)
+            samples |= _links(device)
+        samples["kernel_seconds"] = _dispatch(device)
+        samples["call_seconds"] = _call(device, folder)
     if device.type == "cuda":
         torch.cuda.empty_cache()
     machine = (base or _base(device)).with_figures(
-        {n: s.value for n, s in found.items()}, "measured"
+        {n: s.value for n, s in samples.items()}, "measured"
     )
     return attrs.evolve(
-        machine, spreads={n: round(s.spread, 4) for n, s in found.items()}, about=_about(device)
+        machine, spreads={n: round(s.spread, 4) for n, s in samples.items()}, about=_about(device)
     )
 
 
@@ -141,10 +141,10 @@ def _seconds(run: Run, device: torch.device) -> float:
 
 def _times(run: Run, device: torch.device) -> list[float]:
     """Time a run a few times, often when it is short: others use the machine too."""
-    began, found = time.perf_counter(), [_seconds(run, device)]
-    while len(found) < _MOST_RUNS and _more(began, len(found)):
-        found.append(_seconds(run, device))
-    return found
+    began, seconds = time.perf_counter(), [_seconds(run, device)]
+    while len(seconds) < _MOST_RUNS and _more(began, len(seconds)):
+        seconds.append(_seconds(run, device))
+    return seconds
 
 
 def _more(began: float, runs: int) -> bool:
@@ -161,13 +161,13 @@ def _rate(amount: float, run: Run, device: torch.device) -> Sample:
 
 
 def _kernels(device: torch.device) -> dict[str, Sample]:
-    found = {}
+    rates = {}
     for kind in CLASSES:
         for name in DTYPES:
             sample = _class_rate(kind, getattr(torch, name), device)
             if sample is not None:
-                found[f"{kind}.{name}"] = sample
-    return found
+                rates[f"{kind}.{name}"] = sample
+    return rates
 
 
 def _class_rate(kind: str, dtype: torch.dtype, device: torch.device) -> Sample | None:
@@ -198,10 +198,10 @@ def _may_grow(seconds: float, factor: float) -> bool:
 
 
 def _fastest(run: Run, device: torch.device) -> float:
-    found = [_seconds(run, device)]
-    while len(found) < 3 and sum(found) < _RUN_SECONDS / 4:
-        found.append(_seconds(run, device))
-    return min(found)
+    seconds = [_seconds(run, device)]
+    while len(seconds) < 3 and sum(seconds) < _RUN_SECONDS / 4:
+        seconds.append(_seconds(run, device))
+    return min(seconds)
 
 
 def _cases(
@@ -301,10 +301,10 @@ def _disk(folder: Path) -> dict[str, Sample]:
 
 
 def _until_enough(read: Callable[[], float]) -> list[float]:
-    began, found = time.perf_counter(), [read()]
-    while len(found) < _RUNS and time.perf_counter() - began < 2 * _FIGURE_SECONDS:
-        found.append(read())
-    return found
+    began, samples = time.perf_counter(), [read()]
+    while len(samples) < _RUNS and time.perf_counter() - began < 2 * _FIGURE_SECONDS:
+        samples.append(read())
+    return samples
 
 
 def _read(handle: int, view: memoryview, *, cold: bool = False) -> float:
@@ -324,16 +324,16 @@ def _read(handle: int, view: memoryview, *, cold: bool = False) -> float:
 def _links(device: torch.device) -> dict[str, Sample]:
     """Copies each way between the card and host memory, pinned and pageable."""
     card = torch.empty(_DISK_BYTES, dtype=torch.uint8, device=device)
-    found = {}
+    rates = {}
     for suffix, pinned in (("rate", True), ("pageable_rate", False)):
         try:
             host = torch.ones(_DISK_BYTES, dtype=torch.uint8, pin_memory=pinned)
         except RuntimeError:  # not so much memory may be pinned
             continue
         up, down = _copier(card, host), _copier(host, card)
-        found[f"upload_{suffix}"] = _rate(_DISK_BYTES, up, device)
-        found[f"download_{suffix}"] = _rate(_DISK_BYTES, down, device)
-    return found
+        rates[f"upload_{suffix}"] = _rate(_DISK_BYTES, up, device)
+        rates[f"download_{suffix}"] = _rate(_DISK_BYTES, down, device)
+    return rates
 
 
 def _copier(target: torch.Tensor, source: torch.Tensor) -> Run:

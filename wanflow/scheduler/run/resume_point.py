@@ -51,8 +51,8 @@ def resume_point(plan: Plan, stage: str, step: int) -> ResumePoint:
         raise InputError(f"the graph has no step {step} of stage {stage!r}", code="bad-state")
     index = step_calls[-1] + 1
     contents = contents_before(plan, index)
-    made = contents.made
-    values = {name: made[number] for name, number in contents.names.items() if number in made}
+    alive = contents.made
+    values = {name: alive[number] for name, number in contents.names.items() if number in alive}
     returning = (move for move in contents.loading.values() if move.values)
     loads = (*contents.weights.values(), *returning)
     away, arenas = frozenset(contents.away), tuple(contents.arenas.values())
