@@ -144,8 +144,9 @@ def test_odd_characters_do_not_end_a_command(wanflow_process):
 def test_interrupt_exits_130_without_a_traceback(tmp_path):
     """Ctrl-C while a command waits."""
     code = (
-        "import time, sys\n"
+        "import signal, sys, time\n"
         "from wanflow.cli.main import run\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a job of a shell ignores it\n"
         "def wait(_):\n    print('waiting', flush=True); time.sleep(30)\n"
         "sys.exit(run([], wait))\n"
     )
