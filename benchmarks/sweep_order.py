@@ -23,6 +23,7 @@ import attrs
 from benchmarks.lib.linked import linked
 from benchmarks.lib.report import error, keep, machine_line, spread
 from wanflow.session import Request, plan, run
+from wanflow.session.preparing.place import FindPlace, find_place
 
 NOISE = 0.01  # predictions closer than this share have no order
 Row = dict[str, Any]
@@ -70,8 +71,8 @@ def swapped(rows: list[Row]) -> list[tuple[int, int]]:
 
 def main(given: argparse.Namespace) -> None:
     """Measure, print and keep."""
-    with linked(given.link) if given.link else contextlib.nullcontext():
-        rows = measured(given)
+    with linked(given.link) if given.link else contextlib.nullcontext(find_place) as on:
+        rows = measured(given, on)
     result = {
         "benchmark": "sweep_order", "machine": machine_line(given.device), "rounds": given.rounds,
         "link_bytes_per_second": given.link, "rows": rows,
@@ -93,21 +94,23 @@ def main(given: argparse.Namespace) -> None:
     print(json.dumps(result))
 
 
-def measured(given: argparse.Namespace) -> list[Row]:
+def measured(given: argparse.Namespace, on: FindPlace) -> list[Row]:
     """Plan at every budget, then run them in turns; a row a budget."""
     inputs = {"steps": 2} if given.shrink else {}
     request = Request(given.graph, inputs, device=given.device, exact=True, prompt_cache=False)
-    report: Any = plan(request).report
+    report: Any = plan(request, on=on).report
     low, gap = report["minimum_bytes"], report["resident_bytes"] - report["minimum_bytes"]
     budgets = [low + gap * n // (given.budgets - 1) for n in range(given.budgets)]
     found: dict[int, list[Row]] = {budget: [] for budget in budgets}
     # All are predicted before the first run: each run teaches the machine other rates.
     asked = {budget: attrs.evolve(request, vram=f"{budget}B") for budget in budgets}
-    predicted = {budget: plan(each).report["predicted_seconds"] for budget, each in asked.items()}
+    predicted = {
+        budget: plan(each, on=on).report["predicted_seconds"] for budget, each in asked.items()
+    }
     with tempfile.TemporaryDirectory() as folder:
         for number in range(given.rounds + 1):
             for budget in budgets[:: -1 if number % 2 else 1]:
-                done = run(asked[budget], out=Path(folder) / "run", force=True)
+                done = run(asked[budget], out=Path(folder) / "run", force=True, on=on)
                 if number:  # the first round warms up
                     told_before = {"predicted_seconds": predicted[budget]}
                     found[budget].append({**done, **told_before})

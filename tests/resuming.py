@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
 import torch
 
 from wanflow.errors import StageFailed
-from wanflow.scheduler.footprint.costs import Footprint
 from wanflow.scheduler.machine.datasheets import named_machine
 from wanflow.scheduler.run.devices import LinkedDevice
 from wanflow.scheduler.run.ledger import Ledger
 from wanflow.session import Request, resume, run
-from wanflow.session.planning import footprints as variants
-from wanflow.session.planning import planned as planning
-from wanflow.session.preparing.place import Place
-from wanflow.session.running import retry as executing
-from wanflow.session.running import run as running
+from wanflow.session.preparing.place import FindPlace, Place, find_place
 from wanflow.trace import TraceReader
 from wanflow.trace.events import Event
 
@@ -51,17 +47,17 @@ class Frames:
         return torch.cat(self._chunks) if self._chunks else torch.empty(0)
 
 
-def frames_of(request: Request, out: Path) -> torch.Tensor:
+def frames_of(request: Request, out: Path, on: FindPlace = find_place) -> torch.Tensor:
     """Run it whole."""
     watch = Frames()
-    run(request, out=out, force=True, watch=watch)
+    run(request, out=out, force=True, watch=watch, on=on)
     return watch.frames
 
 
-def resumed_frames(out: Path) -> torch.Tensor:
+def resumed_frames(out: Path, on: FindPlace = find_place) -> torch.Tensor:
     """Go on with what is in *out*."""
     watch = Frames()
-    resume(out, watch=watch)
+    resume(out, watch=watch, on=on)
     return watch.frames
 
 
@@ -76,21 +72,6 @@ def events(out: Path) -> list[Event]:
     """The events of a run's trace."""
     with TraceReader(out / "trace.msgpack") as reader:
         return list(reader)
-
-
-def profile_once(patch: pytest.MonkeyPatch) -> None:
-    """Profile equal requests once: what a footprint is does not change while a test runs."""
-    made, kept = variants.Profiled.footprint, {}
-
-    def once(self: variants.Profiled, knobs: object) -> Footprint:
-        graph, card = self._prepared.graph, self.tools.estimator is not None
-        stages = str([(stage.name, stage.inputs, stage.params) for stage in graph.stages])
-        key = (graph.source.text, stages, card, self._prepared.request.precision, str(knobs))
-        if key not in kept:
-            kept[key] = made(self, knobs)
-        return kept[key]
-
-    patch.setattr(variants.Profiled, "footprint", once)
 
 
 @attrs.define
@@ -114,17 +95,21 @@ class Link:
         if self.fails(self.slabs):
             raise torch.OutOfMemoryError("CUDA out of memory. As the test wants it.")
 
-    def ledger(self, *given: object, **named: object) -> Ledger:
+    def ledger(self, *given: Any, **named: Any) -> Ledger:
         """Make a ledger and remember it."""
-        self.ledgers.append(Ledger(*given, **{**named, "check": True}))  # type: ignore[arg-type]
+        self.ledgers.append(Ledger(*given, **named))
         return self.ledgers[-1]
 
     def place(self, _request: Request) -> Place:
         """A card that computes on the CPU."""
         machine = attrs.evolve(named_machine("rtx4060"), name="linked", device="cuda")
-        return Place(
-            torch.device("cpu"), "cuda:0", machine, self.vram_bytes, "the test's", 0, self.ram_bytes
-        )
+        cpu, text = torch.device("cpu"), "the test's"
+        place = Place(cpu, "cuda:0", machine, self.vram_bytes, text, 0, self.ram_bytes)
+        return self.put_on(place)
+
+    def put_on(self, place: Place) -> Place:
+        """The place, its device and its accounts of this link."""
+        return attrs.evolve(place, checks=True, open_device=self.open, open_ledger=self.ledger)
 
     def close(self) -> None:
         """End the devices so far and forget them."""
@@ -135,14 +120,3 @@ class Link:
     def left_bytes(self) -> int:
         """What the ledgers of all tries still hold."""
         return sum(ledger.resident_bytes(t) for ledger in self.ledgers for t in ledger.tiers)
-
-
-def linked(patch: pytest.MonkeyPatch) -> Iterator[Link]:
-    """Have runs go to a `LinkedDevice`."""
-    link = Link()
-    patch.setattr(executing, "open_device", link.open)
-    patch.setattr(executing, "Ledger", link.ledger)
-    for module in (planning, running):
-        patch.setattr(module, "find_place", link.place)
-    yield link
-    link.close()

@@ -26,11 +26,16 @@ from wanflow.scheduler.plan.planner import plan
 from wanflow.scheduler.plan.schedule import Plan
 from wanflow.scheduler.profile.profiler import Profiler
 from wanflow.scheduler.program import Call, Program, Tensors
-from wanflow.scheduler.run.devices import open_device
 from wanflow.scheduler.run.executor import Executor, Outcome
 from wanflow.scheduler.run.ledger import Ledger
 from wanflow.scheduler.run.streamer import Streamer
-from wanflow.session.preparing.place import Place, enforce, expandable_segments, find_place
+from wanflow.session.preparing.place import (
+    FindPlace,
+    Place,
+    enforce,
+    expandable_segments,
+    find_place,
+)
 from wanflow.session.preparing.prepared import prepare
 from wanflow.trace import MemorySink
 
@@ -75,11 +80,12 @@ class Alone:
 
     @classmethod
     def of(
-        cls, case: Case, weights: RandomWeights, scratch: Path, device: str, backend: str = "native"
-    ) -> Alone:
+        cls, case: Case, weights: RandomWeights, scratch: Path, device: str,
+        backend: str = "native", on: FindPlace = find_place,
+    ) -> Alone:  # fmt: skip
         """Build the models; InputError where the device or its packages lack the *backend*."""
         request = case.request(scratch, device, backend)
-        place = find_place(request)
+        place = on(request)
         prepared = prepare(request, place, to_run=False)
         (program,) = (p for p in prepared.programs(None) if p.stage == case.stage)
         made: Any = program
@@ -154,7 +160,7 @@ class Alone:
 
     def run(self, made: Plan, watch: Watch) -> Ran:
         """Run a plan exactly."""
-        place, device = self.place, open_device(self.place.device)
+        place, device = self.place, self.place.open_device(self.place.device)
         budgets = {place.tier: made.budget_bytes}
         if device.has_host_tier:
             budgets["host"] = made.host.nbytes

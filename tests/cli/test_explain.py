@@ -1,6 +1,7 @@
 """`wanflow explain`: on one page why a stage is planned as it is."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,8 +17,10 @@ def explained():
 
 
 class TestPage:
-    def test_fits_80_columns(self, wanflow_here):
+    def test_fits_80_columns(self, explained, wanflow_here, monkeypatch):
         """What was chosen, what it beat, what fills the peak, what would change it."""
+        answer = SimpleNamespace(report=explained, problem=None)
+        monkeypatch.setattr("wanflow.session.explain", lambda _request, _stage: answer)
         code, out, err = wanflow_here(*TINY)
         assert (code, err) == (0, "")
         assert max(map(len, out.splitlines())) <= 80
@@ -33,8 +36,9 @@ class TestPage:
         assert "nothing fits: this is the smallest plan" in " ".join(out.split())
         assert "error: 1MiB (1048576 bytes) can't hold it" in err
 
-    def test_unknown_stage(self, wanflow_here):
-        """Exit 2 with what was probably meant."""
+    def test_unknown_stage(self, wanflow_here, monkeypatch):
+        """Exit 2 with what was probably meant, and nothing is planned for it."""
+        monkeypatch.setattr("wanflow.session.planning.explain.plan_prepared", None)
         code, out, err = wanflow_here("explain", "t2v-tiny", "denois", "--device", "cpu")
         assert (code, out) == (2, "")
         assert err.splitlines() == [

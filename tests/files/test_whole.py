@@ -10,7 +10,7 @@ import pytest
 
 from wanflow.errors import StageFailed
 from wanflow.files import whole
-from wanflow.files.whole import write_json
+from wanflow.files.whole import write_json, writing
 
 LIMITED = """
 import resource, runpy, sys
@@ -63,6 +63,65 @@ class TestWriteJson:
         """A folder that is gone is said in one line."""
         with pytest.raises(StageFailed, match="No such file or directory"):
             write_json(tmp_path / "gone" / "run.json", {})
+
+
+@pytest.mark.parametrize("shared", [False, True])
+class TestWriting:
+    """A name is lent; what is put there replaces what was there."""
+
+    @pytest.fixture
+    def path(self, tmp_path):
+        path = tmp_path / "a.bin"
+        path.write_bytes(b"before")
+        return path
+
+    def test_replaces(self, path, shared):
+        """Only once the block has ended, and alone in its folder."""
+        with writing(path, shared=shared) as part:
+            part.write_bytes(b"after")
+            assert path.read_bytes() == b"before"
+        assert path.read_bytes() == b"after"
+        assert list(path.parent.iterdir()) == [path]
+
+    @pytest.mark.parametrize("failure", [OSError, ValueError, KeyboardInterrupt])
+    def test_failed(self, path, shared, failure):
+        """What was there stays, and nothing else."""
+
+        def write():
+            with writing(path, shared=shared) as part:
+                part.write_bytes(b"after")
+                raise failure
+
+        with pytest.raises(failure):
+            write()
+        assert path.read_bytes() == b"before"
+        assert list(path.parent.iterdir()) == [path]
+
+    def test_nothing_written(self, path, shared):
+        """An own file that was not made replaces nothing; a shared one is there from the start."""
+        if shared:
+            with writing(path, shared=True, mode=0o600) as part:
+                assert part.stat().st_mode & 0o777 == 0o600
+            assert path.read_bytes() == b""
+        else:
+            with pytest.raises(FileNotFoundError), writing(path):
+                pass
+            assert path.read_bytes() == b"before"
+
+    def test_long_names(self, tmp_path, shared):
+        """There is room for the part's beside it, whatever the characters take."""
+        path = tmp_path / ("\N{KITE}" * 62)
+        with writing(path, shared=shared) as part:
+            part.write_bytes(b"after")
+        assert path.read_bytes() == b"after"
+
+    def test_two_at_once(self, path, shared):
+        """Of a shared file each process has a part of its own."""
+        with writing(path, shared=shared) as one, writing(path, shared=True) as other:
+            one.write_bytes(b"one")
+            other.write_bytes(b"other")
+            assert one != other
+        assert path.read_bytes() == b"one"
 
 
 def _no_space(*_args, **_options):

@@ -75,6 +75,7 @@ class TestBruteForce:
     loads       1  2  3      1  2  3        the others, each issued up to three calls ahead
     """
 
+    @pytest.mark.wide
     @settings(max_examples=500, deadline=None)
     @given(cases(even=True))
     def test_equal_segments(self, case) -> None:
@@ -93,6 +94,7 @@ class TestBruteForce:
 
         assert found.predicted_seconds <= best_seconds(*case) * 1.02
 
+    @pytest.mark.wide
     @seed(0)
     @settings(max_examples=25, deadline=None, database=None)
     @given(cases((7, 8), even=False))
@@ -116,6 +118,7 @@ class TestMonotone:
         assert all(p.feasible for p in plans)
         assert falls([p.predicted_seconds for p in plans])
 
+    @pytest.mark.wide
     @settings(max_examples=100, deadline=None)
     @given(FOOTPRINTS, machines(), MORE)
     def test_with_as_little_effort_as_for_many_calls(self, footprint, like, shares) -> None:
@@ -128,6 +131,7 @@ class TestMonotone:
 
         assert falls([p.predicted_seconds for p in plans])
 
+    @pytest.mark.wide
     @settings(max_examples=100, deadline=None)
     @given(FOOTPRINTS, machines("cuda"), st.integers(0, 99), st.integers(0, 99))
     def test_in_budget_and_ram(self, footprint, like, budget_seed, ram_seed) -> None:

@@ -35,7 +35,7 @@ def prepared(request_for):
 
 
 @pytest.fixture
-def rounding(monkeypatch):
+def rounding(own_cache, monkeypatch):
     """Let one value of the knob `cfg` round differently."""
     knob = attrs.evolve(denoise._CFG, choices={"serial": "bitwise", "paired": "rounding"})
     monkeypatch.setattr(denoise, "_CFG", knob)
@@ -52,6 +52,15 @@ class TestPins:
             prepared(pin).knobs()
         assert (caught.value.exit_code, caught.value.code) == (2, code)
         assert caught.value.hint == hint
+
+    def test_parsed_once(self, prepared, monkeypatch):
+        """However often they are looked at, no program is made again."""
+        found = prepared("denoise.cfg=serial", "decode.weights=stream")
+        before = (found.knob_pins(), found.weight_pins(), found.spill_pins())
+        monkeypatch.setattr("wanflow.session.preparing.prepared.make_program", None)
+        assert (found.knob_pins(), found.weight_pins(), found.spill_pins()) == before
+        assert before == ({("denoise", "cfg"): "serial"}, {"decode": "stream"}, {})
+        assert found.knobs()
 
     def test_twice(self, prepared):
         """A knob can be pinned once."""

@@ -7,11 +7,11 @@ fork for memory analysis. What upstream takes and wanflow doesn't is refused by 
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from wanflow.cli.official_tasks import DEFAULT, TASKS
+from wanflow.environment import DEVICE, VRAM
 from wanflow.errors import InputError
 from wanflow.graph.ops import LARGEST_SEED, MOST_FRAMES
 from wanflow.graph.rules import VideoRules
@@ -65,17 +65,17 @@ class _Refuse(argparse.Action):
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
     """Read the flags; InputError for any that can't be meant. Nothing heavy is loaded."""
-    found, over = _parser().parse_known_args(list(words))
+    namespace, over = _parser().parse_known_args(list(words))
     if over:
         word = over[0].partition("=")[0]
-        flags = [f"--{name}" for name in (*vars(found), *_REFUSED)]
+        flags = [f"--{name}" for name in (*vars(namespace), *_REFUSED)]
         meant = nearest(word, flags) if word.startswith("-") else ""
         raise InputError(
             f"{quoted(over[0])} is no flag of wanflow generate",
             hint=f"did you mean '{meant}'?" if meant else "wanflow generate --help",
             code="unknown-flag",
         )
-    return found
+    return namespace
 
 
 def help_text() -> str:
@@ -94,12 +94,11 @@ def _parser() -> _Parser:
     _add_picture(parser.add_argument_group("what to make"))
     _add_memory(parser.add_argument_group("memory"))
     own = parser.add_argument_group("wanflow's own")
-    environment = os.environ
-    own.add_argument("--vram", metavar="SIZE", default=environment.get("WANFLOW_VRAM", "auto"),
+    own.add_argument("--vram", metavar="SIZE", default=VRAM.value,
                      help="The budget: 8GiB, 8GB, 123456B, 80%% or auto.")  # fmt: skip
     own.add_argument("--ram", metavar="SIZE", help="Bound on pinned and staged host memory.")
     own.add_argument("--device", metavar="NAME", help="auto, cuda, cuda:N or cpu.",
-                     default=environment.get("WANFLOW_DEVICE", "auto"))  # fmt: skip
+                     default=DEVICE.value)  # fmt: skip
     own.add_argument("--exact", action="store_true",
                      help="Only choices that leave every bit of the result alone.")  # fmt: skip
     own.add_argument("--json", action="store_true", help="Print one JSON value.")

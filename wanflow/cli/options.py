@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
+from wanflow.environment import DEVICE, VRAM
 from wanflow.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,14 +25,14 @@ def gather(
     seed: Annotated[int | None, Option(metavar="N", help="Short for -i seed=N.")] = None,
     vram: Annotated[
         str,
-        Option(metavar="SIZE", envvar="WANFLOW_VRAM", help="8GiB, 8GB, 123456B, 80% or auto."),
-    ] = "auto",
+        Option(metavar="SIZE", envvar=VRAM.name, help="8GiB, 8GB, 123456B, 80% or auto."),
+    ] = VRAM.default,
     ram: Annotated[
         str | None, Option(metavar="SIZE", help="Bound on pinned and staged host memory.")
     ] = None,
     device: Annotated[
-        str, Option(metavar="NAME", envvar="WANFLOW_DEVICE", help="auto, cuda, cuda:N or cpu.")
-    ] = "auto",
+        str, Option(metavar="NAME", envvar=DEVICE.name, help="auto, cuda, cuda:N or cpu.")
+    ] = DEVICE.default,
     weights: Annotated[
         Many,
         Option(metavar="[MODEL=]PATH", help="Where weights are; else WANFLOW_MODELS is looked in."),
@@ -54,12 +55,12 @@ def gather(
     ] = False,
 ) -> "Request":
     """Make the request of a command line."""
-    given = _inputs(inputs or [], prompt=prompt, seed=seed)
+    values = _inputs(inputs or [], prompt=prompt, seed=seed)
     from wanflow.session import Request
 
     return Request(
         graph=graph,
-        inputs=given,
+        inputs=values,
         vram=vram,
         ram=ram,
         device=device,
@@ -77,9 +78,9 @@ def takes_request(command: Callable[..., int]) -> Callable[..., int]:
     shared = signature(gather).parameters
     own = list(signature(command).parameters.values())[1:]
 
-    def wrapper(**given: Any) -> int:
-        request = gather(**{name: given.pop(name) for name in shared})
-        return command(request, **given)
+    def wrapper(**options: Any) -> int:
+        request = gather(**{name: options.pop(name) for name in shared})
+        return command(request, **options)
 
     parameters = [p.replace(kind=Parameter.KEYWORD_ONLY) for p in (*shared.values(), *own)]
     wrapper.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
@@ -88,15 +89,15 @@ def takes_request(command: Callable[..., int]) -> Callable[..., int]:
 
 
 def _inputs(pairs: list[str], *, prompt: str | None, seed: int | None) -> dict[str, str]:
-    given = [_pair(pair) for pair in pairs]
-    given += [("prompt", prompt)] if prompt is not None else []
-    given += [("seed", str(seed))] if seed is not None else []
-    found: dict[str, str] = {}
-    for name, value in given:
-        if name in found:
+    inputs = [_pair(pair) for pair in pairs]
+    inputs += [("prompt", prompt)] if prompt is not None else []
+    inputs += [("seed", str(seed))] if seed is not None else []
+    values: dict[str, str] = {}
+    for name, value in inputs:
+        if name in values:
             raise InputError(f"input {name!r} is given twice", code="input-twice")
-        found[name] = value
-    return found
+        values[name] = value
+    return values
 
 
 def _pair(text: str) -> tuple[str, str]:

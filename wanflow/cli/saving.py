@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 from wanflow.errors import InputError, StageFailed
+from wanflow.files.whole import writing
 
 
 def check_target(text: str) -> Path:
@@ -57,28 +57,20 @@ def make_folder(text: str) -> Path:
 
 def put(video: Path, target: Path) -> None:
     """Copy a finished video; StageFailed, with the target as it was, when that fails."""
-    part: Path | None = None
     try:
-        with tempfile.NamedTemporaryFile(
-            dir=target.parent, prefix=f".{target.name[:100]}.", suffix=".part", delete=False
-        ) as copy:
-            part = Path(copy.name)
-            with video.open("rb") as source:
-                shutil.copyfileobj(source, copy, 1 << 20)
-            copy.flush()
-            os.fchmod(copy.fileno(), _mode(target, video))
-            os.fsync(copy.fileno())
-        part.replace(target)
+        with (
+            writing(target, shared=True, mode=0o600) as part,
+            part.open("wb") as copy,
+            video.open("rb") as source,
+        ):
+            shutil.copyfileobj(source, copy, 1 << 20)
+            part.chmod(_mode(target, video))
     except OSError as error:
         raise StageFailed(
             f"{target}: {(error.strerror or str(error)).lower()}",
             hint=f"the video is done: {video}",
             code="write-failed",
         ) from None
-    finally:
-        if part is not None:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
 
 
 def _mode(target: Path, video: Path) -> int:

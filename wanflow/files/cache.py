@@ -10,12 +10,13 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import attrs
 import msgpack
+
+from wanflow.files.whole import writing
 
 FOLDER_BYTES = 64 * 2**20  # of a whole folder of packed values
 FOLDER_FILES = 1024
@@ -118,15 +119,12 @@ def put(path: Path, magic: bytes, body: bytes | memoryview, nbytes: int, files: 
 
 def write(path: Path, magic: bytes, body: bytes | memoryview) -> None:
     """Let *path* hold *body*: another process sees the old file or the new one; OSError."""
-    handle, part = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(head(magic, body))
-            file.write(body)
-        Path(part).replace(path)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
+    with (
+        writing(path, shared=True, mode=0o600, sync=False) as part,
+        part.open("wb") as file,
+    ):
+        file.write(head(magic, body))
+        file.write(body)
 
 
 def _files(path: Path) -> list[tuple[float, int, Path]]:

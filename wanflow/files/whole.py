@@ -1,12 +1,14 @@
-"""Files that appear whole: written beside, synced, renamed."""
+"""Files that appear whole: written beside, synced, renamed. Nothing half-written is left."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 
 from wanflow.errors import StageFailed
 
@@ -22,26 +24,45 @@ def unwritable(
     return StageFailed(f"{what}{path}: {reason}", hint=hint, code=code)
 
 
-def write_json(path: Path, data: object) -> None:
-    """Write a file beside, sync it and rename it over *path*; StageFailed when the disk is full."""
-    part = path.with_name(path.name + ".part")
+@contextmanager
+def writing(
+    path: Path, *, shared: bool = False, mode: int = 0o666, sync: bool = True
+) -> Iterator[Path]:
+    """Lend a name beside *path* for a file that replaces *path* once the block ends well.
+
+    Until then *path* is as it was, and of what failed nothing is left. With *sync* the bytes are on
+    the disk before that. Where several processes may write *path* it is *shared*: the file lent has
+    a name that no other has, and is there with *mode*. OSError.
+    """
+    name = f".{path.name[:60]}.{token_hex(4)}.part" if shared else f"{path.name}.part"
+    part = path.with_name(name)
     try:
-        with part.open("w", encoding="utf-8") as file:
-            json.dump(data, file, ensure_ascii=False, indent=1)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
+        if shared:
+            os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode))
+        yield part
+        if sync:
+            _sync(part, os.O_RDONLY)
         part.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
+        if sync and not shared:  # what the new file replaces may be removed after this
+            _sync(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    except BaseException:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, data: object) -> None:
+    """Have *path* hold *data*, or what it held before; StageFailed when the disk is full."""
+    try:
+        with writing(path) as part, part.open("w", encoding="utf-8") as file:
+            json.dump(data, file, ensure_ascii=False, indent=1)
+            file.write("\n")
+    except OSError as error:
         raise unwritable(path, error) from None
 
 
-def _sync_folder(folder: Path) -> None:
-    """Bring a renaming to the disk: what the new file replaces may be removed after it."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _sync(path: Path, flags: int) -> None:
+    handle = os.open(path, flags | os.O_CLOEXEC)
     try:
         os.fsync(handle)
     finally:

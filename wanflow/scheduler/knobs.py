@@ -31,6 +31,17 @@ class Knob:
 
 
 @attrs.frozen
+class ProgramOutline:
+    """What planning asks of a program besides its calls; see `program.Program`."""
+
+    stage: str
+    steps: int
+    has_model: bool
+    consumes: str | None
+    knobs: tuple[Knob, ...]
+
+
+@attrs.frozen
 class StageSettings:
     """`always` are at the plain level, the first and the leanest, `between` at the others.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import attrs
 
+from wanflow.environment import MODELS
 from wanflow.errors import InputError, WeightsError
 from wanflow.files.folders import PACKAGE, data_folder
 from wanflow.graph.spec import ModelSpec
@@ -75,7 +75,7 @@ def locate(spec: ModelSpec, options: Sequence[WeightsOption], graph_file: Path) 
 
 
 def _folders(spec: ModelSpec, graph_file: Path) -> Iterator[Path]:
-    models = os.environ.get("WANFLOW_MODELS")
+    models = MODELS.value
     if models and spec.path:
         yield Path(models).expanduser() / spec.path
     if models:
@@ -91,7 +91,7 @@ def _folders(spec: ModelSpec, graph_file: Path) -> Iterator[Path]:
 
 def downloads_folder() -> Path:
     """Where a download goes that was not told where: into WANFLOW_MODELS, or the user's data."""
-    models = os.environ.get("WANFLOW_MODELS")
+    models = MODELS.value
     folder = Path(models).expanduser() if models else _own_downloads()
     if folder is None:
         raise InputError(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from pathlib import Path
 
 from wanflow.errors import InputError
 from wanflow.files.folders import config_folder
+from wanflow.files.whole import writing
 from wanflow.scheduler.machine.datasheets import NAMES, named_machine, unknown
 from wanflow.scheduler.machine.figures import Machine
 from wanflow.scheduler.machine.machine_json import as_data, parse
@@ -60,16 +59,8 @@ def save(machine: Machine) -> Path:
     path = path_of(machine.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(as_data(machine), indent=1, allow_nan=False)
-    handle, part = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(f"{text}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        Path(part).replace(path)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
+    with writing(path, shared=True, mode=0o600) as part, part.open("w", encoding="utf-8") as file:
+        file.write(f"{text}\n")
     return path
 
 

@@ -9,12 +9,12 @@ until a run measures them.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
+from wanflow.environment import ONEDNN_ISA
 from wanflow.scheduler.profile.attention_backend import meant
 
 _SPLITS = ((768, 256), (192, 64))  # query length from which a block of so many rows is used
@@ -30,7 +30,7 @@ _BF16_GEMM = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001 
 _TILES = (
     _BF16_GEMM
     and torch.cpu._is_amx_tile_supported()  # noqa: SLF001 - the only way to ask
-    and "AMX" in os.environ.get("ONEDNN_MAX_CPU_ISA", "AMX").upper()
+    and "AMX" in (ONEDNN_ISA.value or "AMX").upper()
 )
 _PACKED_BYTES = 3 << 19  # of a right side at most, a thread
 _TILE_SCRATCH_BYTES = 8 << 10

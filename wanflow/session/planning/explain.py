@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping
 
 import attrs
 
-from wanflow.errors import BudgetError, InputError
-from wanflow.graph.wording import did_you_mean, quoted
+from wanflow.errors import BudgetError
 from wanflow.scheduler.footprint.costs import CallRecord
+from wanflow.scheduler.plan.gc_pause import held_off
 from wanflow.scheduler.plan.schedule import Alternative, Plan, StagePlan
 from wanflow.scheduler.run.walk import Contents, begin_turn, end_turn
-from wanflow.session.planning.planned import Planned, plan, replanned
+from wanflow.session.planning.planned import Planned, plan_prepared, replanned
+from wanflow.session.preparing.place import find_place
+from wanflow.session.preparing.prepared import prepare
 from wanflow.session.request import Request
 
 _FINENESS = 16  # the budget for one more segment is found to this share of a segment
@@ -25,17 +27,14 @@ class Explained:
     problem: BudgetError | None
 
 
+@held_off()
 def explain(request: Request, stage: str) -> Explained:
     """Explain *stage* in the plan of *request*; InputError when the graph has no such stage."""
-    planned = plan(request)
+    prepared = prepare(request, find_place(request), to_run=False)
+    prepared.graph.stage(stage)  # a typo is told before anything is planned
+    planned = plan_prepared(prepared)
     made = planned.plan
     found = {each.stage: each for each in made.stages}
-    if stage not in found:
-        raise InputError(
-            f"graph {planned.prepared.graph.name!r} has no stage {quoted(stage)}",
-            hint=did_you_mean(stage, found),
-            code="unknown-stage",
-        )
     overhead = planned.prepared.place.overhead_bytes
     rows = _considered(made, overhead)
     kept = ("graph", "device", "machine", "estimates", "feasible", "budget_bytes", "ram_bytes")

@@ -62,6 +62,7 @@ class Variants:
             found = [joined(best), joined(least), joined(fastest)]
         unique = {json.dumps(each, sort_keys=True): each for each in found}
         profiled = tuple(self._whole.footprint(each) for each in unique.values())
+        self._few.keep()
         self._whole.keep()
         return profiled
 
@@ -84,7 +85,7 @@ class Variants:
     def _grouped(self, settings: Mapping[str, StageSettings]) -> list[Group]:
         """Make the groups of stages; each is profiled with the other stages left plain."""
         if not self._groups:
-            steps = {p.stage: p.steps for p in self.prepared.programs(None)}
+            steps = {outline.stage: outline.steps for outline in self.prepared.outlines}
             plain = {s: k for each in settings.values() for s, k in each.all[0].items()}
             self._groups = [
                 self._group({s: settings[s] for s in stages if s in settings}, stages, steps, plain)
@@ -126,24 +127,49 @@ class Profiled:
     """
 
     def __init__(self, prepared: Prepared, device: str, beside: Profiled | None = None) -> None:
-        self._prepared = prepared
-        self._programs = prepared.programs(None)
-        self.tools: _Tools = beside.tools if beside is not None else _Tools.opened(prepared, device)
+        self._prepared, self._device, self._beside = prepared, device, beside
+        self._order = [outline.stage for outline in prepared.outlines]
         self._found: dict[str, Footprint] = {}
+
+    @functools.cached_property
+    def tools(self) -> _Tools:
+        """What profiles, made when something has to be."""
+        beside = self._beside
+        return _Tools.opened(self._prepared, self._device) if beside is None else beside.tools
 
     def footprint(self, knobs: Knobs) -> Footprint:
         """Profile at a setting; on CUDA with what the allocator takes beside."""
         key = json.dumps(knobs, sort_keys=True, default=dict)
         if key not in self._found:
-            self._found[key] = self._charged(self._profile(knobs))
+            self._found[key] = self._kept(knobs, (), lambda: self._profile(knobs))
         return self._found[key]
+
+    def _kept(
+        self, knobs: Knobs, stages: Sequence[str], profile: Callable[[], Footprint]
+    ) -> Footprint:
+        """Look a footprint up, else profile it; on CUDA with what the allocator takes beside."""
+        store, granularity = self._prepared.profile, self._prepared.place.machine.granularity_bytes
+        steps = [[outline.stage, outline.steps] for outline in self._prepared.outlines]
+        plain = {stage: dict(values) for stage, values in knobs.items()}
+        key = [plain, list(stages), steps, granularity if self._device == "cuda" else 0]
+        footprint = store.footprint(key) if store is not None else None
+        if footprint is None:
+            footprint = profile()
+            if self.tools.estimator is not None:
+                footprint = self.tools.estimator.charged(footprint, granularity)
+            if store is not None:
+                store.add_footprint(key, footprint)
+        return footprint
 
     def slice(self, knobs: Knobs, stages: Sequence[str]) -> Footprint:
         """Profile at a setting, and keep the calls of *stages*: the allocator plays only these.
 
         What comes after them is not profiled; the values that it reads are kept.
         """
-        order = [program.stage for program in self._programs]
+        return self._kept(knobs, stages, lambda: self._sliced(knobs, stages))
+
+    def _sliced(self, knobs: Knobs, stages: Sequence[str]) -> Footprint:
+        order = self._order
         end = max(map(order.index, stages)) + 1
         reads = {
             f"{ref.stage}.{ref.port}"
@@ -154,24 +180,24 @@ class Profiled:
         }
         keeps = keeps_for(self._prepared.graph)
         found = self.tools.profiler.profile(
-            self._programs[:end], knobs, lambda name: keeps(name) or _is_of(name, reads)
+            self._prepared.programs(None)[:end],
+            knobs,
+            lambda name: keeps(name) or _is_of(name, reads),
         )
-        return self._charged(slice_of(found, stages))
+        return slice_of(found, stages)
 
     def _profile(self, knobs: Knobs) -> Footprint:
         keeps = keeps_for(self._prepared.graph)
-        return self.tools.profiler.profile(self._programs, knobs, keeps)
-
-    def _charged(self, found: Footprint) -> Footprint:
-        if self.tools.estimator is None:
-            return found
-        return self.tools.estimator.charged(found, self._prepared.place.machine.granularity_bytes)
+        return self.tools.profiler.profile(self._prepared.programs(None), knobs, keeps)
 
     def keep(self) -> None:
-        """Store the kinds that were profiled, and the slack that was played."""
-        for cache in (self.tools.slack, self.tools.kinds):
-            if cache is not None:
-                cache.keep()
+        """Store the kinds that were profiled, the slack that was played, and what came of them."""
+        if "tools" in vars(self):
+            for cache in (self.tools.slack, self.tools.kinds):
+                if cache is not None:
+                    cache.keep()
+        if self._prepared.profile is not None:
+            self._prepared.profile.store.keep()
 
 
 @attrs.frozen
@@ -200,7 +226,7 @@ def _streams(prepared: Prepared) -> list[list[str]]:
     """Stages in groups: those of a stream are in one."""
     groups: dict[str, list[str]] = {}
     of: dict[str, str] = {}
-    for program in prepared.programs(None):
+    for program in prepared.outlines:
         head = of.get(program.consumes, program.consumes) if program.consumes else program.stage
         of[program.stage] = head
         groups.setdefault(head, []).append(program.stage)

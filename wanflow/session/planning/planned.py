@@ -11,7 +11,7 @@ from wanflow.scheduler.footprint.costs import Footprint
 from wanflow.scheduler.plan.gc_pause import held_off
 from wanflow.scheduler.plan.schedule import Plan, StagePlan
 from wanflow.session.planning.footprints import Variants
-from wanflow.session.preparing.place import Place, find_place
+from wanflow.session.preparing.place import FindPlace, Place, find_place
 from wanflow.session.preparing.prepared import Prepared, prepare
 from wanflow.session.request import Request
 from wanflow.units import format_bytes
@@ -36,9 +36,9 @@ class Planned:
 
 
 @held_off()
-def plan(request: Request) -> Planned:
-    """Plan without running: no weights and no GPU needed."""
-    return plan_prepared(prepare(request, find_place(request), to_run=False))
+def plan(request: Request, *, on: FindPlace = find_place) -> Planned:
+    """Plan without running: no weights and no GPU needed. *on* finds the place to plan for."""
+    return plan_prepared(prepare(request, on(request), to_run=False))
 
 
 @held_off()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 
 import attrs
 import torch
 
+from wanflow.environment import ALLOC_CONF, CHECK, CUDA_ALLOC_CONF
 from wanflow.errors import InputError
 from wanflow.health import available_ram_bytes
 from wanflow.scheduler.machine.figures import Machine
 from wanflow.scheduler.machine.store import find
+from wanflow.scheduler.run.devices import Device, open_device
+from wanflow.scheduler.run.ledger import Ledger
 from wanflow.session.machines import this_machine
 from wanflow.session.request import Request
 from wanflow.units import format_bytes, parse_budget
@@ -23,7 +26,8 @@ class Place:
     """A device and the room on it.
 
     `budget_bytes` is what the user allows in all; `overhead_bytes` of it are not ours to give out
-    (CUDA's context and the workspaces of its libraries). `tier` names the device in traces.
+    (CUDA's context and the workspaces of its libraries). `tier` names the device in traces. A run
+    opens its device and its accounts here, and with `checks` has them checked after every move.
     """
 
     device: torch.device
@@ -33,11 +37,17 @@ class Place:
     budget_text: str
     overhead_bytes: int
     ram_bytes: int | None
+    checks: bool = attrs.field(factory=lambda: CHECK.value == "1")
+    open_device: Callable[[torch.device], Device] = open_device
+    open_ledger: Callable[..., Ledger] = Ledger
 
     @property
     def usable_bytes(self) -> int:
         """What the plan may fill."""
         return max(self.budget_bytes - self.overhead_bytes, 0)
+
+
+FindPlace = Callable[[Request], Place]
 
 
 def find_place(request: Request) -> Place:
@@ -127,9 +137,8 @@ def _free_bytes(device: torch.device) -> int:
 
 def expandable_segments() -> bool:
     """Whether CUDA's allocator uses expandable segments: as the user has set it, else it does."""
-    names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
-    settings = [os.environ[name] for name in names if name in os.environ]
-    return not settings or "expandable_segments:True" in settings[0].replace(" ", "")
+    words = ALLOC_CONF.value or CUDA_ALLOC_CONF.value
+    return not words or "expandable_segments:True" in words.replace(" ", "")
 
 
 def enforce(place: Place) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import itertools
@@ -20,10 +21,13 @@ from wanflow.models.backends import choose_backend
 from wanflow.models.bound import LocatedModel, bind_model
 from wanflow.models.weights.locate import locate, missing, parse_weights
 from wanflow.models.weights.tokenizer import Tokenize, find_tokenizer, load_tokenizer
-from wanflow.scheduler.knobs import StageSettings, settings_of
-from wanflow.scheduler.program import Program
+from wanflow.scheduler.knobs import ProgramOutline, StageSettings, settings_of
+from wanflow.scheduler.profile.cache_key import conditions
+from wanflow.scheduler.profile.kind_cache import folder
+from wanflow.scheduler.program import Program, outline_of
 from wanflow.session.preparing.input_files import absolute, check_file, files_of, in_shape
-from wanflow.session.preparing.place import Place
+from wanflow.session.preparing.kept_profile import KeptProfile
+from wanflow.session.preparing.place import Place, expandable_segments
 from wanflow.session.preparing.prompt_cache import Prompts, prompts_of
 from wanflow.session.preparing.stage_key import stage_identity
 from wanflow.session.request import Request, pairs, precisions
@@ -47,32 +51,64 @@ class Prepared:
     files: frozenset[str] = frozenset()  # inputs that are files
 
     def programs(self, out: Path | None) -> tuple[Program, ...]:
-        """Make the programs of all stages; with *out* None to plan them only, on fake `cpu`."""
+        """Give the programs of all stages; with *out* None to plan them only, on fake `cpu`."""
+        return self._to_plan if out is None else self._made(out)
+
+    @functools.cached_property
+    def _to_plan(self) -> tuple[Program, ...]:
+        return self._made(None)
+
+    def _made(self, out: Path | None) -> tuple[Program, ...]:
         return tuple(make_program(self._setup(stage, out)) for stage in self.graph.stages)
 
     def identities(self) -> dict[str, object]:
         """What decides the costs of each stage's calls, besides knobs and inputs."""
         return {
             stage.name: stage_identity(
-                self._setup(stage, None), self.models[stage.model] if stage.model else None
+                stage,
+                self._around(stage, None),
+                self.models[stage.model] if stage.model else None,
             )
             for stage in self.graph.stages
         }
 
+    @functools.cached_property
+    def profile(self) -> KeptProfile | None:
+        """What was profiled before of this graph; None with weights, or without a home."""
+        if any(located.folder is not None for located in self.models.values()):
+            return None
+        elsewhere = self.request.machine is not None
+        device = self.place.machine.device if elsewhere else self.place.device.type
+        about = [self.identities(), conditions(device), expandable_segments()]
+        with contextlib.suppress(RuntimeError):
+            return KeptProfile.in_folder(folder(), about)
+        return None
+
+    @functools.cached_property
+    def outlines(self) -> tuple[ProgramOutline, ...]:
+        """What planning asks of each program but its calls."""
+        outlines = self.profile.outlines() if self.profile is not None else None
+        if outlines is None:
+            outlines = tuple(map(outline_of, self.programs(None)))
+            if self.profile is not None:
+                self.profile.add_outlines(outlines)
+        steps = {s.name: int(str(s.params.get("steps", 0))) for s in self.graph.stages}
+        return tuple(attrs.evolve(o, steps=steps[o.stage] or o.steps) for o in outlines)
+
     def stage_settings(self) -> dict[str, StageSettings]:
         """The settings of each stage's knobs that pins and `--exact` leave."""
-        knobs = {program.stage: program.knobs for program in self.programs(None)}
+        knobs = {outline.stage: outline.knobs for outline in self.outlines}
         return settings_of(knobs, self.knob_pins(), exact=self.request.exact)
 
     def knobs(self) -> list[dict[str, dict[str, str]]]:
         """Every setting of all knobs, the plain one first."""
-        combinations = itertools.product(*(each.all for each in self.stage_settings().values()))
-        return [{s: dict(k) for each in found for s, k in each.items()} for found in combinations]
+        combinations = itertools.product(*(stage.all for stage in self.stage_settings().values()))
+        return [{s: dict(k) for part in parts for s, k in part.items()} for parts in combinations]
 
     def keeping(self, knobs: Mapping[str, Mapping[str, str]]) -> Prepared:
         """The same, with the values of *knobs* pinned where a knob has values that round."""
         pinned, pins = self.knob_pins(), list(self.request.pins)
-        for program in self.programs(None):
+        for program in self.outlines:
             for knob in program.knobs:
                 value = knobs.get(program.stage, {}).get(knob.name)
                 rounds = "rounding" in knob.choices.values() and not self.request.exact
@@ -83,19 +119,21 @@ class Prepared:
     def knob_pins(self) -> dict[tuple[str, str], str]:
         """The pins of knobs, checked against what each stage has."""
         placing = (*_WEIGHTS, *_SPILL)
-        return {key: value for key, value in self._pins().items() if key[1] not in placing}
+        return {key: value for key, value in self._pins.items() if key[1] not in placing}
 
     def weight_pins(self) -> dict[str, str]:
         """The pins `STAGE.weights=resident|stream`."""
-        return {stage: value for (stage, knob), value in self._pins().items() if knob == "weights"}
+        return {stage: value for (stage, knob), value in self._pins.items() if knob == "weights"}
 
     def spill_pins(self) -> dict[str, str]:
         """The pins `STAGE.spill=none|all`."""
-        return {stage: value for (stage, knob), value in self._pins().items() if knob == "spill"}
+        return {stage: value for (stage, knob), value in self._pins.items() if knob == "spill"}
 
+    @functools.cached_property
     def _pins(self) -> dict[tuple[str, str], str]:
-        found = {}
-        programs = {p.stage: p for p in self.programs(None)}
+        pins = {}
+        programs = {outline.stage: outline for outline in self.outlines}
+        spills = self.place.machine.device != "cpu"
         for key, value in pairs(self.request.pins, "--pin", "STAGE.KNOB=VALUE").items():
             stage, _, knob = key.partition(".")
             if stage not in programs:
@@ -104,11 +142,10 @@ class Prepared:
                     hint=f"its stages are {', '.join(programs)}",
                     code="unknown-stage",
                 )
-            spills = self.place.machine.device != "cpu"
-            found[stage, knob] = _checked_pin(programs[stage], key, value, spills=spills)
+            pins[stage, knob] = _checked_pin(programs[stage], key, value, spills=spills)
             if self.request.exact:
                 _check_exact(programs[stage], key, value)
-        return found
+        return pins
 
     def _setup(self, stage: BoundStage, out: Path | None) -> StageSetup:
         model = self.models[stage.model].model if stage.model is not None else None
@@ -131,11 +168,11 @@ class Prepared:
         """Channels of what the transformer makes, factors of the VAE, Wan 2.1's without one."""
         configs = _configs(self.models)
         dit, vae = configs.get("transformer"), configs.get("vae")
-        channels = dit.out_channels if dit is not None else getattr(vae, "z_dim", 16)
+        channels = dit["out_channels"] if dit is not None else (vae or {}).get("z_dim", 16)
         return LatentSpace(
             channels=channels,
-            spatial=vae.scale_factor_spatial if vae is not None else 8,
-            temporal=vae.scale_factor_temporal if vae is not None else 4,
+            spatial=vae["scale_factor_spatial"] if vae is not None else 8,
+            temporal=vae["scale_factor_temporal"] if vae is not None else 4,
         )
 
     def _latent_shape(self, stage: BoundStage, space: LatentSpace) -> tuple[int, ...]:
@@ -182,10 +219,10 @@ def _tokenizer(path: Path, _changed_ns: int) -> Tokenize:
     return load_tokenizer(path)
 
 
-def _checked_pin(program: Program, key: str, value: str, *, spills: bool) -> str:
+def _checked_pin(program: ProgramOutline, key: str, value: str, *, spills: bool) -> str:
     knob_name = key.partition(".")[2]
     allowed = {k.name: tuple(k.choices) for k in program.knobs}
-    if program.model is not None:
+    if program.has_model:
         allowed |= _WEIGHTS
     if spills:
         allowed |= _SPILL
@@ -205,7 +242,7 @@ def _checked_pin(program: Program, key: str, value: str, *, spills: bool) -> str
     return value
 
 
-def _check_exact(program: Program, key: str, value: str) -> None:
+def _check_exact(program: ProgramOutline, key: str, value: str) -> None:
     marks = {f"{program.stage}.{k.name}": k.choices for k in program.knobs}
     if marks.get(key, {}).get(value) == "rounding":
         raise InputError(
@@ -261,16 +298,16 @@ def _choose_backends(graph: BoundGraph, models: Mapping[str, LocatedModel], plac
             choose_backend(module, name, place.device, f"stage {stage.name}")
 
 
-def _configs(models: Mapping[str, LocatedModel]) -> dict[str, Any]:
-    """The modules' configurations by part, with the fields that upstream fills in."""
-    return {m.spec.part: m.model.module.config for m in models.values()}
+def _configs(models: Mapping[str, LocatedModel]) -> dict[str, Mapping[str, Any]]:
+    """The models' configurations by part, with the fields that upstream fills in."""
+    return {located.spec.part: located.fields for located in models.values()}
 
 
 def _rules(models: Mapping[str, LocatedModel]) -> VideoRules | None:
     by_part = _configs(models)
     if "transformer" not in by_part or "vae" not in by_part:
         return None
-    return VideoRules.of(dict(by_part["transformer"]), dict(by_part["vae"]))
+    return VideoRules.of(by_part["transformer"], by_part["vae"])
 
 
 def versions() -> dict[str, str]:

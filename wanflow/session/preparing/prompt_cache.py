@@ -17,7 +17,8 @@ from pathlib import Path
 import attrs
 import torch
 
-from wanflow.errors import InputError, StageFailed
+from wanflow.environment import PROMPT_CACHE
+from wanflow.errors import StageFailed
 from wanflow.files import cache
 from wanflow.files.folders import cache_folder
 from wanflow.graph import BoundGraph
@@ -32,21 +33,12 @@ from wanflow.stages.base import Tokens
 
 LARGEST_BYTES = 256 * 2**20  # of the whole folder
 MOST_FILES = 4096
-VARIABLE = "WANFLOW_PROMPT_CACHE"
 _MAGIC = b"wanflow prompt 1\n"
 
 
 def folder() -> Path:
     """Give the folder of the prompt cache; RuntimeError without a home directory."""
     return cache_folder() / "prompts"
-
-
-def is_on() -> bool:
-    """Whether the environment leaves the cache on; InputError for what means neither."""
-    given = os.environ.get(VARIABLE, "on")
-    if given not in ("on", "off"):
-        raise InputError(f"{VARIABLE}={given!r}", hint="on or off", code="bad-option")
-    return given == "on"
 
 
 class KeptRows:
@@ -133,17 +125,17 @@ def prompts_of(
     graph: BoundGraph, models: Mapping[str, LocatedModel], place: Place, request: Request
 ) -> dict[str, Prompts]:
     """Open the cache of each stage that encodes prompts here, with weights that are here."""
-    if not (is_on() and request.prompt_cache) or request.machine is not None:
+    if not (PROMPT_CACHE.value == "on" and request.prompt_cache) or request.machine is not None:
         return {}
-    found = {}
+    prompts = {}
     with contextlib.suppress(RuntimeError):  # no home directory
         for stage in graph.stages:
             located = models[stage.model] if stage.model else None
             if stage.op.name == "encode_text" and located is not None and located.checkpoint:
                 row = located.model.rows(umt5.EMBEDDING)
                 identity = _identity(located, place)
-                found[stage.name] = Prompts(folder(), identity, row.nbytes, row.dtype)
-    return found
+                prompts[stage.name] = Prompts(folder(), identity, row.nbytes, row.dtype)
+    return prompts
 
 
 def _identity(located: LocatedModel, place: Place) -> dict[str, object]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 
 from wanflow.errors import OutOfMemory
 from wanflow.scheduler.run.device_works import Watch
-from wanflow.scheduler.run.devices import Device, open_device
+from wanflow.scheduler.run.devices import Device
 from wanflow.scheduler.run.executor import Executor, Outcome, Resumption, Values
 from wanflow.scheduler.run.ledger import Ledger
 from wanflow.scheduler.run.streamer import Streamer
@@ -116,7 +115,7 @@ def _run_once(planned: Planned, around: _Around) -> Outcome:
     place, store, sink = prepared.place, around.store, around.sink
     if place.device.type == "cuda":
         enforce(place)
-    device = open_device(place.device)
+    device = place.open_device(place.device)
 
     def save(stage: str, step: int, values: Values) -> None:
         store.save(Boundary(stage, step), values)
@@ -159,8 +158,7 @@ def _ledger(planned: Planned, sink: TraceSink, device: Device, clock: _RunClock)
     if device.has_host_tier:
         needed = planned.plan.host.nbytes + planned.plan.footprint.staging_bytes
         budgets["host"] = place.ram_bytes if place.ram_bytes is not None else needed
-    check = os.environ.get("WANFLOW_CHECK") == "1"
-    return Ledger(budgets, sink, check=check, began_ns=clock.began_ns)
+    return place.open_ledger(budgets, sink, check=place.checks, began_ns=clock.began_ns)
 
 
 def _streamer(planned: Planned, device: Device) -> Streamer:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from wanflow.errors import InputError, Interrupted, StageFailed, WanflowError
 from wanflow.files.lock import locked
-from wanflow.files.whole import unwritable, write_json
+from wanflow.files.whole import unwritable, write_json, writing
 from wanflow.scheduler.run.device_works import Watch
 from wanflow.scheduler.run.executor import Outcome
 from wanflow.session.planning.planned import Planned, plan_prepared
 from wanflow.session.planning.record import record_footprints
-from wanflow.session.preparing.place import find_place
+from wanflow.session.preparing.place import FindPlace, find_place
 from wanflow.session.preparing.prepared import Prepared, prepare, versions
 from wanflow.session.request import Request
 from wanflow.session.running.job import Job, fingerprint, finished_report, keep_trace
@@ -35,11 +35,13 @@ def run(
     force: bool = False,
     sink: TraceSink | None = None,
     watch: Watch | None = None,
+    on: FindPlace = find_place,
 ) -> dict[str, object]:
     """Plan and run; return what `run.json` holds.
 
     *sink* gets every event as it happens, and the plan's report if it has a `start` method. *watch*
-    sees every value as it is made. BudgetError before anything runs when the budget can't hold it.
+    sees every value as it is made. *on* finds the place to run on, and what opens its device there.
+    BudgetError before anything runs when the budget can't hold it.
     """
     if request.machine is not None:
         raise InputError(
@@ -47,7 +49,7 @@ def run(
             hint="leave the machine out",
             code="machine-in-run",
         )
-    planned = _feasible(prepare(request, find_place(request), to_run=True))
+    planned = _feasible(prepare(request, on(request), to_run=True))
     folder = make_folder(out, planned.prepared.graph.name, force=force)
     with locked(folder):
         _forget(folder)
@@ -56,7 +58,11 @@ def run(
 
 
 def resume(
-    folder: Path, *, sink: TraceSink | None = None, watch: Watch | None = None
+    folder: Path,
+    *,
+    sink: TraceSink | None = None,
+    watch: Watch | None = None,
+    on: FindPlace = find_place,
 ) -> dict[str, object]:
     """Go on with a run that was cut short, from its last finished step.
 
@@ -69,7 +75,7 @@ def resume(
         if finished is not None:
             StateStore(folder / "state").clear()  # the run may have been killed before it did so
             return finished
-        planned = _as_before(job)
+        planned = _as_before(job, on)
         job.check(fingerprint(planned.prepared))
         StateStore(folder / "state").load()  # what is damaged is refused before anything changes
         keep_trace(folder)
@@ -86,12 +92,12 @@ def _forget(folder: Path) -> None:
     StateStore(folder / "state").clear()
 
 
-def _as_before(job: Job) -> Planned:
+def _as_before(job: Job, on: FindPlace) -> Planned:
     """Plan the rest at the settings that its first part was rounded at; others if they don't fit.
 
     What runs have taught of the machine since may make other ones faster.
     """
-    prepared = prepare(job.request, find_place(job.request), to_run=True)
+    prepared = prepare(job.request, on(job.request), to_run=True)
     planned = plan_prepared(prepared.keeping(job.knobs()))
     return planned if planned.problem is None else _feasible(prepared)
 
@@ -181,10 +187,9 @@ def _save_outputs(prepared: Prepared, folder: Path, outcome: Outcome) -> None:
         }
         if found:
             path = folder / f"{name}.safetensors"
-            part = path.with_name(path.name + ".part")
             try:
-                save_file(found, part)
-                part.replace(path)
+                with writing(path) as part:
+                    save_file(found, part)
             except OSError as error:
                 raise unwritable(path, error) from None
             except SafetensorError as error:

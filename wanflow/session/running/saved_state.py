@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -21,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from wanflow.errors import InputError, StageFailed
-from wanflow.files.whole import unwritable, write_json
+from wanflow.files.whole import unwritable, write_json, writing
 
 _VERSION = 1
 _INDEX = "index.json"
@@ -83,16 +82,9 @@ class StateStore:
         if file in self._written:
             return self._written[file]
         path = self.folder / file
-        part = path.with_name(path.name + ".part")
-        try:
+        with writing(path) as part:
             save_file({"value": tensor.detach().cpu().contiguous()}, part)
-            _sync(part)
             digest = _sha256(part)
-            part.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
-            raise
         return {"file": file, "sha256": digest}
 
     def clear(self) -> None:
@@ -158,11 +150,6 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, OSError):
         return f"{error.strerror or error}: {Path(error.filename or '').name}"
     return f"it has no {error}" if isinstance(error, KeyError) else str(error)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _sha256(path: Path) -> str:

@@ -1,18 +1,16 @@
-"""The file that an export becomes: written beside, renamed when it is whole."""
+"""The file that an export becomes: it replaces what is there when it is whole."""
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from wanflow.errors import InputError, StageFailed
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from wanflow.files import whole
 
 
 @contextmanager
@@ -23,23 +21,11 @@ def writing(target: Path, source: Path) -> Iterator[BinaryIO]:
     the disk is full.
     """
     _check(target, source)
-    part = target.with_name(f".{target.name[:200]}.{os.getpid()}.part")
     try:
-        with _create(part) as file:
+        with whole.writing(target, shared=True, mode=0o644) as part, part.open("wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(target)
     except OSError as error:
         raise _unwritable(target, error) from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-
-
-def _create(part: Path) -> BinaryIO:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    return os.fdopen(os.open(part, flags, 0o644), "wb")
 
 
 def _check(target: Path, source: Path) -> None:
@@ -61,6 +47,6 @@ def _unwritable(target: Path, error: OSError | ValueError) -> InputError | Stage
     number = getattr(error, "errno", None)
     reason = getattr(error, "strerror", None) or str(error)
     text = f"can't write {target}: {reason}"
-    if number in _FULL:
+    if number in whole.FULL:
         return StageFailed(text, hint="free some space", code="write-failed")
     return InputError(text, hint="name a file in a folder that is there", code="bad-output")
