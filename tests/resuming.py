@@ -78,9 +78,9 @@ def events(out: Path) -> list[Event]:
 
 def profile_once(patch: pytest.MonkeyPatch) -> None:
     """Profile equal requests once: what a footprint is does not change while a test runs."""
-    made, kept = variants.Profiled.footprint, {}
+    made, kept = variants.KnobProfiler.footprint, {}
 
-    def once(self: variants.Profiled, knobs: object) -> Footprint:
+    def once(self: variants.KnobProfiler, knobs: object) -> Footprint:
         graph, card = self._prepared.graph, self.tools.reserve is not None
         stages = str([(stage.name, stage.inputs, stage.params) for stage in graph.stages])
         key = (graph.source.text, stages, card, self._prepared.request.precision, str(knobs))
@@ -88,7 +88,7 @@ def profile_once(patch: pytest.MonkeyPatch) -> None:
             kept[key] = made(self, knobs)
         return kept[key]
 
-    patch.setattr(variants.Profiled, "footprint", once)
+    patch.setattr(variants.KnobProfiler, "footprint", once)
 
 
 @attrs.define

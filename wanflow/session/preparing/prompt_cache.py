@@ -105,25 +105,25 @@ class Prompts:
             cache.prune(self.path, LARGEST_BYTES, MOST_FILES)
 
     def _file(self, tokens: Tokens) -> Path:
-        told = json.dumps([self.identity, tokens.ids, tokens.count], sort_keys=True)
-        return self.path / f"{hashlib.sha256(told.encode()).hexdigest()}.bin"
+        text = json.dumps([self.identity, tokens.ids, tokens.count], sort_keys=True)
+        return self.path / f"{hashlib.sha256(text.encode()).hexdigest()}.bin"
 
 
 def _opened(path: Path, nbytes: int) -> KeptRows | None:
-    """Open a file that is whole and holds *nbytes*."""
-    whole = cache.head_bytes(_MAGIC) + nbytes
+    """Open a file that is as it was written and holds *nbytes*."""
+    file_bytes = cache.head_bytes(_MAGIC) + nbytes
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
-    found = KeptRows(handle, nbytes)
+    rows = KeptRows(handle, nbytes)
     try:
-        content = os.pread(handle, whole + 1, 0)
+        content = os.pread(handle, file_bytes + 1, 0)
     except OSError:
         return None
-    if len(content) != whole or cache.body_of(content, _MAGIC) is None:
+    if len(content) != file_bytes or cache.body_of(content, _MAGIC) is None:
         return None
-    return found
+    return rows
 
 
 def prompts_of(
@@ -132,15 +132,15 @@ def prompts_of(
     """Open the cache of each stage that encodes prompts here, with weights that are here."""
     if not (PROMPT_CACHE.value == "on" and request.prompt_cache) or request.machine is not None:
         return {}
-    found = {}
+    prompts = {}
     with contextlib.suppress(RuntimeError):  # no home directory
         for stage in graph.stages:
             located = models[stage.model] if stage.model else None
             if stage.op.name == "encode_text" and located is not None and located.checkpoint:
                 row = located.model.rows(umt5.EMBEDDING)
                 identity = _identity(located, place)
-                found[stage.name] = Prompts(folder(), identity, row.nbytes, row.dtype)
-    return found
+                prompts[stage.name] = Prompts(folder(), identity, row.nbytes, row.dtype)
+    return prompts
 
 
 def _identity(located: LocatedModel, place: Place) -> dict[str, object]:
