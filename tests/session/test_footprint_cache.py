@@ -8,7 +8,7 @@ import pytest
 from wanflow.scheduler.profile.profiler import Profiler
 from wanflow.session import Request
 from wanflow.session.planning import footprints as variants
-from wanflow.session.planning.footprints import Variants
+from wanflow.session.planning.footprints import KnobSearch
 from wanflow.session.preparing.place import find_place
 from wanflow.session.preparing.prepared import prepare
 
@@ -36,7 +36,7 @@ def measured(monkeypatch):
 def footprints(request):
     """Profile a request."""
     prepared = prepare(request, find_place(request), to_run=False)
-    return Variants(prepared).at(prepared.place.usable_bytes)
+    return KnobSearch(prepared).at(prepared.place.usable_bytes)
 
 
 TINY = Request("t2v-tiny", device="cpu")

@@ -13,7 +13,7 @@ from wanflow.errors import InputError
 from wanflow.models.wan import dit_heads, dit_rows
 from wanflow.scheduler.footprint.costs import Footprint
 from wanflow.session import Request
-from wanflow.session.planning.footprints import Profiled
+from wanflow.session.planning.footprints import KnobProfiler
 from wanflow.session.preparing.place import find_place
 from wanflow.session.preparing.prepared import prepare
 
@@ -50,7 +50,7 @@ class TestHooks:
         """Where rows are pinned."""
         found, _module = self.programs("denoise.rows=1024")
         with pytest.raises(InputError, match=r"rows=1024 writes over.* fbc_") as caught:
-            Profiled(found, "cuda").footprint(found.knobs()[0])
+            KnobProfiler(found, "cuda").footprint(found.knobs()[0])
         assert caught.value.code == "hooked-blocks"
 
     def test_not_searched(self) -> None:
@@ -65,7 +65,9 @@ def footprint(rows: str) -> Footprint:
     """What a long sequence costs on a card, with what its allocator takes beside."""
     knobs = {"denoise": {"cfg": "serial", "split": "whole", "rows": rows}}
     request = Request("t2v-tiny", LONG, machine="rtx4090")
-    return Profiled(prepare(request, find_place(request), to_run=False), "cuda").footprint(knobs)
+    return KnobProfiler(prepare(request, find_place(request), to_run=False), "cuda").footprint(
+        knobs
+    )
 
 
 @pytest.mark.parametrize("rows", ["1024", "grouped"])
