@@ -14,10 +14,9 @@ from wanflow.session.preparing.prepared import prepare
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
+def cache(own_cache):
     """Start with an empty cache; give its folder."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return tmp_path / "wanflow" / "footprints"
+    return own_cache / "wanflow" / "footprints"
 
 
 @pytest.fixture
