@@ -200,7 +200,7 @@ class TestSimpleWays:
         used = list(dict.fromkeys(s.segment for s in footprint.calls if s.segment is not None))
         loads = [like.load(footprint.segments[name].nbytes, from_host=False) for name in used]
         loading = sum(load.disk_seconds + load.copy_seconds for load in loads)
-        needs = _needs_without_weights(footprint)
+        needs = _needs_without_weights(footprint, like)
         at_once = sum(footprint.segments[name].nbytes for name in used)
         of_stage = {
             step.stage: sum(footprint.segments[n].nbytes for n in used if n.startswith(step.stage))
@@ -223,9 +223,10 @@ class TestSimpleWays:
         assert plans[1].predicted_seconds < plans[0].predicted_seconds
 
 
-def _needs_without_weights(footprint) -> list[int]:
+def _needs_without_weights(footprint, like) -> list[int]:
     """What each call needs but for segments."""
-    needs = lifetimes(footprint).need_bytes
+    staging = footprint.staging_bytes if like.device == "cpu" else 0
+    needs = lifetimes(footprint, (), staging).need_bytes
     return [
         need - (footprint.segments[s.segment].nbytes if s.segment is not None else 0)
         for need, s in zip(needs, footprint.calls, strict=True)
