@@ -11,6 +11,7 @@ import torch
 
 from wanflow.graph import BoundStage, PortRef
 from wanflow.models.segments.cut import BoundModule
+from wanflow.scheduler.knobs import Knob
 
 
 @attrs.frozen
@@ -108,3 +109,40 @@ class StageSetup:
             msg = f"{self.bound.name} has no model"
             raise TypeError(msg)
         return self.model
+
+
+@attrs.frozen
+class StageProgram:
+    """What programs have in common: one step, no stream and no knobs, unless a stage says so."""
+
+    setup: StageSetup
+
+    @property
+    def stage(self) -> str:
+        """The stage's id."""
+        return self.setup.bound.name
+
+    @property
+    def op(self) -> str:
+        """The kind of stage."""
+        return self.setup.bound.op.name
+
+    @property
+    def steps(self) -> int:
+        """How often the stage repeats."""
+        return 1
+
+    @property
+    def model(self) -> BoundModule | None:
+        """The weights it uses."""
+        return self.setup.model
+
+    @property
+    def consumes(self) -> str | None:
+        """The stage whose stream it consumes."""
+        return None
+
+    @property
+    def knobs(self) -> tuple[Knob, ...]:
+        """What the planner may choose."""
+        return ()

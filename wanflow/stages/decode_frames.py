@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping
 import attrs
 import torch
 
-from wanflow.models.segments.cut import BoundModule
 from wanflow.models.wan import vae
 from wanflow.scheduler.knobs import Knob
 from wanflow.scheduler.program import Call, ShapeOf, Tensors
-from wanflow.stages.base import StageSetup
+from wanflow.stages.base import StageProgram
 from wanflow.stages.decode_strips import WHOLE, Strips, strips_knobs
 
 _ABOUT = (
@@ -22,25 +21,11 @@ _ABOUT = (
 
 
 @attrs.frozen
-class DecodeFrames:
+class DecodeFrames(StageProgram):
     """Streams `frames`: chunks `[1 or 4, 3, H, W]` in [0, 1], uint8 from strips.
 
     The feature cache and the line buffers are its states.
     """
-
-    setup: StageSetup
-    stage: str = attrs.field(init=False)
-    op: str = "decode_frames"
-    consumes: str | None = None
-
-    @stage.default
-    def _stage(self) -> str:
-        return self.setup.bound.name
-
-    @property
-    def model(self) -> BoundModule:
-        """The VAE."""
-        return self.setup.module()
 
     @property
     def knobs(self) -> tuple[Knob, ...]:
@@ -54,13 +39,17 @@ class DecodeFrames:
 
     def calls(self, knobs: Mapping[str, str], shape: ShapeOf) -> Iterator[Call]:
         """Yield the whole clip's first convolution, then each latent frame's parts."""
-        own, latents, module = self.setup.own, self.setup.source("latents"), self.model.module
+        own, latents, module = (
+            self.setup.own,
+            self.setup.source("latents"),
+            self.setup.module().module,
+        )
         latent_frames = shape(latents)[2]
 
         def open_latents(values: Tensors) -> Tensors:
             return {own("latents"): vae.denormalise(module, values[latents])}
 
-        first = self.model.segment_of("post_quant_conv")
+        first = self.setup.module().segment_of("post_quant_conv")
         yield Call("latent", open_latents, (latents,), segment=first)
         setting = knobs.get("strips", WHOLE)
         if setting != WHOLE:
@@ -71,7 +60,7 @@ class DecodeFrames:
                 yield self._part(part, frame)
 
     def _part(self, part: str, frame: int) -> Call:
-        own, module = self.setup.own, self.model.module
+        own, module = self.setup.own, self.setup.module().module
         places = [own(f"state.{part}.{i}") for i in range(vae.cache_places(module, part))]
         features = own("latents") if part == "in" else own("features")
         made = own("frames") if part == "head" else own("features")
@@ -89,7 +78,7 @@ class DecodeFrames:
             f"{part}.{min(frame, 2)}",
             run,
             (features, *places),
-            segment=self.model.segment_of(*vae.paths(part)),
+            segment=self.setup.module().segment_of(*vae.paths(part)),
             step=frame,
             emits=part == "head",
         )

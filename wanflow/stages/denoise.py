@@ -7,13 +7,12 @@ from typing import cast
 
 import attrs
 
-from wanflow.models.segments.cut import BoundModule
 from wanflow.models.wan import dit
 from wanflow.scheduler.knobs import Knob
 from wanflow.scheduler.profile.attention_backend import with_meant
 from wanflow.scheduler.program import Call, ShapeOf, Tensors
 from wanflow.stages import denoise_rows, samplers
-from wanflow.stages.base import StageSetup
+from wanflow.stages.base import StageProgram
 from wanflow.stages.conditions import Conditions
 from wanflow.stages.denoise_rows import RowCalls
 
@@ -33,25 +32,11 @@ _SPLIT = Knob(
 
 
 @attrs.frozen
-class Denoise:
+class Denoise(StageProgram):
     """Turns noise into `latents` `[1, C, F, h, w]`. Guidance of 1 or less takes one pass a step.
 
     The order of operations is diffusers' own (`WanPipeline.__call__`, step 6).
     """
-
-    setup: StageSetup
-    stage: str = attrs.field(init=False)
-    op: str = "denoise"
-    consumes: str | None = None
-
-    @stage.default
-    def _stage(self) -> str:
-        return self.setup.bound.name
-
-    @property
-    def model(self) -> BoundModule:
-        """The transformer."""
-        return self.setup.module()
 
     @property
     def steps(self) -> int:
@@ -116,7 +101,7 @@ class Denoise:
         return None if value == "all" else RowCalls(self.setup, value, in_parts)
 
     def _rotary(self, noise: str) -> Call:
-        own, module, device = self.setup.own, self.model.module, self.setup.around.device
+        own, module, device = self.setup.own, self.setup.module().module, self.setup.around.device
 
         def rotary(values: Tensors) -> Tensors:
             cos, sin = dit.rotary_tables(module, values[noise], device)
@@ -153,7 +138,7 @@ class Denoise:
             yield self._embed(name, step, latents)
         in_parts = knobs.get("split") == "parts"
         pieces = (self._attend, self._cross, self._feed) if in_parts else (self._block,)
-        for index in range(len(self.model.module.blocks)):  # type: ignore[arg-type]
+        for index in range(len(self.setup.module().module.blocks)):  # type: ignore[arg-type]
             for piece in pieces:
                 for name in passes:
                     yield piece(name, step, index)
@@ -161,7 +146,7 @@ class Denoise:
             yield self._head(name, step, latent_shape)
 
     def _embed(self, name: str, step: int, latents: str) -> Call:
-        own, module = self.setup.own, self.model.module
+        own, module = self.setup.own, self.setup.module().module
         text, given = f"{self.setup.source('text')}.{name}", self._given
 
         def run(values: Tensors) -> Tensors:
@@ -176,11 +161,11 @@ class Denoise:
             }
 
         reads = (latents, own("timesteps"), text, *given.reads)
-        segment = self.model.segment_of("patch_embedding", "condition_embedder")
+        segment = self.setup.module().segment_of("patch_embedding", "condition_embedder")
         return Call(f"embed.{name}", run, reads, segment=segment, step=step)
 
     def _block(self, name: str, step: int, index: int) -> Call:
-        own, module = self.setup.own, self.model.module
+        own, module = self.setup.own, self.setup.module().module
         hidden, modulation = own(f"hidden.{name}"), own(f"modulation.{name}")
         context, cos, sin = own(f"context.{name}"), own("rope.cos"), own("rope.sin")
 
@@ -192,11 +177,11 @@ class Denoise:
             return {hidden: out}
 
         reads = (hidden, context, modulation, cos, sin)
-        segment = self.model.segment_of(f"blocks.{index}")
+        segment = self.setup.module().segment_of(f"blocks.{index}")
         return Call(f"block.{name}", run, reads, segment=segment, step=step)
 
     def _attend(self, name: str, step: int, index: int) -> Call:
-        own, module = self.setup.own, self.model.module
+        own, module = self.setup.own, self.setup.module().module
         hidden, modulation = own(f"hidden.{name}"), own(f"modulation.{name}")
         scales, cos, sin = own(f"scales.{name}"), own("rope.cos"), own("rope.sin")
 
@@ -206,40 +191,42 @@ class Denoise:
             return {hidden: out, scales: made}
 
         block = f"blocks.{index}"
-        segment = self.model.segment_of(f"{block}.attn1", f"{block}.scale_shift_table", part=True)
+        segment = self.setup.module().segment_of(
+            f"{block}.attn1", f"{block}.scale_shift_table", part=True
+        )
         reads = (hidden, modulation, cos, sin)
         return Call(f"block.attn1.{name}", run, reads, segment=segment, step=step)
 
     def _cross(self, name: str, step: int, index: int) -> Call:
-        own, module = self.setup.own, self.model.module
+        own, module = self.setup.own, self.setup.module().module
         hidden, context = own(f"hidden.{name}"), own(f"context.{name}")
 
         def run(values: Tensors) -> Tensors:
             return {hidden: dit.cross(module, index, values[hidden], values[context])}
 
         block = f"blocks.{index}"
-        segment = self.model.segment_of(f"{block}.attn2", f"{block}.norm2", part=True)
+        segment = self.setup.module().segment_of(f"{block}.attn2", f"{block}.norm2", part=True)
         return Call(f"block.attn2.{name}", run, (hidden, context), segment=segment, step=step)
 
     def _feed(self, name: str, step: int, index: int) -> Call:
-        own, module = self.setup.own, self.model.module
+        own, module = self.setup.own, self.setup.module().module
         hidden, scales = own(f"hidden.{name}"), own(f"scales.{name}")
 
         def run(values: Tensors) -> Tensors:
             return {hidden: dit.feed(module, index, values[hidden], values[scales])}
 
-        segment = self.model.segment_of(f"blocks.{index}.ffn", part=True)
+        segment = self.setup.module().segment_of(f"blocks.{index}.ffn", part=True)
         return Call(f"block.ffn.{name}", run, (hidden, scales), segment=segment, step=step)
 
     def _head(self, name: str, step: int, latent_shape: tuple[int, ...]) -> Call:
-        own, module = self.setup.own, self.model.module
+        own, module = self.setup.own, self.setup.module().module
         hidden, time = own(f"hidden.{name}"), own(f"time.{name}")
 
         def run(values: Tensors) -> Tensors:
             out = dit.head(module, values[hidden], values[time], latent_shape)
             return {own(f"prediction.{name}"): out}
 
-        segment = self.model.segment_of("proj_out", "scale_shift_table")
+        segment = self.setup.module().segment_of("proj_out", "scale_shift_table")
         return Call(f"head.{name}", run, (hidden, time), segment=segment, step=step)
 
     def _advance(self, step: int, latents: str) -> Iterator[Call]:

@@ -8,11 +8,10 @@ from typing import Any
 import attrs
 import torch
 
-from wanflow.models.segments.cut import BoundModule
 from wanflow.models.wan import vae_encoder
 from wanflow.scheduler.knobs import Knob
 from wanflow.scheduler.program import Call, ShapeOf, Tensors
-from wanflow.stages.base import StageSetup
+from wanflow.stages.base import StageProgram
 from wanflow.stages.clip import Clip, to_pixels
 from wanflow.stages.decode_strips import WHOLE, strips_knobs
 from wanflow.stages.encode_strips import EncodeStrips, chunk_shape, part_call, pixels_calls
@@ -25,27 +24,12 @@ _ABOUT = (
 
 
 @attrs.frozen
-class EncodeFrames:
+class EncodeFrames(StageProgram):
     """Makes `latents` `[1, z, F, h, w]`, fp32 and normalised, and `mask`: which frames are given.
 
     What is not given, before, after or between pictures, is zeros. The feature cache and the line
     buffers are its states.
     """
-
-    setup: StageSetup
-    stage: str = attrs.field(init=False)
-    op: str = "encode_frames"
-    steps: int = 1
-    consumes: str | None = None
-
-    @stage.default
-    def _stage(self) -> str:
-        return self.setup.bound.name
-
-    @property
-    def model(self) -> BoundModule:
-        """The VAE."""
-        return self.setup.module()
 
     @property
     def knobs(self) -> tuple[Knob, ...]:
@@ -63,7 +47,7 @@ class EncodeFrames:
         yield self._latents(clip)
 
     def _whole(self, clip: Clip) -> Iterator[Call]:
-        module, pixels = self.model.module, pixels_calls(self.setup, clip)
+        module, pixels = self.setup.module().module, pixels_calls(self.setup, clip)
         for frame in range(clip.chunks):
             if clip.given(frame):
                 yield next(pixels)
@@ -74,7 +58,7 @@ class EncodeFrames:
     def _open(self, clip: Clip, frame: int) -> Call:
         """Run the first convolution, on the pixels that are given."""
         own, given = self.setup.own, bool(clip.given(frame))
-        module: Any = self.model.module
+        module: Any = self.setup.module().module
         pixels, kept = own(f"pixels@{frame}"), own("state.in.0")
 
         def run(values: Tensors) -> Tensors:
@@ -87,12 +71,12 @@ class EncodeFrames:
 
         return Call(
             f"in.{min(frame, 2)}", run, (*((pixels,) if given else ()), kept),
-            segment=self.model.segment_of(*vae_encoder.paths("in"), part=True),
+            segment=self.setup.module().segment_of(*vae_encoder.paths("in"), part=True),
             places=(str(frame),),
         )  # fmt: skip
 
     def _latents(self, clip: Clip) -> Call:
-        own, module = self.setup.own, self.model.module
+        own, module = self.setup.own, self.setup.module().module
         places = tuple(str(frame) for frame in range(clip.chunks))
         moments = tuple(own(f"moments@{place}") for place in places)
 
@@ -101,5 +85,5 @@ class EncodeFrames:
             latents = vae_encoder.to_latents(module, joined)
             return {own("latents"): latents, own("mask"): clip.mask(latents)}
 
-        segment = self.model.segment_of("quant_conv")
+        segment = self.setup.module().segment_of("quant_conv")
         return Call("latents", run, moments, segment=segment, places=places)

@@ -8,64 +8,46 @@ from typing import Any
 import attrs
 import torch
 
-from wanflow.models.segments.cut import BoundModule
 from wanflow.models.wan import clip
-from wanflow.scheduler.knobs import Knob
 from wanflow.scheduler.program import Call, ShapeOf, Tensors
-from wanflow.stages.base import StageSetup
+from wanflow.stages.base import StageProgram
 from wanflow.stages.clip import open_image
 
 
 @attrs.frozen
-class EncodeImage:
+class EncodeImage(StageProgram):
     """Makes `image` `[pictures, tokens, width]`: the first picture, then the last if there is one.
 
     Pictures are cut and scaled as transformers' image processor does, from their own size.
     """
 
-    setup: StageSetup
-    stage: str = attrs.field(init=False)
-    op: str = "encode_image"
-    steps: int = 1
-    consumes: str | None = None
-    knobs: tuple[Knob, ...] = ()
-
-    @stage.default
-    def _stage(self) -> str:
-        return self.setup.bound.name
-
-    @property
-    def model(self) -> BoundModule:
-        """The image encoder."""
-        return self.setup.module()
-
     def calls(self, knobs: Mapping[str, str], shape: ShapeOf) -> Iterator[Call]:
         """Yield: pixels, embeddings, each layer; the last layer's output is the embedding."""
         del knobs, shape
-        own, module = self.setup.own, self.model.module
+        own, module = self.setup.own, self.setup.module().module
         yield self._pixels()
 
         def embed(values: Tensors) -> Tensors:
             return {own("hidden"): clip.embed(module, values[own("pixels")])}
 
-        segment = self.model.segment_of("embeddings", "pre_layrnorm")
+        segment = self.setup.module().segment_of("embeddings", "pre_layrnorm")
         yield Call("embed", embed, (own("pixels"),), segment=segment)
         count = clip.layers(module)
         for index in range(count):
             yield self._layer(index, "image" if index == count - 1 else "hidden")
 
     def _layer(self, index: int, makes: str) -> Call:
-        own, module = self.setup.own, self.model.module
+        own, module = self.setup.own, self.setup.module().module
 
         def run(values: Tensors) -> Tensors:
             return {own(makes): clip.layer(module, index, values[own("hidden")])}
 
-        segment = self.model.segment_of(f"encoder.layers.{index}")
+        segment = self.setup.module().segment_of(f"encoder.layers.{index}")
         return Call(f"layer.{makes}", run, (own("hidden"),), segment=segment)
 
     def _pixels(self) -> Call:
         inputs, device = self.setup.bound.inputs, self.setup.around.device
-        config: Any = self.model.module.config
+        config: Any = self.setup.module().module.config
         paths = [str(inputs[port]) for port in ("image", "last_image") if inputs.get(port)]
         name, side = self.setup.own("pixels"), config.image_size
 

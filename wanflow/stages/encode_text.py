@@ -13,11 +13,10 @@ import regex
 import torch
 
 from wanflow.errors import WeightsError
-from wanflow.models.segments.cut import BoundModule
 from wanflow.models.wan import umt5
 from wanflow.scheduler.knobs import Knob
 from wanflow.scheduler.program import GATHERED, Call, Gather, ShapeOf, Tensors
-from wanflow.stages.base import KeptText, StageSetup, Tokens
+from wanflow.stages.base import KeptText, StageProgram, Tokens
 
 
 def clean(prompt: str) -> str:
@@ -45,7 +44,7 @@ class _Text:
 
 
 @attrs.frozen
-class EncodeText:
+class EncodeText(StageProgram):
     """Makes `text.positive` and, where guidance wants it, `text.negative`: `[1, tokens, width]`.
 
     The embedding's rows are gathered from the file; each half of a layer is used for all prompts
@@ -54,21 +53,6 @@ class EncodeText:
     padding is left out: it is masked and reaches no real token. Without a tokenizer a prompt counts
     as full. A prompt that was encoded before, in the same way, is read instead.
     """
-
-    setup: StageSetup
-    stage: str = attrs.field(init=False)
-    op: str = "encode_text"
-    steps: int = 1
-    consumes: str | None = None
-
-    @stage.default
-    def _stage(self) -> str:
-        return self.setup.bound.name
-
-    @property
-    def model(self) -> BoundModule:
-        """The text encoder."""
-        return self.setup.module()
 
     @property
     def knobs(self) -> tuple[Knob, ...]:
@@ -113,15 +97,15 @@ class EncodeText:
             yield self._rows(text.which)
             yield self._mask(text.which)
         yield from self._layers([text.which for text in texts])
-        norm = self.model.segment_of("encoder.final_layer_norm")
+        norm = self.setup.module().segment_of("encoder.final_layer_norm")
         for text in texts:
             reads = (own(f"hidden.{text.which}"), own(f"ids_mask.{text.which}"))
             yield Call("finish", self._finish(text), reads, segment=norm)
 
     def _layers(self, which: Sequence[str]) -> Iterator[Call]:
-        for index in range(len(self.model.module.encoder.block)):  # type: ignore[union-attr,arg-type]
+        for index in range(len(self.setup.module().module.encoder.block)):  # type: ignore[union-attr,arg-type]
             attention, feed = (
-                self.model.segment_of(f"encoder.block.{index}.layer.{half}", part=True)
+                self.setup.module().segment_of(f"encoder.block.{index}.layer.{half}", part=True)
                 for half in (0, 1)
             )
             yield from (self._attend(each, index, attention) for each in which)
@@ -131,7 +115,7 @@ class EncodeText:
         """Read what is kept of a prompt; the padding behind it is zeros."""
         name, device = self.setup.own(f"text.{text.which}"), self.setup.around.device
         row, ids = (
-            self.model.rows(umt5.EMBEDDING),
+            self.setup.module().rows(umt5.EMBEDDING),
             0 if text.tokens is None else len(text.tokens.ids),
         )
 
@@ -176,7 +160,7 @@ class EncodeText:
         return Call(f"rows.{which}", run, (ids,), gather=Gather(umt5.EMBEDDING, ids))
 
     def _mask(self, which: str) -> Call:
-        own, module = self.setup.own, self.model.module
+        own, module = self.setup.own, self.setup.module().module
 
         def run(values: Tensors) -> Tensors:
             hidden, mask = values[own(f"hidden.{which}")], values[own(f"ids_mask.{which}")]
@@ -185,7 +169,7 @@ class EncodeText:
         return Call(f"mask.{which}", run, (own(f"hidden.{which}"), own(f"ids_mask.{which}")))
 
     def _attend(self, which: str, index: int, segment: str) -> Call:
-        own, module = self.setup.own, self.model.module
+        own, module = self.setup.own, self.setup.module().module
         hidden, mask = own(f"hidden.{which}"), own(f"attention.{which}")
 
         def run(values: Tensors) -> Tensors:
@@ -194,7 +178,7 @@ class EncodeText:
         return Call(f"attend.{which}", run, (hidden, mask), segment=segment)
 
     def _feed(self, which: str, index: int, segment: str) -> Call:
-        module, hidden = self.model.module, self.setup.own(f"hidden.{which}")
+        module, hidden = self.setup.module().module, self.setup.own(f"hidden.{which}")
 
         def run(values: Tensors) -> Tensors:
             return {hidden: umt5.feed(module, index, values[hidden])}
@@ -202,7 +186,7 @@ class EncodeText:
         return Call(f"feed.{which}", run, (hidden,), segment=segment)
 
     def _finish(self, text: _Text) -> Callable[[Tensors], Tensors]:
-        own, module, around = self.setup.own, self.model.module, self.setup.around
+        own, module, around = self.setup.own, self.setup.module().module, self.setup.around
 
         def run(values: Tensors) -> Tensors:
             hidden = values[own(f"hidden.{text.which}")]

@@ -9,26 +9,13 @@ import attrs
 import torch
 
 from wanflow.graph import Size
-from wanflow.scheduler.knobs import Knob
 from wanflow.scheduler.program import Call, ShapeOf, Tensors
-from wanflow.stages.base import StageSetup
+from wanflow.stages.base import StageProgram
 
 
 @attrs.frozen
-class Noise:
+class Noise(StageProgram):
     """Makes `latents`: `[1, C, F, h, w]` fp32, standard normal."""
-
-    setup: StageSetup
-    stage: str = attrs.field(init=False)
-    op: str = "noise"
-    steps: int = 1
-    consumes: str | None = None
-    knobs: tuple[Knob, ...] = ()
-    model: None = None
-
-    @stage.default
-    def _stage(self) -> str:
-        return self.setup.bound.name
 
     def calls(self, knobs: Mapping[str, str], shape: ShapeOf) -> Iterator[Call]:
         """Yield the one call."""

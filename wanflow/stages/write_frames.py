@@ -8,26 +8,14 @@ from pathlib import Path
 
 import attrs
 
-from wanflow.scheduler.knobs import Knob
 from wanflow.scheduler.program import Call, ShapeOf, Tensors
-from wanflow.stages.base import StageSetup
+from wanflow.stages.base import StageProgram
 from wanflow.stages.frames import bytes_call
 
 
 @attrs.frozen
-class WriteFrames:
+class WriteFrames(StageProgram):
     """Makes the folder `folder` with `00000.png` on."""
-
-    setup: StageSetup
-    stage: str = attrs.field(init=False)
-    op: str = "write_frames"
-    steps: int = 1
-    knobs: tuple[Knob, ...] = ()
-    model: None = None
-
-    @stage.default
-    def _stage(self) -> str:
-        return self.setup.bound.name
 
     @property
     def consumes(self) -> str:

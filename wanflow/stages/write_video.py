@@ -13,9 +13,8 @@ import attrs
 import numpy as np
 import torch
 
-from wanflow.scheduler.knobs import Knob
 from wanflow.scheduler.program import Call, ShapeOf, Tensors
-from wanflow.stages.base import StageSetup
+from wanflow.stages.base import StageProgram
 from wanflow.stages.frames import bytes_call
 
 # x264's output depends on its thread count: one count everywhere, so that files repeat.
@@ -85,19 +84,8 @@ def _options() -> dict[str, str]:
 
 
 @attrs.frozen
-class WriteVideo:
+class WriteVideo(StageProgram):
     """Makes the file `file`; the recipe of the run is in the container's comment tag."""
-
-    setup: StageSetup
-    stage: str = attrs.field(init=False)
-    op: str = "write_video"
-    steps: int = 1
-    knobs: tuple[Knob, ...] = ()
-    model: None = None
-
-    @stage.default
-    def _stage(self) -> str:
-        return self.setup.bound.name
 
     @property
     def consumes(self) -> str:
