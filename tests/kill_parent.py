@@ -123,14 +123,14 @@ def rivals(folder: Path) -> dict[str, object]:
 
 def main(root: Path, seed: int, numbers: list[int]) -> None:
     """Run once whole, then end the others."""
-    footprints = variants.Variants.at
+    footprints = variants.KnobSearch.at
     kept: list[object] = []
 
-    def once(self: variants.Variants, budget_bytes: int) -> object:
+    def once(self: variants.KnobSearch, budget_bytes: int) -> object:
         kept[:] = kept or [footprints(self, budget_bytes)]
         return kept[0]
 
-    variants.Variants.at = once  # type: ignore[assignment, method-assign]
+    variants.KnobSearch.at = once  # type: ignore[assignment, method-assign]
     os.chdir(root)
     planning.plan(planning.Request("t2v-tiny", dict(w.split("=") for w in WORDS[3:8:2]), "64MiB"))
     waited(forked(lambda: reference(root / "whole")))

@@ -8,7 +8,7 @@ import pytest
 from wanflow.scheduler.profile.profiler import Profiler
 from wanflow.session import Request
 from wanflow.session.planning import footprints as variants
-from wanflow.session.planning.footprints import Variants
+from wanflow.session.planning.footprints import KnobSearch
 from wanflow.session.preparing.place import find_place
 from wanflow.session.preparing.prepared import prepare
 
@@ -36,11 +36,20 @@ def measured(monkeypatch):
 def footprints(request):
     """Profile a request."""
     prepared = prepare(request, find_place(request), to_run=False)
-    return Variants(prepared).at(prepared.place.usable_bytes)
+    return KnobSearch(prepared).at(prepared.place.usable_bytes)
 
 
 TINY = Request("t2v-tiny", device="cpu")
 LARGE = Request("t2v-14b", machine="rtx4090", vram="24GiB", inputs={"steps": 3})
+
+
+def charged(footprint):
+    """A footprint without what only the allocator's replay needs: its result is the slack."""
+    calls = (
+        attrs.evolve(call, cost=attrs.evolve(call.cost, requests=(), origins=()))
+        for call in footprint.calls
+    )
+    return attrs.evolve(footprint, calls=tuple(calls))
 
 
 class TestWarm:
@@ -51,7 +60,10 @@ class TestWarm:
         was = len(measured)
         warm = footprints(request_)
 
-        assert cold == warm
+        assert [charged(footprint) for footprint in cold] == [charged(f) for f in warm]
+        if request_ is LARGE:  # without weights nothing is driven again
+            assert len(measured) == was
+            return
         assert was > len(measured) - was > 0
         assert all(call.numeric or call.stand_in is not None for call in measured[was:])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import attrs
 import pytest
 import torch
 from diffusers import FirstBlockCacheConfig
@@ -13,7 +14,7 @@ from wanflow.errors import InputError
 from wanflow.models.wan import dit_heads, dit_rows
 from wanflow.scheduler.footprint.costs import Footprint
 from wanflow.session import Request
-from wanflow.session.planning.footprints import Profiled
+from wanflow.session.planning.footprints import KnobProfiler
 from wanflow.session.preparing.place import find_place
 from wanflow.session.preparing.prepared import prepare
 
@@ -44,13 +45,13 @@ class TestHooks:
         (denoise,) = (p for p in found.programs(None) if p.stage == "denoise")
         module = denoise.model.module
         module.enable_cache(FirstBlockCacheConfig(threshold=0.1))
-        return found, module
+        return attrs.evolve(found), module  # programs know their knobs from the start
 
     def test_refused_by_name(self) -> None:
         """Where rows are pinned."""
         found, _module = self.programs("denoise.rows=1024")
         with pytest.raises(InputError, match=r"rows=1024 writes over.* fbc_") as caught:
-            Profiled(found, "cuda").footprint(found.knobs()[0])
+            KnobProfiler(found, "cuda").footprint(found.knobs()[0])
         assert caught.value.code == "hooked-blocks"
 
     def test_not_searched(self) -> None:
@@ -58,14 +59,16 @@ class TestHooks:
         found, module = self.programs()
         assert all("rows" not in each["denoise"] for each in found.knobs())
         module.disable_cache()
-        assert all("rows" in each["denoise"] for each in found.knobs())
+        assert all("rows" in each["denoise"] for each in attrs.evolve(found).knobs())
 
 
 def footprint(rows: str) -> Footprint:
     """What a long sequence costs on a card, with what its allocator takes beside."""
     knobs = {"denoise": {"cfg": "serial", "split": "whole", "rows": rows}}
     request = Request("t2v-tiny", LONG, machine="rtx4090")
-    return Profiled(prepare(request, find_place(request), to_run=False), "cuda").footprint(knobs)
+    return KnobProfiler(prepare(request, find_place(request), to_run=False), "cuda").footprint(
+        knobs
+    )
 
 
 @pytest.mark.parametrize("rows", ["1024", "grouped"])

@@ -24,11 +24,11 @@ def device_name(device: torch.device) -> str:
 
 def this_machine(device: torch.device) -> Machine:
     """Give the stored machine of a device, else an estimate; its capacities are those of today."""
-    known = load(device_name(device))
+    machine = load(device_name(device))
     guess = estimate(device)
-    if known is None or known.device != device.type:
+    if machine is None or machine.device != device.type:
         return guess
-    return attrs.evolve(known, capacity_bytes=guess.capacity_bytes, ram_bytes=guess.ram_bytes)
+    return attrs.evolve(machine, capacity_bytes=guess.capacity_bytes, ram_bytes=guess.ram_bytes)
 
 
 def estimate(device: torch.device) -> Machine:
@@ -45,8 +45,8 @@ def measure(device: torch.device, name: str | None = None) -> Machine:
     """Measure a device and keep what was found, under *name* or that of the device."""
     from wanflow.scheduler.run.probe import probe
 
-    found = probe(device, estimate(device))
-    machine = attrs.evolve(found, name=name or found.name)
+    machine = probe(device, estimate(device))
+    machine = attrs.evolve(machine, name=name or machine.name)
     save(machine)
     return machine
 

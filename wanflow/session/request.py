@@ -36,15 +36,15 @@ class Request:
 
 def pairs(texts: Sequence[str], option: str, form: str) -> dict[str, str]:
     """Read `KEY=VALUE` options; InputError for one without `=` or given twice."""
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for text in texts:
         key, separator, value = text.partition("=")
         if not separator or not key:
             raise InputError(f"{option} {text!r} is not {form}", code="bad-option")
-        if key in found:
+        if key in values:
             raise InputError(f"{option} {key} is given twice", code="bad-option")
-        found[key] = value
-    return found
+        values[key] = value
+    return values
 
 
 def precisions(texts: Sequence[str], models: Mapping[str, str]) -> dict[str, str]:

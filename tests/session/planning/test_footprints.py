@@ -8,7 +8,7 @@ from wanflow.scheduler.footprint.lifetimes import lifetimes
 from wanflow.scheduler.plan.knob_search import seconds_of, slice_of
 from wanflow.session import Request
 from wanflow.session.planning import footprints as variants
-from wanflow.session.planning.footprints import Profiled, Variants
+from wanflow.session.planning.footprints import KnobProfiler, KnobSearch
 from wanflow.session.planning.planned import sweep
 from wanflow.session.preparing.place import find_place
 from wanflow.session.preparing.prepared import prepare
@@ -27,12 +27,12 @@ def prepared(request):
 def both(request, monkeypatch, share):
     """The plan with every setting, and the one with those that were chosen."""
     monkeypatch.setattr(variants, "_ALL", 10**6)
-    every = Variants(prepared(request))
+    every = KnobSearch(prepared(request))
     ends = every.plan(every.at(0), None)
     budget = ends.minimum_bytes + int((ends.resident_bytes - ends.minimum_bytes) * share)
     wanted = every.plan(every.at(budget), budget)
     monkeypatch.setattr(variants, "_ALL", 0)
-    chosen = Variants(prepared(request))
+    chosen = KnobSearch(prepared(request))
     return wanted, chosen.plan(chosen.at(budget), budget)
 
 
@@ -66,7 +66,7 @@ class TestSlice:
     def test_needs_what_it_needs_there(self) -> None:
         """Its calls' bytes are those of the whole graph, values that only pass by included."""
         found = prepared(TINY)
-        whole = Profiled(found, "cpu").footprint({})
+        whole = KnobProfiler(found, "cpu").footprint({})
         inside = [i for i, step in enumerate(whole.calls) if step.stage == "denoise"]
         _, *needs = lifetimes(slice_of(whole, ["denoise"])).need_bytes
 
@@ -74,8 +74,8 @@ class TestSlice:
 
     def test_few_steps_stand_for_all(self) -> None:
         """The time of 8 steps from 4 is that of 8, to 1 %."""
-        full = Variants(prepared(TINY))
-        few = Variants(prepared(Request("t2v-tiny", {"prompt": "x", "steps": 4}, device="cpu")))
+        full = KnobSearch(prepared(TINY))
+        few = KnobSearch(prepared(Request("t2v-tiny", {"prompt": "x", "steps": 4}, device="cpu")))
         plans = [v.plan([slice_of(v.at(0)[0], ["denoise"])], None) for v in (few, full)]
 
         assert plans[1].predicted_seconds == pytest.approx(

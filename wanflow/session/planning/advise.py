@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -11,7 +11,7 @@ import attrs
 from wanflow.errors import WanflowError
 from wanflow.scheduler.knobs import ProgramOutline
 from wanflow.scheduler.plan.schedule import Plan
-from wanflow.session.planning.planned import Planned, plan, replanned
+from wanflow.session.planning.planned import Planned, at_budget, plan, replanned
 from wanflow.session.request import Request
 from wanflow.trace.report.advice import Advice, Advised, priority
 
@@ -51,33 +51,33 @@ def advise_request(request: Request, *, quick: bool = False) -> Advised:
     base = plan(request)
     if base.problem is not None:
         raise base.problem
-    found = [*_budgets(base), *_changed(base, quick=quick)]
+    advice = [*_budgets(base), *_changed(base, quick=quick)]
     return Advised(
         _command(request), str(base.report["machine"]), _peak(base, base.plan),
-        base.plan.predicted_seconds, tuple(_best(found, _peak(base, base.plan))[:_MOST]),
+        base.plan.predicted_seconds, tuple(_best(advice, _peak(base, base.plan))[:_MOST]),
     )  # fmt: skip
 
 
-def read_request(found: object) -> Request:
+def read_request(fields: object) -> Request:
     """Take a header's request, whose values are anybody's; TypeError for what is none."""
-    if not isinstance(found, dict):
+    if not isinstance(fields, dict):
         msg = "it has none"
         raise TypeError(msg)
-    graph, inputs = found["graph"], found["inputs"]
+    graph, inputs = fields["graph"], fields["inputs"]
     if not isinstance(graph, str) or not isinstance(inputs, dict):
         msg = "graph or inputs"
         raise TypeError(msg)
-    machine, ram = (None if found[n] is None else str(found[n]) for n in ("machine", "ram"))
+    machine, ram = (None if fields[n] is None else str(fields[n]) for n in ("machine", "ram"))
     return Request(
         graph=graph,
         inputs={str(n): v for n, v in inputs.items() if isinstance(v, str | int | float)},
-        vram=str(found["vram"]),
+        vram=str(fields["vram"]),
         ram=ram,
-        device=str(found["device"]),
-        precision=tuple(map(str, found["precision"])),
-        settings=tuple(map(str, found["settings"])),
-        pins=tuple(map(str, found["pins"])),
-        exact=bool(found["exact"]),
+        device=str(fields["device"]),
+        precision=tuple(map(str, fields["precision"])),
+        settings=tuple(map(str, fields["settings"])),
+        pins=tuple(map(str, fields["pins"])),
+        exact=bool(fields["exact"]),
         prompt_cache=False,  # its texts are not in the trace
         machine=machine,
     )
@@ -85,14 +85,13 @@ def read_request(found: object) -> Request:
 
 def _budgets(base: Planned) -> Iterator[Advice]:
     """Less memory at the same options, and more where more is to be had."""
-    made, overhead = base.plan, base.prepared.place.overhead_bytes
-    low, high = made.minimum_bytes, made.predicted_peak_bytes
+    overhead = base.prepared.place.overhead_bytes
+    low, high = base.plan.minimum_bytes, base.plan.predicted_peak_bytes
     rungs = {low + (high - low) * i // _RUNGS for i in range(_RUNGS)}
-    if made.resident_bytes + overhead <= base.prepared.place.machine.capacity_bytes:
-        rungs.add(made.resident_bytes)
+    if base.plan.resident_bytes + overhead <= base.prepared.place.machine.capacity_bytes:
+        rungs.add(base.plan.resident_bytes)
     for budget in sorted(rungs):
-        footprints = {id(f): f for f in (*base.footprints, *base.variants.at(budget))}
-        other = base.variants.plan(tuple(footprints.values()), budget)
+        other = at_budget(base, budget)
         if other.feasible:
             words = ("--vram", f"{other.predicted_peak_bytes + overhead}B")
             yield from _advice(base, words, "same", base, other)
@@ -126,8 +125,8 @@ def _changes(base: Planned, *, quick: bool) -> Iterator[_Variation]:
     for name, located in prepared.models.items():
         if located.precision == "fp32":
             words = f"{name}=bf16"
-            kept = tuple(p for p in request.precision if p.rpartition("=")[0] not in ("", name))
-            changed = attrs.evolve(request, precision=(*kept, words))
+            others = tuple(p for p in request.precision if p.rpartition("=")[0] not in ("", name))
+            changed = attrs.evolve(request, precision=(*others, words))
             yield _Variation(("--precision", words), "other", changed)
     frames = prepared.graph.inputs.get("frames")
     if isinstance(frames, int) and frames > 5:
@@ -137,10 +136,10 @@ def _changes(base: Planned, *, quick: bool) -> Iterator[_Variation]:
 
 
 def _pins(
-    program: ProgramOutline, made: Plan, *, slow: bool, exact: bool
+    program: ProgramOutline, base: Plan, *, slow: bool, exact: bool
 ) -> Iterator[tuple[str, str]]:
     """Values of a stage's knobs that are not in force; of a knob that is slow to profile, one."""
-    now = made.knobs.get(program.stage, {})
+    now = base.knobs.get(program.stage, {})
     for knob in program.knobs:
         values = list(knob.choices)
         if not knob.searched:
@@ -164,33 +163,32 @@ def _advice(
         yield Advice(words, picture, peak, other.predicted_seconds, saves, costs, rank)
 
 
-def _best(found: list[Advice], peak_bytes: int) -> list[Advice]:
+def _best(advice: list[Advice], peak_bytes: int) -> list[Advice]:
     """Leave out what another one beats: as much saved, or nearly, for no more."""
     near = peak_bytes * _NEAR
-    kept: list[Advice] = []
-    for each in sorted(found, key=lambda a: (_PICTURES.index(a.picture), a.costs_seconds)):
+    best: list[Advice] = []
+    for new in sorted(advice, key=lambda a: (_PICTURES.index(a.picture), a.costs_seconds)):
         beaten = any(
-            other.saves_bytes >= each.saves_bytes - near
-            and other.costs_seconds <= each.costs_seconds
-            for other in kept
+            old.saves_bytes >= new.saves_bytes - near and old.costs_seconds <= new.costs_seconds
+            for old in best
         )
         if not beaten:
-            kept.append(each)
-    ends = [each for _, group in _alike(kept) for each in dict.fromkeys((group[0], group[-1]))]
+            best.append(new)
+    ends = [end for group in _alike(best) for end in dict.fromkeys((group[0], group[-1]))]
     return sorted(ends, key=lambda a: (_RANKS.index(a.priority), -a.saves_bytes))
 
 
-def _alike(found: list[Advice]) -> Iterator[tuple[tuple[str, ...], list[Advice]]]:
+def _alike(advice: list[Advice]) -> Iterable[list[Advice]]:
     """Group by the change, whatever the budget; of each the cheapest comes first."""
     groups: dict[tuple[str, ...], list[Advice]] = {}
-    for each in found:
-        words = each.options[:-2] if "--vram" in each.options else each.options
-        groups.setdefault(words, []).append(each)
-    yield from groups.items()
+    for item in advice:
+        words = item.options[:-2] if "--vram" in item.options else item.options
+        groups.setdefault(words, []).append(item)
+    return groups.values()
 
 
-def _peak(planned: Planned, made: Plan) -> int:
-    return made.predicted_peak_bytes + planned.prepared.place.overhead_bytes
+def _peak(planned: Planned, plan_there: Plan) -> int:
+    return plan_there.predicted_peak_bytes + planned.prepared.place.overhead_bytes
 
 
 def _command(request: Request) -> str:

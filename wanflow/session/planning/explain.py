@@ -11,7 +11,7 @@ from wanflow.scheduler.footprint.costs import CallRecord
 from wanflow.scheduler.plan.gc_pause import held_off
 from wanflow.scheduler.plan.schedule import Alternative, Plan, StagePlan
 from wanflow.scheduler.run.walk import Contents, begin_turn, end_turn
-from wanflow.session.planning.planned import Planned, plan_prepared, replanned
+from wanflow.session.planning.planned import Planned, plan_prepared, replanned, stage_report
 from wanflow.session.preparing.place import find_place
 from wanflow.session.preparing.prepared import prepare
 from wanflow.session.request import Request
@@ -33,76 +33,69 @@ def explain(request: Request, stage: str) -> Explained:
     prepared = prepare(request, find_place(request), to_run=False)
     prepared.graph.stage(stage)  # a typo is told before anything is planned
     planned = plan_prepared(prepared)
-    made = planned.plan
-    found = {each.stage: each for each in made.stages}
-    overhead = planned.prepared.place.overhead_bytes
-    rows = _considered(made, overhead)
-    kept = ("graph", "device", "machine", "estimates", "feasible", "budget_bytes", "ram_bytes")
+    plan, overhead = planned.plan, prepared.place.overhead_bytes
+    stage_plan = next(s for s in plan.stages if s.stage == stage)
+    rows = _considered(plan, overhead)
+    same = ("graph", "device", "machine", "estimates", "feasible", "budget_bytes", "ram_bytes")
     report: dict[str, object] = {
-        **{name: planned.report[name] for name in kept},
-        "stage": {
-            **attrs.asdict(found[stage]),
-            "knobs": dict(found[stage].knobs),
-            "peak_bytes": found[stage].peak_bytes + overhead,
-        },
-        "depth": made.depth,
+        **{name: planned.report[name] for name in same},
+        "stage": stage_report(stage_plan, overhead),
+        "depth": plan.depth,
         "considered": rows,
-        "why": _why(made, rows),
-        "at_peak": _at_peak(made, stage, overhead),
-        "loading": _loading(made, stage),
+        "why": _why(plan, rows),
+        "at_peak": _at_peak(plan, stage, overhead),
+        "loading": _loading(plan, stage_plan),
         "would_change": {
-            "minimum_bytes": made.minimum_bytes + overhead,
-            "minimum_cause": made.minimum_cause,
-            "everything_stays_bytes": made.resident_bytes + overhead,
-            "next_segment_bytes": _next_segment(planned, found[stage]),
+            "minimum_bytes": plan.minimum_bytes + overhead,
+            "minimum_cause": plan.minimum_cause,
+            "everything_stays_bytes": plan.resident_bytes + overhead,
+            "next_segment_bytes": _next_segment(planned, stage_plan),
         },
     }
     return Explained(report, planned.problem)
 
 
-def _considered(made: Plan, overhead: int) -> list[dict[str, object]]:
+def _considered(plan: Plan, overhead: int) -> list[dict[str, object]]:
     """Every candidate once: those that fit by time, then the others by what they need."""
 
-    def order(each: Alternative) -> tuple[bool, float, int]:
-        return (not each.fits, each.seconds if each.fits else each.peak_bytes, each.depth)
+    def order(option: Alternative) -> tuple[bool, float, int]:
+        return (not option.fits, option.seconds if option.fits else option.peak_bytes, option.depth)
 
-    rows: list[dict[str, object]] = []
-    seen: list[Alternative] = []
-    chosen = False
-    for each in sorted(made.alternatives, key=order):
-        row = {
-            **attrs.asdict(each),
-            "knobs": {stage: dict(knobs) for stage, knobs in each.knobs.items()},
-            "peak_bytes": each.peak_bytes + overhead,
+    options: list[Alternative] = []
+    for option in sorted(plan.alternatives, key=order):
+        if option not in options:
+            options.append(option)
+    chosen = next((option for option in options if _is_plan(plan, option)), None)
+    return [
+        {
+            **attrs.asdict(option),
+            "knobs": {stage: dict(knobs) for stage, knobs in option.knobs.items()},
+            "peak_bytes": option.peak_bytes + overhead,
+            "chosen": option is chosen,
         }
-        if each not in seen:
-            seen.append(each)
-            row["chosen"] = not chosen and _is(made, each)
-            chosen = chosen or bool(row["chosen"])
-            rows.append(row)
-    return rows
+        for option in options
+    ]
 
 
-def _is(made: Plan, each: Alternative) -> bool:
-    knobs = {stage: knobs for stage, knobs in made.knobs.items() if knobs}
-    found = (each.knobs, each.depth, each.peak_bytes, each.seconds)
-    return found == (knobs, made.depth, made.predicted_peak_bytes, made.predicted_seconds)
+def _is_plan(plan: Plan, option: Alternative) -> bool:
+    knobs = {stage: knobs for stage, knobs in plan.knobs.items() if knobs}
+    decisions = (option.knobs, option.depth, option.peak_bytes, option.seconds)
+    return decisions == (knobs, plan.depth, plan.predicted_peak_bytes, plan.predicted_seconds)
 
 
-def _why(made: Plan, rows: list[dict[str, object]]) -> str:
+def _why(plan: Plan, rows: list[dict[str, object]]) -> str:
     fitting = [row for row in rows if row["fits"]]
-    if not made.feasible:
+    if not plan.feasible:
         return "nothing fits: this is the smallest plan"
     if len(fitting) == 1:
         return "the only one that fits"
     return f"the fastest of the {len(fitting)} that fit"
 
 
-def _at_peak(made: Plan, stage: str, overhead: int) -> dict[str, object]:
+def _at_peak(plan: Plan, stage: str, overhead: int) -> dict[str, object]:
     """What lies on the device at the stage's highest call, by kind."""
-    highest = max(
-        (held for held in _levels(made) if held.stage == stage), key=lambda held: held.nbytes
-    )
+    levels = [level for level in _levels(plan) if level.stage == stage]
+    highest = max(levels, key=lambda level: level.nbytes)
     parts = {**highest.parts, "context and libraries": overhead}
     return {
         "kind": highest.kind,
@@ -150,24 +143,26 @@ def _parts(plan: Plan, call: CallRecord, contents: Contents) -> dict[str, int]:
         "free in arenas": sum(a.nbytes for a in contents.arenas.values()) - sum(in_arenas),
         "values": sum(value.nbytes for value in values if not value.is_state),
         "states": sum(value.nbytes for value in values if value.is_state),
-        "read staging": plan.footprint.staging_bytes,
+        "read staging": plan.footprint.staging_bytes - plan.host.staging_bytes,
     }
 
 
-def _loading(made: Plan, stage: str) -> dict[str, object]:
+def _loading(plan: Plan, stage: StagePlan) -> dict[str, object]:
     """How many loads the stage makes, and how much of their time hides behind compute."""
-    brings = [move for turn in made.turns for move in turn.brings]
-    spans = sorted(
-        span for move, span in zip(brings, made.timeline.loads, strict=True) if move.stage == stage
-    )
+    brings = [move for turn in plan.turns for move in turn.brings]
+    loads = [
+        (span, move.nbytes)
+        for move, span in zip(brings, plan.timeline.loads, strict=True)
+        if move.stage == stage.stage
+    ]
     busy = end = 0.0
-    for began, ended in spans:
+    for (began, ended), _ in sorted(loads):
         busy += max(ended - max(began, end), 0.0)
         end = max(end, ended)
-    waits = next(each.waiting_seconds for each in made.stages if each.stage == stage)
+    waits = stage.waiting_seconds
     return {
-        "loads": len(spans),
-        "nbytes": sum(move.nbytes for move in brings if move.stage == stage),
+        "loads": len(loads),
+        "nbytes": sum(nbytes for _, nbytes in loads),
         "busy_seconds": busy,
         "waiting_seconds": waits,
         "hidden_percent": 100 * max(1 - waits / busy, 0.0) if busy else 100.0,
@@ -176,27 +171,27 @@ def _loading(made: Plan, stage: str) -> dict[str, object]:
 
 def _next_segment(planned: Planned, stage: StagePlan) -> int | None:
     """The budget from which more of the stage's weights stay; None when nothing is left to gain."""
-    made, overhead = planned.plan, planned.prepared.place.overhead_bytes
+    plan, place = planned.plan, planned.prepared.place
     sizes = [
-        made.footprint.segments[step.segment].nbytes
-        for step in made.footprint.calls
-        if step.stage == stage.stage and step.segment is not None
+        plan.footprint.segments[call.segment].nbytes
+        for call in plan.footprint.calls
+        if call.stage == stage.stage and call.segment is not None
     ]
-    low, most = max(planned.prepared.place.usable_bytes, made.minimum_bytes), made.resident_bytes
+    low, most = max(place.usable_bytes, plan.minimum_bytes), plan.resident_bytes
 
-    def kept(budget: int) -> int:
+    def staying(budget: int) -> int:
         stages = replanned(planned, budget).stages
         return next(s.resident_weights_bytes for s in stages if s.stage == stage.stage)
 
     if not sizes or low >= most:
         return None
-    now = stage.resident_weights_bytes if made.feasible else kept(low)
+    now = stage.resident_weights_bytes if plan.feasible else staying(low)
     high = min(low + 2 * max(sizes), most)
-    if kept(high) <= now:
+    if staying(high) <= now:
         high = most
-        if kept(high) <= now:
+        if staying(high) <= now:
             return None
     while high - low > max(min(sizes) // _FINENESS, 1):
         middle = (low + high) // 2
-        low, high = (low, middle) if kept(middle) > now else (middle, high)
-    return high + overhead
+        low, high = (low, middle) if staying(middle) > now else (middle, high)
+    return high + place.overhead_bytes

@@ -1,4 +1,4 @@
-"""The footprints that are planned with: every setting of the knobs, or those that are worth it."""
+"""The footprints that are planned with: at every knob setting, or at those that may win."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ from wanflow.scheduler.profile.profiler import Profiler
 from wanflow.session.preparing.place import expandable_segments
 from wanflow.session.preparing.prepared import Prepared
 
-_ALL = 2  # so many settings are planned one by one
-_STEPS = 4  # of a repeating stage, where settings are compared
+_ALL = 2  # so many knob settings are planned one by one
+_STEPS = 4  # of a repeating stage, where knob settings are compared
 
 
-class Variants:
-    """Profiles a request at settings of its knobs, each once."""
+class KnobSearch:
+    """Chooses the knob settings of a request that are planned with, and plans with them."""
 
     def __init__(self, prepared: Prepared) -> None:
         self.prepared = prepared
         place, elsewhere = prepared.place, prepared.request.machine is not None
         self._device = place.machine.device if elsewhere else place.device.type
-        self._whole = Profiled(prepared, self._device)
-        self._few = Profiled(_few_steps(prepared), self._device, self._whole)
+        self._profiler = KnobProfiler(prepared, self._device)
+        self._few_steps = KnobProfiler(_few_steps(prepared), self._device, self._profiler)
         self._groups: list[Group] = []
         self._last: tuple[object, Plan, tuple[Footprint, ...]] | None = None
 
     def at(self, budget_bytes: int) -> tuple[Footprint, ...]:
         """Give the footprints to plan with at a budget, one that needs least among them."""
-        settings = self.prepared.stage_settings()
-        if math.prod(len(each.all) for each in settings.values()) <= _ALL:
-            found = self.prepared.knobs()
+        knob_settings = self.prepared.knob_settings()
+        if math.prod(len(stage.all) for stage in knob_settings.values()) <= _ALL:
+            chosen = self.prepared.knobs()
         else:
-            groups = self._grouped(settings)
+            groups = self._grouped(knob_settings)
             best = [group.at(budget_bytes, self._plan) for group in groups]
             fastest = [group.fastest for group in groups]
             # One group needs most of all: the others need only be no larger than that. What is
@@ -59,12 +59,12 @@ class Variants:
                 quick if quick.least_bytes <= floor else group.leanest
                 for group, quick in zip(groups, fastest, strict=True)
             ]
-            found = [joined(best), joined(least), joined(fastest)]
-        unique = {json.dumps(each, sort_keys=True): each for each in found}
-        profiled = tuple(self._whole.footprint(each) for each in unique.values())
-        self._few.keep()
-        self._whole.keep()
-        return profiled
+            chosen = [joined(best), joined(least), joined(fastest)]
+        unique = {json.dumps(knobs, sort_keys=True): knobs for knobs in chosen}
+        footprints = tuple(self._profiler.footprint(knobs) for knobs in unique.values())
+        self._few_steps.keep()
+        self._profiler.keep()
+        return footprints
 
     def plan(self, footprints: Sequence[Footprint], budget_bytes: int | None) -> Plan:
         """Plan *footprints* on the request's machine, with its pins and its RAM."""
@@ -82,35 +82,36 @@ class Variants:
     def _plan(self, footprint: Footprint, budget_bytes: int | None) -> Plan:
         return self.plan([footprint], budget_bytes)
 
-    def _grouped(self, settings: Mapping[str, StageSettings]) -> list[Group]:
+    def _grouped(self, knob_settings: Mapping[str, StageSettings]) -> list[Group]:
         """Make the groups of stages; each is profiled with the other stages left plain."""
         if not self._groups:
             steps = {outline.stage: outline.steps for outline in self.prepared.outlines}
-            plain = {s: k for each in settings.values() for s, k in each.all[0].items()}
-            self._groups = [
-                self._group({s: settings[s] for s in stages if s in settings}, stages, steps, plain)
-                for stages in _streams(self.prepared)
-            ]
+            plain = {s: k for stage in knob_settings.values() for s, k in stage.all[0].items()}
+            for stages in _streams(self.prepared):
+                own = [knob_settings[stage] for stage in stages if stage in knob_settings]
+                self._groups.append(self._group(own, stages, steps, plain))
         return self._groups
 
     def _group(
         self,
-        settings: Mapping[str, StageSettings],
+        knob_settings: Sequence[StageSettings],
         stages: Sequence[str],
         steps: Mapping[str, int],
         plain: Knobs,
     ) -> Group:
-        def setting(combination: Sequence[Knobs]) -> KnobSetting:
-            knobs = {stage: chosen for each in combination for stage, chosen in each.items()}
-            footprint = self._few.slice({**plain, **knobs}, stages)
+        def compared(combination: Sequence[Knobs]) -> KnobSetting:
+            knobs = {stage: values for part in combination for stage, values in part.items()}
+            footprint = self._few_steps.slice({**plain, **knobs}, stages)
             return setting_of(knobs, footprint, steps, self._plan)
 
         def between() -> list[KnobSetting]:
-            every = itertools.product(*(each.all for each in settings.values()))
-            return [setting(each) for each in every if each not in always]
+            combinations = itertools.product(*(stage.all for stage in knob_settings))
+            return [
+                compared(combination) for combination in combinations if combination not in always
+            ]
 
-        always = [*itertools.product(*(each.always for each in settings.values()))]
-        return Group([setting(each) for each in always], steps, functools.cache(between))
+        always = [*itertools.product(*(stage.always for stage in knob_settings))]
+        return Group([*map(compared, always)], steps, functools.cache(between))
 
 
 def ram_for(footprints: Sequence[Footprint], ram_bytes: int | None) -> int | None:
@@ -120,16 +121,16 @@ def ram_for(footprints: Sequence[Footprint], ram_bytes: int | None) -> int | Non
     return max(ram_bytes - max(f.staging_bytes for f in footprints), 0)
 
 
-class Profiled:
-    """The footprints of one graph on one kind of device, by their knobs.
+class KnobProfiler:
+    """Profiles one graph on one kind of device at settings of its knobs, each once.
 
     What calls cost is shared with the same graph *beside* it, at another number of steps.
     """
 
-    def __init__(self, prepared: Prepared, device: str, beside: Profiled | None = None) -> None:
+    def __init__(self, prepared: Prepared, device: str, beside: KnobProfiler | None = None) -> None:
         self._prepared, self._device, self._beside = prepared, device, beside
         self._order = [outline.stage for outline in prepared.outlines]
-        self._found: dict[str, Footprint] = {}
+        self._footprints: dict[str, Footprint] = {}
 
     @functools.cached_property
     def tools(self) -> _Tools:
@@ -140,9 +141,9 @@ class Profiled:
     def footprint(self, knobs: Knobs) -> Footprint:
         """Profile at a setting; on CUDA with what the allocator takes beside."""
         key = json.dumps(knobs, sort_keys=True, default=dict)
-        if key not in self._found:
-            self._found[key] = self._kept(knobs, (), lambda: self._profile(knobs))
-        return self._found[key]
+        if key not in self._footprints:
+            self._footprints[key] = self._kept(knobs, (), lambda: self._profile(knobs))
+        return self._footprints[key]
 
     def _kept(
         self, knobs: Knobs, stages: Sequence[str], profile: Callable[[], Footprint]
@@ -179,12 +180,12 @@ class Profiled:
             if isinstance(ref, PortRef)
         }
         keeps = keeps_for(self._prepared.graph)
-        found = self.tools.profiler.profile(
+        footprint = self.tools.profiler.profile(
             self._prepared.programs(None)[:end],
             knobs,
             lambda name: keeps(name) or _is_of(name, reads),
         )
-        return slice_of(found, stages)
+        return slice_of(footprint, stages)
 
     def _profile(self, knobs: Knobs) -> Footprint:
         keeps = keeps_for(self._prepared.graph)

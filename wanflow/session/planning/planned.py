@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import attrs
 
 from wanflow.errors import BudgetError
 from wanflow.scheduler.footprint.costs import Footprint
 from wanflow.scheduler.plan.gc_pause import held_off
 from wanflow.scheduler.plan.schedule import Plan, StagePlan
-from wanflow.session.planning.footprints import Variants
+from wanflow.session.planning.footprints import KnobSearch
 from wanflow.session.preparing.place import FindPlace, Place, find_place
 from wanflow.session.preparing.prepared import Prepared, prepare
 from wanflow.session.request import Request
@@ -26,7 +24,7 @@ class Planned:
     prepared: Prepared
     plan: Plan
     footprints: tuple[Footprint, ...]
-    variants: Variants
+    search: KnobSearch
     report: dict[str, object]
 
     @property
@@ -44,10 +42,10 @@ def plan(request: Request, *, on: FindPlace = find_place) -> Planned:
 @held_off()
 def plan_prepared(prepared: Prepared) -> Planned:
     """Plan what was prepared."""
-    variants = Variants(prepared)
-    footprints = variants.at(prepared.place.usable_bytes)
-    made = variants.plan(footprints, prepared.place.usable_bytes)
-    return Planned(prepared, made, footprints, variants, _report(prepared, made))
+    search = KnobSearch(prepared)
+    footprints = search.at(prepared.place.usable_bytes)
+    plan = search.plan(footprints, prepared.place.usable_bytes)
+    return Planned(prepared, plan, footprints, search, _report(prepared, plan))
 
 
 def tightened(planned: Planned, share: float) -> Planned:
@@ -58,7 +56,13 @@ def tightened(planned: Planned, share: float) -> Planned:
 
 def replanned(planned: Planned, budget_bytes: int) -> Plan:
     """Plan the same again for other bytes on the device, the overhead not among them."""
-    return planned.variants.plan(planned.footprints, budget_bytes)
+    return planned.search.plan(planned.footprints, budget_bytes)
+
+
+def at_budget(planned: Planned, budget_bytes: int) -> Plan:
+    """Plan the same for another budget, the knob settings that may win there among it."""
+    footprints = {id(f): f for f in (*planned.footprints, *planned.search.at(budget_bytes))}
+    return planned.search.plan(tuple(footprints.values()), budget_bytes)
 
 
 @held_off()
@@ -72,37 +76,35 @@ def sweep(request: Request) -> Planned:
     rows: list[dict[str, object]] = []
     best: Plan | None = None
     for budget in budgets:
-        footprints = {id(f): f for f in (*planned.footprints, *planned.variants.at(budget))}
-        made = planned.variants.plan(tuple(footprints.values()), budget)
-        if best is not None and best.predicted_seconds < made.predicted_seconds:
-            made = best  # what less room allows, more room allows
-        best = made
+        new = at_budget(planned, budget)
+        if best is None or new.predicted_seconds <= best.predicted_seconds:
+            best = new  # else what less room allows, more room allows
         rows.append(
             {
                 "budget_bytes": budget + overhead,
-                "predicted_peak_bytes": made.predicted_peak_bytes + overhead,
-                "predicted_seconds": made.predicted_seconds,
-                "feasible": made.feasible,
+                "predicted_peak_bytes": best.predicted_peak_bytes + overhead,
+                "predicted_seconds": best.predicted_seconds,
+                "feasible": best.feasible,
             }
         )
     return attrs.evolve(planned, report={**planned.report, "sweep": rows})
 
 
-def host_bytes(made: Plan) -> int:
+def host_bytes(plan: Plan) -> int:
     """What the plan takes of the host, 0 where the device is the RAM itself."""
-    return made.host.nbytes + made.footprint.staging_bytes if made.host.nbytes else 0
+    return plan.host.nbytes + plan.footprint.staging_bytes if plan.host.nbytes else 0
 
 
-def gap_percent(made: Plan) -> float:
+def gap_percent(plan: Plan) -> float:
     """How much longer the plan takes than its busiest queue would alone."""
-    return 100 * (made.predicted_seconds / made.bound_seconds - 1) if made.bound_seconds else 0.0
+    return 100 * (plan.predicted_seconds / plan.bound_seconds - 1) if plan.bound_seconds else 0.0
 
 
-def too_small(place: Place, made: Plan) -> BudgetError:
+def too_small(place: Place, plan: Plan) -> BudgetError:
     """Say that a place can't hold a plan, and what could."""
-    least = made.minimum_bytes + place.overhead_bytes
-    ram = made.host.minimum_bytes + made.footprint.staging_bytes
-    if made.minimum_bytes <= place.usable_bytes and place.ram_bytes is not None:
+    least = plan.minimum_bytes + place.overhead_bytes
+    ram = plan.host.minimum_bytes + plan.footprint.staging_bytes
+    if plan.minimum_bytes <= place.usable_bytes and place.ram_bytes is not None:
         return BudgetError(
             f"the host's {place.ram_bytes} bytes can't hold it: at least {ram} bytes "
             f"({format_bytes(ram)}) are needed, for the buffers that weights pass through",
@@ -112,30 +114,30 @@ def too_small(place: Place, made: Plan) -> BudgetError:
         )
     return BudgetError(
         f"{place.budget_text} ({place.budget_bytes} bytes) can't hold it: at least {least} bytes "
-        f"({format_bytes(least)}) are needed, by {made.minimum_cause}",
+        f"({format_bytes(least)}) are needed, by {plan.minimum_cause}",
         hint=f"--vram {least}B, a smaller size or fewer frames",
         code="budget",
         detail={
             "minimum_bytes": least,
             "budget_bytes": place.budget_bytes,
-            "needed_by": made.minimum_cause,
+            "needed_by": plan.minimum_cause,
         },
     )
 
 
-def _report(prepared: Prepared, made: Plan) -> dict[str, object]:
+def _report(prepared: Prepared, plan: Plan) -> dict[str, object]:
     place = prepared.place
     return {
-        "feasible": made.feasible,
+        "feasible": plan.feasible,
         "graph": prepared.graph.name,
         "device": str(place.device) if not prepared.request.machine else place.machine.device,
         "exact": prepared.request.exact,
         "weights": {n: m.folder is not None for n, m in prepared.models.items()},
-        **plan_figures(place, made),
+        **plan_figures(place, plan),
     }
 
 
-def plan_figures(place: Place, made: Plan) -> dict[str, object]:
+def plan_figures(place: Place, plan: Plan) -> dict[str, object]:
     """What the report says of a plan on a machine, whatever was planned."""
     overhead = place.overhead_bytes
     return {
@@ -145,24 +147,25 @@ def plan_figures(place: Place, made: Plan) -> dict[str, object]:
         "machine_guessed_from": place.machine.guessed_from or None,
         "budget_bytes": place.budget_bytes,
         "overhead_bytes": overhead,
-        "predicted_peak_bytes": made.predicted_peak_bytes + overhead,
-        "allocator_slack_bytes": made.slack_bytes,
-        "arenas": {arena.model: arena.nbytes for arena in made.arenas},
-        "predicted_seconds": made.predicted_seconds,
-        "bound_seconds": made.bound_seconds,
-        "gap_percent": gap_percent(made),
-        "depth": made.depth,
+        "predicted_peak_bytes": plan.predicted_peak_bytes + overhead,
+        "allocator_slack_bytes": plan.slack_bytes,
+        "arenas": {arena.model: arena.nbytes for arena in plan.arenas},
+        "predicted_seconds": plan.predicted_seconds,
+        "bound_seconds": plan.bound_seconds,
+        "gap_percent": gap_percent(plan),
+        "depth": plan.depth,
         "ram_bytes": place.ram_bytes,
-        "host_bytes": host_bytes(made),
-        "minimum_bytes": made.minimum_bytes + overhead,
-        "minimum_cause": made.minimum_cause,
-        "resident_bytes": made.resident_bytes + overhead,
-        "plan_id": made.plan_id,
-        "stages": [_stage_report(stage, overhead) for stage in made.stages],
+        "host_bytes": host_bytes(plan),
+        "minimum_bytes": plan.minimum_bytes + overhead,
+        "minimum_cause": plan.minimum_cause,
+        "resident_bytes": plan.resident_bytes + overhead,
+        "plan_id": plan.plan_id,
+        "stages": [stage_report(stage, overhead) for stage in plan.stages],
     }
 
 
-def _stage_report(stage: StagePlan, overhead_bytes: int) -> Mapping[str, object]:
+def stage_report(stage: StagePlan, overhead_bytes: int) -> dict[str, object]:
+    """What the report says of a stage."""
     report = attrs.asdict(stage)
     report["knobs"] = dict(stage.knobs)
     report["peak_bytes"] = stage.peak_bytes + overhead_bytes

@@ -71,15 +71,15 @@ def _about(planned: Planned, ran: int) -> dict[str, object]:
 def _records(rows: Iterable[Row]) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Put rows of one section together, as many as a record holds."""
     for section, group in groupby(rows, key=itemgetter(0)):
-        found: list[str] = []
+        texts: list[str] = []
         length = 0
         for _, text in group:
-            if found and (len(found) >= _MOST_ROWS or length + len(text) > _MOST_TEXT):
-                yield section, tuple(found)
-                found, length = [], 0
-            found.append(text)
+            if texts and (len(texts) >= _MOST_ROWS or length + len(text) > _MOST_TEXT):
+                yield section, tuple(texts)
+                texts, length = [], 0
+            texts.append(text)
             length += len(text) + 5  # what msgpack puts before a text
-        yield section, tuple(found)
+        yield section, tuple(texts)
 
 
 @attrs.define
@@ -108,64 +108,64 @@ class Collector:
         if self._about is not None or len(event.rows) != 1:
             self._wrong("it is announced twice")
         try:
-            found = json.loads(event.rows[0])
+            about = json.loads(event.rows[0])
         except (ValueError, RecursionError):
             self._wrong("no JSON")
-        if not isinstance(found, dict) or not isinstance(found.get("machine"), dict):
+        if not isinstance(about, dict) or not isinstance(about.get("machine"), dict):
             self._wrong("no machine is in it")
         try:
-            self._machine = parse(json.dumps(found["machine"]), f"{self.path}: the machine in it")
+            self._machine = parse(json.dumps(about["machine"]), f"{self.path}: the machine in it")
         except InputError as error:
             self._wrong(error.message)
-        count = self._int(found, "variants", _MOST_VARIANTS)
+        count = self._int(about, "variants", _MOST_VARIANTS)
         self._readers = [FootprintReader() for _ in range(count)]
-        self._about = found
+        self._about = about
 
     def recorded(self) -> Recorded:
         """Give what was recorded; TraceError unless all of it is there."""
-        found, machine = self._about, self._machine
-        if found is None or machine is None:
+        about, machine = self._about, self._machine
+        if about is None or machine is None:
             raise TraceError(
                 f"{self.path} holds no footprint to plan again",
                 hint="an older wanflow wrote it, or it is cut: run or plan anew",
                 code="no-footprint",
             )
-        variants = [reader.footprint for reader in self._readers]
-        whole = tuple(each for each in variants if each is not None)
-        if len(whole) < len(variants) or not whole:
+        footprints = [reader.footprint for reader in self._readers]
+        variants = tuple(footprint for footprint in footprints if footprint is not None)
+        if len(variants) < len(footprints) or not variants:
             raise TraceError(
                 f"{self.path} is cut before its footprint is whole",
                 hint="run or plan anew",
                 code="no-footprint",
             )
-        ram = found.get("ram_bytes")
+        ram = about.get("ram_bytes")
         return Recorded(
             machine=machine,
-            tier=self._text(found, "tier"),
-            budget_bytes=self._int(found, "budget_bytes", _MOST_BYTES),
-            overhead_bytes=self._int(found, "overhead_bytes", _MOST_BYTES),
-            ram_bytes=None if ram is None else self._int(found, "ram_bytes", _MOST_BYTES),
-            pins=self._words(found, "pins", {"resident", "stream"}),
-            spills=self._words(found, "spills", {"none", "all"}),
-            exact=found.get("exact") is True,
-            ran=self._int(found, "ran", len(whole) - 1),
-            variants=whole,
+            tier=self._text(about, "tier"),
+            budget_bytes=self._int(about, "budget_bytes", _MOST_BYTES),
+            overhead_bytes=self._int(about, "overhead_bytes", _MOST_BYTES),
+            ram_bytes=None if ram is None else self._int(about, "ram_bytes", _MOST_BYTES),
+            pins=self._words(about, "pins", {"resident", "stream"}),
+            spills=self._words(about, "spills", {"none", "all"}),
+            exact=about.get("exact") is True,
+            ran=self._int(about, "ran", len(variants) - 1),
+            variants=variants,
         )
 
-    def _int(self, found: Mapping[str, Any], name: str, most: int) -> int:
-        value = found.get(name)
+    def _int(self, about: Mapping[str, Any], name: str, most: int) -> int:
+        value = about.get(name)
         if type(value) is not int or not 0 <= value <= most:
             self._wrong(f"{name} is not from 0 to {most}")
         return value
 
-    def _text(self, found: Mapping[str, Any], name: str) -> str:
-        value = found.get(name)
+    def _text(self, about: Mapping[str, Any], name: str) -> str:
+        value = about.get(name)
         if not isinstance(value, str) or len(value) > 100:
             self._wrong(f"{name} is no short text")
         return value
 
-    def _words(self, found: Mapping[str, Any], name: str, allowed: set[str]) -> Mapping[str, str]:
-        value = found.get(name)
+    def _words(self, about: Mapping[str, Any], name: str, allowed: set[str]) -> Mapping[str, str]:
+        value = about.get(name)
         if not isinstance(value, dict) or not all(
             isinstance(v, str) and v in allowed for v in value.values()
         ):

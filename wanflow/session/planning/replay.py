@@ -31,8 +31,8 @@ class Replayed:
 
 
 @attrs.frozen
-class _Heard:
-    """What a trace holds."""
+class _RecordedRun:
+    """What a trace holds of its run."""
 
     recorded: Recorded
     file: TraceFile
@@ -48,21 +48,21 @@ def replay(
     None stands for the recorded budget; on another machine for what `auto` does. TraceError when
     the trace holds no whole footprint, InputError for what can't be meant.
     """
-    heard = _hear(trace)
-    recorded = heard.recorded
+    run = _read(trace)
+    recorded = run.recorded
     place = _place(recorded, trace, vram, ram, machine)
-    is_timed = heard.file.header.get("simulated") is False and recorded.machine.device == "cpu"
-    timed = is_timed and heard.measured.calls > 0
-    timing: Timing = heard.measured if timed else by_rates
-    made = plan_footprints(
+    is_timed = run.file.header.get("simulated") is False and recorded.machine.device == "cpu"
+    timed = is_timed and run.measured.calls > 0
+    timing: Timing = run.measured if timed else by_rates
+    plan = plan_footprints(
         recorded.variants, place.machine, place.usable_bytes, recorded.pins,
         ram_for(recorded.variants, place.ram_bytes), recorded.spills, timing,
     )  # fmt: skip
-    problem = None if made.feasible else too_small(place, made)
-    return Replayed(made, _report(heard, place, made, timed=timed), problem)
+    problem = None if plan.feasible else too_small(place, plan)
+    return Replayed(plan, _report(run, place, plan, timed=timed), problem)
 
 
-def _hear(trace: Path) -> _Heard:
+def _read(trace: Path) -> _RecordedRun:
     """Read a trace through; the events themselves are not kept."""
     collector, times = Collector(str(trace)), CallTimes()
     last_ns = 0
@@ -77,44 +77,44 @@ def _hear(trace: Path) -> _Heard:
     recorded = collector.recorded()
     ran = recorded.variants[recorded.ran]
     measured = MeasuredTimes(ran, recorded.machine, times.seconds_of(ran))
-    return _Heard(recorded, file, last_ns, measured)
+    return _RecordedRun(recorded, file, last_ns, measured)
 
 
 def _place(
     recorded: Recorded, trace: Path, vram: str | None, ram: str | None, machine: str | None
 ) -> Place:
-    there = recorded.machine if machine is None else find(machine)
-    if there.device != recorded.machine.device:
+    target = recorded.machine if machine is None else find(machine)
+    if target.device != recorded.machine.device:
         raise InputError(
-            f"{trace} was recorded for {_kind(recorded.machine.device)}, {there.name} is "
-            f"{_kind(there.device)}: what a call takes there is not in it",
-            hint=f"wanflow plan GRAPH --machine {there.name}",
+            f"{trace} was recorded for {_kind(recorded.machine.device)}, {target.name} is "
+            f"{_kind(target.device)}: what a call takes there is not in it",
+            hint=f"wanflow plan GRAPH --machine {target.name}",
             code="other-device",
         )
     if machine is None:
         vram = vram or f"{recorded.budget_bytes}B"
         if ram is None and recorded.ram_bytes is not None:
             ram = f"{recorded.ram_bytes}B"
-    request = Request("", vram=vram or "auto", ram=ram, machine=there.name)
-    return place_on(there, torch.device(there.device), request)
+    request = Request("", vram=vram or "auto", ram=ram, machine=target.name)
+    return place_on(target, torch.device(target.device), request)
 
 
 def _kind(device: str) -> str:
     return "a CPU" if device == "cpu" else "a CUDA card"
 
 
-def _report(heard: _Heard, place: Place, made: Plan, *, timed: bool) -> dict[str, object]:
-    recorded, file = heard.recorded, heard.file
+def _report(run: _RecordedRun, place: Place, plan: Plan, *, timed: bool) -> dict[str, object]:
+    recorded, file = run.recorded, run.file
     graph = file.header.get("graph")
     return {
-        "feasible": made.feasible,
+        "feasible": plan.feasible,
         "graph": graph if isinstance(graph, str) else "",
         "device": place.machine.device,
         "exact": recorded.exact,
-        **plan_figures(place, made),
+        **plan_figures(place, plan),
         "times": "measured" if timed else "rates",
-        "measured_calls": heard.measured.calls if timed else 0,
-        "calls": len(made.footprint.calls),
+        "measured_calls": run.measured.calls if timed else 0,
+        "calls": len(plan.footprint.calls),
         "recorded": {
             "trace": file.path,
             "state": str(file.state),
@@ -124,7 +124,7 @@ def _report(heard: _Heard, place: Place, made: Plan, *, timed: bool) -> dict[str
             "budget_bytes": recorded.budget_bytes,
             "predicted_peak_bytes": file.header.get("predicted_peak_bytes"),
             "predicted_seconds": file.header.get("predicted_seconds"),
-            "seconds": heard.last_ns / 1e9,
+            "seconds": run.last_ns / 1e9,
             "settings": len(recorded.variants),
         },
     }

@@ -35,7 +35,7 @@ def in_shape(
     checked: CheckedGraph, inputs: Inputs, rules: VideoRules | None
 ) -> dict[str, str | int | float | Size]:
     """Give sizes the shape of the pictures that they are to be like; without one they stay."""
-    found = dict(inputs)
+    values = dict(inputs)
     for name, spec in checked.spec.inputs.items():
         path = str(inputs.get(spec.like) or "")
         if not spec.like or not path:
@@ -44,8 +44,8 @@ def in_shape(
         value = inputs.get(name, spec.default or "")
         area = value if isinstance(value, Size) else parse_size(str(value))
         if area is not None:  # what is no size is told where it is bound
-            found[name] = (rules or VideoRules()).in_shape(area, *_measure(path))
-    return found
+            values[name] = (rules or VideoRules()).in_shape(area, *_measure(path))
+    return values
 
 
 def _measure(path: str) -> tuple[int, int]:
@@ -86,11 +86,11 @@ def _check_picture(name: str, path: Path) -> None:
 
 def content(path: Path) -> str:
     """Give a short hash of a file's bytes; InputError when it can't be read."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK_BYTES):
-                found.update(chunk)
+                digest.update(chunk)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}", code="missing-file") from None
-    return found.hexdigest()[:16]
+    return digest.hexdigest()[:16]

@@ -95,14 +95,14 @@ class Prepared:
         steps = {s.name: int(str(s.params.get("steps", 0))) for s in self.graph.stages}
         return tuple(attrs.evolve(o, steps=steps[o.stage] or o.steps) for o in outlines)
 
-    def stage_settings(self) -> dict[str, StageSettings]:
-        """The settings of each stage's knobs that pins and `--exact` leave."""
+    def knob_settings(self) -> dict[str, StageSettings]:
+        """The knob settings of each stage that pins and `--exact` leave."""
         knobs = {outline.stage: outline.knobs for outline in self.outlines}
         return settings_of(knobs, self.knob_pins(), exact=self.request.exact)
 
     def knobs(self) -> list[dict[str, dict[str, str]]]:
-        """Every setting of all knobs, the plain one first."""
-        combinations = itertools.product(*(stage.all for stage in self.stage_settings().values()))
+        """Every knob setting of the whole graph, the plain one first."""
+        combinations = itertools.product(*(stage.all for stage in self.knob_settings().values()))
         return [{s: dict(k) for part in parts for s, k in part.items()} for parts in combinations]
 
     def keeping(self, knobs: Mapping[str, Mapping[str, str]]) -> Prepared:
@@ -273,11 +273,11 @@ def prepare(request: Request, place: Place, *, to_run: bool) -> Prepared:
         models[name] = bind_model(
             spec, chosen[name], folder, file, ops, own_config=request.own_configs
         )
-    settings = pairs(request.settings, "--set", "STAGE.PARAM=VALUE")
+    params = pairs(request.settings, "--set", "STAGE.PARAM=VALUE")
     rules = _rules(models)
     request = attrs.evolve(request, inputs=absolute(checked, request.inputs))
     inputs = in_shape(checked, request.inputs, rules or checked.rules)
-    bound = bind(checked, inputs, settings, rules, allow_missing_text=not to_run)
+    bound = bind(checked, inputs, params, rules, allow_missing_text=not to_run)
     files = {n: (kind, str(bound.inputs[n])) for n, kind in files_of(checked).items()}
     for name, (kind, path) in files.items():
         if path and (to_run or name in request.inputs):

@@ -42,12 +42,12 @@ class Job:
         """Read it; InputError when *folder* is no run folder."""
         path = folder / _FILE
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            data = json.loads(path.read_text(encoding="utf-8"))
             fields: dict[str, Any] = {
-                k: tuple(v) if isinstance(v, list) else v for k, v in found["request"].items()
+                k: tuple(v) if isinstance(v, list) else v for k, v in data["request"].items()
             }
             fields["graph"] = str(Path(fields["graph"]))  # TypeError for what is no name
-            return cls(folder, Request(**fields), dict(found["fingerprint"]))
+            return cls(folder, Request(**fields), dict(data["fingerprint"]))
         except (FileNotFoundError, NotADirectoryError):
             raise InputError(
                 f"{folder}: is no run folder", hint="a run folder holds request.json", code="no-run"
@@ -58,8 +58,8 @@ class Job:
     def knobs(self) -> dict[str, dict[str, str]]:
         """The knobs of each stage in the folder's last plan; none where that can't be read."""
         try:
-            found = json.loads((self.folder / "plan.json").read_text(encoding="utf-8"))
-            return {stage["stage"]: dict(stage["knobs"]) for stage in found["stages"]}
+            plan = json.loads((self.folder / "plan.json").read_text(encoding="utf-8"))
+            return {stage["stage"]: dict(stage["knobs"]) for stage in plan["stages"]}
         except (OSError, ValueError, LookupError, TypeError):
             return {}
 
@@ -95,24 +95,26 @@ def _plain(inputs: Mapping[str, object]) -> dict[str, object]:
 
 def fingerprint(prepared: Prepared) -> dict[str, Any]:
     """What decides the picture: graph, inputs, precision, versions, and which weights."""
-    found: dict[str, Any] = {
-        "graph": hashlib.sha256(prepared.graph.source.text.encode()).hexdigest()[:16],
+    facts: dict[str, Any] = {
+        "graph": _digest(prepared.graph.source.text),
         **{f"input {n}": v for n, v in _plain(prepared.graph.inputs).items()},
         "settings": sorted(prepared.request.settings),
     }
     for name in prepared.files:
         if path := str(prepared.graph.inputs[name]):
-            found[f"input {name}"] = Path(path).name
-            found[f"content of {name}"] = content(Path(path))
-    found |= {f"version of {name}": version for name, version in versions().items()}
+            facts[f"input {name}"] = Path(path).name
+            facts[f"content of {name}"] = content(Path(path))
+    facts |= {f"version of {name}": version for name, version in versions().items()}
     for name, model in prepared.models.items():
-        found[f"precision of {name}"] = model.model.precision
+        facts[f"precision of {name}"] = model.model.precision
         if model.checkpoint is not None:
             files = files_identity(model.checkpoint)
-            found[f"weights of {name}"] = hashlib.sha256(json.dumps(files).encode()).hexdigest()[
-                :16
-            ]
-    return found
+            facts[f"weights of {name}"] = _digest(json.dumps(files))
+    return facts
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def finished_report(folder: Path) -> dict[str, object] | None:

@@ -1,4 +1,4 @@
-"""Execute a plan; when memory runs out in spite of it, a tighter one from the last step."""
+"""The out-of-memory ladder: run a plan; if memory runs out all the same, tighter ones go on."""
 
 from __future__ import annotations
 
@@ -23,26 +23,8 @@ from wanflow.trace import TraceSink
 from wanflow.trace.events import Note
 from wanflow.units import format_bytes
 
-_SHARES = (
-    1.0,
-    0.9,
-    0.0,
-)  # of the room, for each further try: the same plan, a tighter one, the smallest
-
-
-@attrs.define
-class _RunClock:
-    """Time since the first try began, so that all tries share one trace."""
-
-    began_ns: int = attrs.field(init=False)
-
-    @began_ns.default
-    def _now(self) -> int:
-        return time.perf_counter_ns()
-
-    def now_ns(self) -> int:
-        """Time since then."""
-        return time.perf_counter_ns() - self.began_ns
+# Of the plan's peak, for each further try: the same plan, a tighter one, the smallest.
+_SHARES = (1.0, 0.9, 0.0)
 
 
 @attrs.frozen
@@ -55,15 +37,19 @@ class Ran:
 
 
 @attrs.frozen
-class _Around:
-    """What all tries of a run share."""
+class _Shared:
+    """What all tries of a run share, the clock of their one trace among it."""
 
     folder: Path
     store: StateStore
     sink: TraceSink
     watch: Watch | None
     stop: Callable[[], None]
-    clock: _RunClock
+    began_ns: int = attrs.field(factory=time.perf_counter_ns, init=False)
+
+    def note(self, topic: str, text: str) -> None:
+        """Put a note into the trace."""
+        self.sink.emit(Note(topic, text, time.perf_counter_ns() - self.began_ns))
 
 
 def execute(
@@ -77,42 +63,39 @@ def execute(
 
     OutOfMemory (exit 6) after three further tries, never on another device.
     """
-    around = _Around(folder, StateStore(folder / "state"), sink, watch, stop, _RunClock())
-    now, problem = planned, None
+    shared = _Shared(folder, StateStore(folder / "state"), sink, watch, stop)
+    rung, problem = planned, None
     for tries, share in enumerate((*_SHARES, None), 1):
-        outcome, problem = _try(now, around)
+        outcome, problem = _try(rung, shared)
         if outcome is not None:
-            return Ran(outcome, now, tries)
+            return Ran(outcome, rung, tries)
         if share is None or problem is None:
             break
         _make_room()
-        now = planned if share == 1.0 else tightened(planned, share)
-        _tell(problem, now, around)
+        rung = planned if share == 1.0 else tightened(planned, share)
+        _tell(problem, rung, shared)
     raise _given_up(planned, problem)
 
 
-def _tell(problem: OutOfMemory, planned: Planned, around: _Around) -> None:
+def _tell(problem: OutOfMemory, planned: Planned, shared: _Shared) -> None:
     """Put into the trace what happened and what is done about it."""
-    at = around.clock.now_ns
-    room, saved = format_bytes(planned.plan.predicted_peak_bytes), around.store.boundary()
+    room, saved = format_bytes(planned.plan.predicted_peak_bytes), shared.store.boundary()
     where = "the start" if saved is None else f"after step {saved.step} of {saved.stage}"
-    around.sink.emit(Note("out of memory", problem.message, at()))
-    around.sink.emit(
-        Note("re-plan", f"a plan of {room} ({planned.plan.plan_id}), from {where}", at())
-    )
+    shared.note("out of memory", problem.message)
+    shared.note("re-plan", f"a plan of {room} ({planned.plan.plan_id}), from {where}")
 
 
-def _try(planned: Planned, around: _Around) -> tuple[Outcome | None, OutOfMemory | None]:
+def _try(planned: Planned, shared: _Shared) -> tuple[Outcome | None, OutOfMemory | None]:
     """Run once. The exception ends here: its frames hold the tensors that filled the device."""
     try:
-        return _run_once(planned, around), None
+        return _run_once(planned, shared), None
     except OutOfMemory as error:
         return None, OutOfMemory(error.message, hint=error.hint, code=error.code)
 
 
-def _run_once(planned: Planned, around: _Around) -> Outcome:
+def _run_once(planned: Planned, shared: _Shared) -> Outcome:
     prepared = planned.prepared
-    place, store, sink = prepared.place, around.store, around.sink
+    place, store, sink = prepared.place, shared.store, shared.sink
     if place.device.type == "cuda":
         enforce(place)
     device = place.open_device(place.device)
@@ -121,9 +104,9 @@ def _run_once(planned: Planned, around: _Around) -> Outcome:
         store.save(Boundary(stage, step), values)
 
     executor = Executor(
-        plan=planned.plan, programs=prepared.programs(around.folder),
-        streamer=_streamer(planned, device), ledger=_ledger(planned, sink, device, around.clock),
-        sink=sink, device=place.device, tier=place.tier, watch=around.watch, stop=around.stop,
+        plan=planned.plan, programs=prepared.programs(shared.folder),
+        streamer=_streamer(planned, device), ledger=_ledger(planned, sink, device, shared.began_ns),
+        sink=sink, device=place.device, tier=place.tier, watch=shared.watch, stop=shared.stop,
         save=save, resume=_resumption(store.load()),
     )  # fmt: skip
     return executor.run()
@@ -152,13 +135,13 @@ def _given_up(planned: Planned, problem: OutOfMemory | None) -> OutOfMemory:
     )
 
 
-def _ledger(planned: Planned, sink: TraceSink, device: Device, clock: _RunClock) -> Ledger:
+def _ledger(planned: Planned, sink: TraceSink, device: Device, began_ns: int) -> Ledger:
     place = planned.prepared.place
     budgets = {place.tier: place.usable_bytes}
     if device.has_host_tier:
         needed = planned.plan.host.nbytes + planned.plan.footprint.staging_bytes
         budgets["host"] = place.ram_bytes if place.ram_bytes is not None else needed
-    return place.open_ledger(budgets, sink, check=place.checks, began_ns=clock.began_ns)
+    return place.open_ledger(budgets, sink, check=place.checks, began_ns=began_ns)
 
 
 def _streamer(planned: Planned, device: Device) -> Streamer:

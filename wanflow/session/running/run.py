@@ -1,4 +1,4 @@
-"""Run a request: plan it, run exactly that plan, and leave a run folder."""
+"""A request from its plan to its run folder, from the start or from the last saved step."""
 
 from __future__ import annotations
 
@@ -180,16 +180,16 @@ def _save_outputs(prepared: Prepared, folder: Path, outcome: Outcome) -> None:
 
     for name, ref in prepared.graph.outputs.items():
         port = f"{ref.stage}.{ref.port}"
-        found = {
+        tensors = {
             value.removeprefix(port).lstrip(".") or name: tensor.contiguous().cpu()
             for value, tensor in outcome.values.items()
             if value == port or value.startswith(port + ".")
         }
-        if found:
+        if tensors:
             path = folder / f"{name}.safetensors"
             try:
                 with writing(path) as part:
-                    save_file(found, part)
+                    save_file(tensors, part)
             except OSError as error:
                 raise unwritable(path, error) from None
             except SafetensorError as error:

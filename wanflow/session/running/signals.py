@@ -19,16 +19,16 @@ def stopping() -> Iterator[Callable[[], None]]:
 
     Outside the main thread signals can't be caught; there the function never raises.
     """
-    came: list[int] = []
+    signals: list[int] = []
 
     def catch(number: int, _frame: FrameType | None) -> None:
-        came.append(number)
-        if len(came) > 1:
+        signals.append(number)
+        if len(signals) > 1:
             raise KeyboardInterrupt
 
     def stop() -> None:
-        if came:
-            raise _stopped(came[0])
+        if signals:
+            raise _stopped(signals[0])
 
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -37,9 +37,9 @@ def stopping() -> Iterator[Callable[[], None]]:
     try:
         yield stop
     except KeyboardInterrupt:
-        if not came:
+        if not signals:
             raise
-        raise _stopped(came[0]) from None
+        raise _stopped(signals[0]) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -167,9 +167,9 @@ def _fetch_all(task: FileTask, watch: Watch) -> int:
                 raise _unwritable(task.folder, error) from None
             done[file.path] = file
             write_record(task.folder, task.snapshot, done)
-    whole = {file.path: file for file in task.files}
-    remove_stale(task.folder, task.record, whole)
-    write_record(task.folder, task.snapshot, whole)
+    files = {file.path: file for file in task.files}
+    remove_stale(task.folder, task.record, files)
+    write_record(task.folder, task.snapshot, files)
     return fetched
 
 

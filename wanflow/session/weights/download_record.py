@@ -26,11 +26,11 @@ class Record:
 
 def read_record(folder: Path, repo: str) -> Record:
     """Read what is there of *repo*; InputError where the folder is another repository's."""
-    found: object = None
+    data: object = None
     with suppress(FileNotFoundError, ValueError):
-        found = json.loads(_file(folder).read_text("utf-8"))
+        data = json.loads(_file(folder).read_text("utf-8"))
     try:
-        match found:
+        match data:
             case {"repo": str(owner), "files": dict(files)}:
                 record = Record(owner, {p: HubFile(p, **about) for p, about in files.items()})
             case _:
@@ -56,11 +56,11 @@ def write_record(folder: Path, snapshot: Snapshot, files: Mapping[str, HubFile])
 
 def is_there(folder: Path, file: HubFile, record: Record) -> bool:
     """Whether *file* came before; InputError where a file of somebody's own is in its place."""
-    path, known = folder / file.path, record.files.get(file.path)
+    path, recorded = folder / file.path, record.files.get(file.path)
     if not path.exists():
         return False
-    if known is not None and path.stat().st_size == known.nbytes:
-        return known.digest == file.digest  # that its data were right was seen when it came
+    if recorded is not None and path.stat().st_size == recorded.nbytes:
+        return recorded.digest == file.digest  # that its data were right was seen when it came
     if path.is_file() and is_same(path, file):
         return True
     raise _taken(path, "is there, and is not the repository's")
@@ -73,9 +73,9 @@ def part_of(folder: Path, file: HubFile) -> Path:
 
 def remove_stale(folder: Path, record: Record, files: Mapping[str, HubFile]) -> None:
     """Remove what an earlier commit had and this one has not: shards would be taken together."""
-    for path, known in record.files.items():
+    for path, file in record.files.items():
         old = folder / path
-        if path not in files and old.is_file() and old.stat().st_size == known.nbytes:
+        if path not in files and old.is_file() and old.stat().st_size == file.nbytes:
             old.unlink()
 
 

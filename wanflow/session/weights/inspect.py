@@ -86,8 +86,8 @@ def inspect(path: Path) -> Inspected:
     if not path.exists():
         raise WeightsError(f"{path}: no such file or folder", code="missing-weights")
     graphs = {name: load(file).spec.models for name, file in shipped_graphs().items()}
-    known = _known([spec for models in graphs.values() for spec in models.values()])
-    parts = [_file(path, known)] if path.is_file() else list(_folder(path, known))
+    shapes = _known_shapes([spec for models in graphs.values() for spec in models.values()])
+    parts = [_file(path, shapes)] if path.is_file() else list(_folder(path, shapes))
     if not parts:
         raise WeightsError(
             f"{path}: no part of a model is there",
@@ -99,31 +99,31 @@ def inspect(path: Path) -> Inspected:
     return Inspected(str(path), parts, tokenizer, served)
 
 
-def _known(specs: Sequence[ModelSpec]) -> dict[str, dict[str, Shapes]]:
+def _known_shapes(specs: Sequence[ModelSpec]) -> dict[str, dict[str, Shapes]]:
     """The parameters of each part in every configuration that a shipped graph names."""
-    known: dict[str, dict[str, Shapes]] = {part: {} for part in PARTS}
+    shapes: dict[str, dict[str, Shapes]] = {part: {} for part in PARTS}
     for spec in specs:
-        if spec.fields is not None and spec.config not in known[spec.part]:
+        if spec.fields is not None and spec.config not in shapes[spec.part]:
             module = build(spec.part, spec.fields)
-            known[spec.part][spec.config] = {
+            shapes[spec.part][spec.config] = {
                 name: tuple(parameter.shape) for name, parameter in module.named_parameters()
             }
-    return known
+    return shapes
 
 
-def _folder(path: Path, known: Mapping[str, Mapping[str, Shapes]]) -> list[ModelPart]:
-    found = []
+def _folder(path: Path, shapes: Mapping[str, Mapping[str, Shapes]]) -> list[ModelPart]:
+    parts = []
     for part in PARTS:
         try:
             place = find_part(path, part)
             if place is not None:
-                found.append(_part(part, place, open_part(part, place), known[part]))
+                parts.append(_part(part, place, open_part(part, place), shapes[part]))
         except WeightsError as error:
-            found.append(ModelPart(part, str(path), problem=error.message))
-    return found
+            parts.append(ModelPart(part, str(path), problem=error.message))
+    return parts
 
 
-def _file(path: Path, known: Mapping[str, Mapping[str, Shapes]]) -> ModelPart:
+def _file(path: Path, shapes: Mapping[str, Mapping[str, Shapes]]) -> ModelPart:
     """A file is the part whose names it has the most of."""
     try:
         opened = {part: open_part(part, path) for part in PARTS}
@@ -132,23 +132,25 @@ def _file(path: Path, known: Mapping[str, Mapping[str, Shapes]]) -> ModelPart:
 
     def common(part: str) -> int:
         names = set(opened[part].entries)
-        shared = [len(names & shapes.keys()) for shapes in known[part].values()]
+        shared = [len(names & known.keys()) for known in shapes[part].values()]
         return max([*shared, sum(entry.stored_as != "" for entry in opened[part].entries.values())])
 
     part = max(PARTS, key=common)
     if not common(part):
         return ModelPart("", str(path), problem="its tensors are of no part that is known")
-    return _part(part, path, opened[part], known[part])
+    return _part(part, path, opened[part], shapes[part])
 
 
-def _part(part: str, place: Path, checkpoint: Checkpoint, known: Mapping[str, Shapes]) -> ModelPart:
+def _part(
+    part: str, place: Path, checkpoint: Checkpoint, shapes: Mapping[str, Shapes]
+) -> ModelPart:
     entries = checkpoint.entries
     files = sorted({entry.path for entry in entries.values()})
     dtypes: Counter[str] = Counter()
     for entry in entries.values():
         dtypes[str(entry.dtype).removeprefix("torch.")] += entry.nbytes
     official = any(entry.stored_as for entry in entries.values())
-    found = ModelPart(
+    model_part = ModelPart(
         part,
         str(place),
         layout="official" if official or is_official(part, entries) else "diffusers",
@@ -157,22 +159,24 @@ def _part(part: str, place: Path, checkpoint: Checkpoint, known: Mapping[str, Sh
         nbytes=sum(dtypes.values()),
         dtypes=dict(dtypes),
     )
-    faults = {name: _faults(checkpoint, shapes) for name, shapes in known.items()}
+    faults = {name: _faults(checkpoint, wanted) for name, wanted in shapes.items()}
     if not faults:
-        return found
+        return model_part
     nearest = min(faults, key=lambda name: len(faults[name][0]) + len(faults[name][1]))
     missing, misshapen = faults[nearest]
-    numbers = [n for n in known[nearest] if n in entries and not entries[n].dtype.is_floating_point]
+    numbers = [
+        n for n in shapes[nearest] if n in entries and not entries[n].dtype.is_floating_point
+    ]
     return attrs.evolve(
-        found,
-        fits=[name for name, each in faults.items() if not any(each) and not numbers],
+        model_part,
+        fits=[name for name, lists in faults.items() if not any(lists) and not numbers],
         problem=f"of {len(numbers)} tensors that are no floats the first is {numbers[0]!r}"
         if numbers
         else "",
         nearest=nearest,
         missing=missing,
         misshapen=misshapen,
-        over=sorted(entries.keys() - known[nearest].keys()),
+        over=sorted(entries.keys() - shapes[nearest].keys()),
     )
 
 
