@@ -30,9 +30,11 @@ def no_configuration(tmp_path_factory, pytestconfig):
     sources that decide them are in their keys. A test of the caches takes `own_cache`.
     """
     nowhere = tmp_path_factory.getbasetemp() / "no-configuration"
+    keeps = pytestconfig.pluginmanager.has_plugin("cacheprovider")
+    cache = pytestconfig.cache.mkdir("footprints") if keeps else nowhere / "cache"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(nowhere))
-        patch.setenv("XDG_CACHE_HOME", str(pytestconfig.cache.mkdir("footprints")))
+        patch.setenv("XDG_CACHE_HOME", str(cache))
         patch.setenv("XDG_DATA_HOME", str(nowhere / "data"))
         patch.setenv("WANFLOW_PROMPT_CACHE", "off")
         yield

@@ -17,7 +17,7 @@ from tests.jobs import budgets, run_watched
 from tests.pictured import TALL, TWINS, Twin, make_folder, picture
 from tests.test_equality import SAMPLERS
 from wanflow.errors import InputError
-from wanflow.graph import Size
+from wanflow.graph import BoundGraph, Size
 from wanflow.session import Request, plan
 from wanflow.session.preparing.place import find_place
 from wanflow.session.preparing.prepared import prepare
@@ -26,6 +26,8 @@ SEED, PROMPT = 11, "a red circle moves right on a blue background"
 FORMS = [("i2v", False), ("flf2v", True), ("i2v-2.2", False), ("i2v-2.2", True), ("ti2v", False)]
 PARTS = ("denoise.split=parts", "denoise.cfg=paired")
 STREAMED = ("given.weights=stream",)
+EVERY = ("whole", "strips.8", "strips.4", "strips.2", "strips.1", "frames.8", "frames.2")
+SOME = ("whole", "strips.2", "frames.2")
 
 
 @pytest.fixture(scope="module")
@@ -138,19 +140,22 @@ class TestFrames:
 class TestKnobs:
     """What the stages that read pictures can be told."""
 
+    @pytest.mark.parametrize("tried", [SOME, pytest.param(EVERY, marks=pytest.mark.wide)])
     def test_every_value(
-        self, folders: dict[str, Path], pictures: tuple[str, str], tmp_path: Path
+        self,
+        folders: dict[str, Path],
+        pictures: tuple[str, str],
+        tried: tuple[str, ...],
+        tmp_path: Path,
     ) -> None:
         """With each value the run has it, and the frames are the same, or nearly."""
         asked = request(folders["flf2v"], pictures)
         asked = attrs.evolve(asked, inputs={**asked.inputs, "size": TALL, "frames": 5}, exact=False)
         programs = prepare(asked, find_place(asked), to_run=False).programs(None)
         (knob,) = next(p.knobs for p in programs if p.stage == "given")
-        assert list(knob.choices) == [
-            "whole", "strips.8", "strips.4", "strips.2", "strips.1", "frames.8", "frames.2",
-        ]  # fmt: skip
+        assert tuple(knob.choices) == EVERY
         frames = {}
-        for value in knob.choices:
+        for value in tried:
             pins = (f"given.strips={value}", "decode.strips=whole", "denoise.cfg=serial")
             pinned = attrs.evolve(asked, pins=pins)
             made = run_watched(pinned, tmp_path / value)
@@ -180,14 +185,17 @@ class TestSize:
     def test_takes_its_shape(self, pictures: tuple[str, str]) -> None:
         """The area stays, nearly; the sides are multiples of sixteen, as Wan's own code has it."""
         inputs = {"image": pictures[0]}  # 90*70
-        graph = plan(Request("i2v-14b-480p", inputs, machine="rtx4090", ram="64GiB")).prepared.graph
+        graph = self._bound(inputs)
         assert graph.inputs["size"] == Size(704, 544)
         assert graph.stage("given").inputs["size"] == Size(704, 544)
 
     def test_without_a_picture(self) -> None:
         """A plan takes the size as it stands."""
-        graph = plan(Request("i2v-14b-480p", machine="rtx4090", ram="64GiB")).prepared.graph
-        assert graph.inputs["size"] == Size(832, 480)
+        assert self._bound({}).inputs["size"] == Size(832, 480)
+
+    def _bound(self, inputs: dict[str, Any]) -> BoundGraph:
+        request = Request("i2v-14b-480p", inputs, machine="rtx4090", ram="64GiB")
+        return prepare(request, find_place(request), to_run=False).graph
 
 
 class TestRefused:

@@ -1,5 +1,6 @@
 """Each piece of advice is a plan: planning with its options gives what it says."""
 
+import functools
 import shlex
 
 import attrs
@@ -45,36 +46,40 @@ class Confirmed:
 
 
 @pytest.fixture(scope="session")
-def confirmed(advised_on, ran):
-    """Advise on both runs, and plan it all again from the words of the command line.
+def confirmed(request):
+    """Advise on a run, and plan it all again from the words of the command line.
 
     Knobs that take minutes to profile are left to the tiny graph.
     """
-    found = {}
-    for which, path, quick in (("simulated", advised_on, True), ("ran", ran, False)):
-        advised = advise(header(path), quick=quick)
+
+    @functools.cache
+    def confirm(which):
+        simulated = which == "simulated"
+        path = request.getfixturevalue("advised_on" if simulated else "ran")
+        advised = advise(header(path), quick=simulated)
         words = shlex.split(advised.command)
         reports = [planned([*words, *each.options]).report for each in advised.advice]
-        found[which] = Confirmed(advised, planned(words).report, reports)
-    return found
+        return Confirmed(advised, planned(words).report, reports)
+
+    return confirm
 
 
-@pytest.mark.parametrize("which", ["simulated", "ran"])
+@pytest.mark.parametrize("which", [pytest.param("simulated", marks=pytest.mark.wide), "ran"])
 class TestConfirmed:
     """On a run of the tiny graph and on a simulated one at full size."""
 
     def test_the_base_is_the_plan_of_the_run(self, confirmed, which) -> None:
         """Its command gives its peak and its time."""
-        found, report = confirmed[which].advised, confirmed[which].base
+        found, report = confirmed(which).advised, confirmed(which).base
         assert found.reason == ""
         assert report["predicted_peak_bytes"] == found.peak_bytes
         assert report["predicted_seconds"] == pytest.approx(found.seconds)
 
     def test_each_saves_what_it_says(self, confirmed, which) -> None:
         """A plan for exactly its peak may be smaller yet; it is never larger or slower."""
-        found = confirmed[which].advised
+        found = confirmed(which).advised
         assert found.advice
-        for advice, report in zip(found.advice, confirmed[which].reports, strict=True):
+        for advice, report in zip(found.advice, confirmed(which).reports, strict=True):
             saved = found.peak_bytes - report["predicted_peak_bytes"]
             took = report["predicted_seconds"] - found.seconds
             assert report["feasible"]
@@ -86,7 +91,7 @@ class TestConfirmed:
 
     def test_priorities_are_in_order(self, confirmed, which) -> None:
         """High ones first; no change of the picture is more than low."""
-        advice = confirmed[which].advised.advice
+        advice = confirmed(which).advised.advice
         ranks = [("high", "medium", "low").index(each.priority) for each in advice]
         assert sorted(ranks) == ranks
         assert {each.priority for each in advice if each.picture == "other"} <= {"low"}
