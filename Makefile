@@ -9,9 +9,11 @@ DEMO_OUT  ?= runs/demo
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --constraint constraints.txt
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS) --dist worksteal --durations=25
 NEEDS := pyproject.toml constraints.txt
 
-.PHONY: help install dev demo test lint types layers tests format bench soak browser-check wheel clean
+.PHONY: help install dev demo test lint types layers tests wide alone format bench soak \
+	browser-check wheel clean
 
 help:                           ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 24
@@ -52,7 +54,13 @@ layers: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 tests: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS) --dist worksteal
+	$(PYTEST) -m "not wide"
+
+wide: $(VENV)/.dev              ## the second lane: more budgets, more kills, more of what tests hold to
+	$(PYTEST) -m wide
+
+alone: $(VENV)/.dev             ## each test file by itself: does one rest on another?
+	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.alone
 
 format: $(VENV)/.dev            ## rewrite the files as ruff likes them
 	$(BIN)/ruff format .
@@ -62,8 +70,8 @@ bench: $(VENV)/.dev             ## each script of benchmarks/ once, results as J
 	@for script in benchmarks/*.py; do echo "# $$script" >&2; case $$script in *_budget.py|*sweep_order.py|*planning_time.py|*text_encode.py|*trace_share.py) small=--shrink;; *) small=;; esac; \
 	  $(BIN)/python $$script $$small || exit 1; done
 
-soak: $(VENV)/.dev              ## the long tests: SOAK=1 lengthens the random ones
-	OMP_NUM_THREADS=1 SOAK=1 $(BIN)/pytest -q -n $(JOBS) --dist worksteal
+soak: $(VENV)/.dev              ## both lanes: SOAK=1 lengthens the random ones
+	SOAK=1 $(PYTEST)
 
 browser-check: $(VENV)/.dev     ## a report in headless Chromium (Debian: apt install chromium)
 	$(BIN)/python scripts/browser_check.py

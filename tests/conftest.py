@@ -6,6 +6,8 @@ import os
 import hypothesis
 import pytest
 
+pytest_plugins = ["tests.cost"]
+
 # Before torch is imported. The table of workspaces is to the byte for AVX-512; with AMX's tiles it
 # is an upper bound, which test_kernel_workspace.py holds to in a process of its own.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
@@ -21,34 +23,42 @@ _NUMBERS = itertools.count()
 
 
 @pytest.fixture(autouse=True, scope="session")
-def no_configuration(tmp_path_factory):
-    """Keep fixtures that outlive a test, too, from what this computer has stored."""
+def no_configuration(tmp_path_factory, pytestconfig):
+    """Keep fixtures that outlive a test, too, from what this computer has stored.
+
+    Footprints are shared by all tests, by both workers, and by the next run of the suite: the
+    sources that decide them are in their keys. A test of the caches takes `own_cache`.
+    """
     nowhere = tmp_path_factory.getbasetemp() / "no-configuration"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(nowhere))
-        patch.setenv("XDG_CACHE_HOME", str(nowhere / "cache"))
+        patch.setenv("XDG_CACHE_HOME", str(pytestconfig.cache.mkdir("footprints")))
         patch.setenv("XDG_DATA_HOME", str(nowhere / "data"))
         patch.setenv("WANFLOW_PROMPT_CACHE", "off")
         yield
 
 
-@pytest.fixture(scope="module")
-def profiled_once():
-    """Profile equal requests of a module once; see `tests.resuming.profile_once`."""
-    from tests.resuming import profile_once
+@pytest.fixture(scope="session")
+def measured_runs(tmp_path_factory):
+    """Run a request under torch.profiler, once in this process; see `tests.jobs.MeasuredRuns`."""
+    from tests.jobs import MeasuredRuns
 
-    with pytest.MonkeyPatch.context() as patch:
-        profile_once(patch)
-        yield
+    return MeasuredRuns(tmp_path_factory.mktemp("measured"))
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    """An empty cache folder for this test alone."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own-cache"))
+    return tmp_path / "own-cache"
 
 
 @pytest.fixture(autouse=True)
 def plain_terminal(monkeypatch, tmp_path_factory):
     """Fix what a rendering depends on; `COLUMNS` may be set again by a test."""
-    # No machine and no footprint from this computer, and none that a test leaves to the next.
+    # No machine from this computer, and none that a test leaves to the next.
     nowhere = tmp_path_factory.getbasetemp() / f"no-configuration-{next(_NUMBERS)}"
     monkeypatch.setenv("XDG_CONFIG_HOME", str(nowhere))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(nowhere / "cache"))
     monkeypatch.setenv("XDG_DATA_HOME", str(nowhere / "data"))
     for name in [n for n in os.environ if n.startswith("WANFLOW_")] + ["FORCE_COLOR", "LINES"]:
         monkeypatch.delenv(name, raising=False)

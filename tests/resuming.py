@@ -11,12 +11,10 @@ import pytest
 import torch
 
 from wanflow.errors import StageFailed
-from wanflow.scheduler.footprint.costs import Footprint
 from wanflow.scheduler.machine.datasheets import named_machine
 from wanflow.scheduler.run.devices import LinkedDevice
 from wanflow.scheduler.run.ledger import Ledger
 from wanflow.session import Request, resume, run
-from wanflow.session.planning import footprints as variants
 from wanflow.session.preparing.place import FindPlace, Place, find_place
 from wanflow.trace import TraceReader
 from wanflow.trace.events import Event
@@ -74,21 +72,6 @@ def events(out: Path) -> list[Event]:
     """The events of a run's trace."""
     with TraceReader(out / "trace.msgpack") as reader:
         return list(reader)
-
-
-def profile_once(patch: pytest.MonkeyPatch) -> None:
-    """Profile equal requests once: what a footprint is does not change while a test runs."""
-    made, kept = variants.KnobProfiler.footprint, {}
-
-    def once(self: variants.KnobProfiler, knobs: object) -> Footprint:
-        graph, card = self._prepared.graph, self.tools.reserve is not None
-        stages = str([(stage.name, stage.inputs, stage.params) for stage in graph.stages])
-        key = (graph.source.text, stages, card, self._prepared.request.precision, str(knobs))
-        if key not in kept:
-            kept[key] = made(self, knobs)
-        return kept[key]
-
-    patch.setattr(variants.KnobProfiler, "footprint", once)
 
 
 @attrs.define

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
+import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -36,26 +38,28 @@ WAYS = ("diffusers", "tiling", "model offload", "group offload")
 ROW = LINKED | {"peak_bytes", "peak_error"}
 
 
-def shrunken(
-    name: str, tmp_path: Path, *more: str, rows: frozenset[str] = ROW
-) -> dict[str, object]:
-    """Run a benchmark at its smallest; its report."""
-    out = tmp_path / "report.json"
-    subprocess.run(
-        [sys.executable, "-m", f"benchmarks.{name}", "--shrink", "--out", str(out), *more],
-        check=True, cwd=ROOT, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    report = json.loads(out.read_text())
-    assert report["benchmark"] == name
-    assert all(row.keys() >= rows for row in report["rows"])
-    assert {"device", "cpus", "torch", "when"} <= report["machine"].keys()
-    return report
+@pytest.fixture
+def shrunken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """Run a benchmark at its smallest, in this process; its report."""
+    monkeypatch.chdir(ROOT)
+
+    def run(name: str, *more: str, rows: frozenset[str] = ROW) -> dict[str, Any]:
+        out = tmp_path / "report.json"
+        monkeypatch.setattr(sys, "argv", [name, "--shrink", "--out", str(out), *more])
+        runpy.run_path(str(ROOT / "benchmarks" / f"{name}.py"), run_name="__main__")
+        report = json.loads(out.read_text())
+        assert report["benchmark"] == name
+        assert all(row.keys() >= rows for row in report["rows"])
+        assert {"device", "cpus", "torch", "when"} <= report["machine"].keys()
+        return report
+
+    return run
 
 
 class TestShrunken:
-    def test_cpu_budget(self, tmp_path) -> None:
+    def test_cpu_budget(self, shrunken, tmp_path) -> None:
         """A quarter of the weights: the same bits, within 3 % of the predicted peak."""
-        report = shrunken("cpu_budget", tmp_path, "--pairs", "1", "--scratch", str(tmp_path))
+        report = shrunken("cpu_budget", "--pairs", "1", "--scratch", str(tmp_path))
 
         resident, quarter = report["rows"]
         assert report["bit_identical"]
@@ -65,10 +69,10 @@ class TestShrunken:
         assert all(abs(row["peak_error"]) < 0.03 for row in report["rows"])
         assert {"median", "fastest", "slowest"} == report["quarter_over_resident"].keys()
 
-    def test_gpu_budget_on_a_cpu(self, tmp_path) -> None:
+    def test_gpu_budget_on_a_cpu(self, shrunken, tmp_path) -> None:
         """One case at two budgets; no scratch is left."""
         report = shrunken(
-            "gpu_budget", tmp_path, "--cases", "14b-480p", "--device", "cpu",
+            "gpu_budget", "--cases", "14b-480p", "--device", "cpu",
             "--scratch", str(tmp_path),
         )  # fmt: skip
 
@@ -79,25 +83,25 @@ class TestShrunken:
         )
         assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
 
-    def test_sweep_order(self, tmp_path) -> None:
+    def test_sweep_order(self, shrunken) -> None:
         """Every peak within 3 %."""
-        report = shrunken("sweep_order", tmp_path, "--rounds", "1", "--budgets", "3")
+        report = shrunken("sweep_order", "--rounds", "1", "--budgets", "3")
 
         assert len(report["rows"]) == 3
         assert report["largest_peak_error"] < 0.03
         assert {"rank_correlation", "swapped"} <= report.keys()
 
-    def test_sweep_order_behind_a_link(self, tmp_path) -> None:
+    def test_sweep_order_behind_a_link(self, shrunken) -> None:
         """A slow link makes less room cost time, predicted and measured."""
         more = ("--rounds", "1", "--budgets", "2", "--link", "4e6")
-        tight, resident = shrunken("sweep_order", tmp_path, *more, rows=LINKED)["rows"]
+        tight, resident = shrunken("sweep_order", *more, rows=LINKED)["rows"]
 
         assert resident["predicted_seconds"] < tight["predicted_seconds"]
         assert resident["seconds"]["median"] < tight["seconds"]["median"]
 
-    def test_dit_forward(self, tmp_path) -> None:
+    def test_dit_forward(self, shrunken) -> None:
         """Every value agrees with diffusers' forward within four roundings of bf16."""
-        report = shrunken("dit_forward", tmp_path, "--rounds", "1", "--size", "64*64", rows=TIMED)
+        report = shrunken("dit_forward", "--rounds", "1", "--size", "64*64", rows=TIMED)
 
         assert [r["case"] for r in report["rows"]] == [
             "diffusers",
@@ -109,12 +113,10 @@ class TestShrunken:
         assert all(row["difference"] <= 4 * 2**-8 for row in report["rows"])
         assert report["default"] in {"all", "4096", "1024", "grouped"}
 
-    def test_trace_share(self, tmp_path) -> None:
+    def test_trace_share(self, shrunken, tmp_path) -> None:
         """Events of two graphs, in a row and in the run, against runs that drop them."""
         rows = frozenset({"case", "events", "share", "share_in_the_run", "traced_over_dropped"})
-        report = shrunken(
-            "trace_share", tmp_path, "--pairs", "1", "--scratch", str(tmp_path), rows=rows
-        )
+        report = shrunken("trace_share", "--pairs", "1", "--scratch", str(tmp_path), rows=rows)
 
         assert [row["case"] for row in report["rows"]] == ["t2v-tiny", "1.3b-2-layers"]
         for row in report["rows"]:
@@ -122,10 +124,10 @@ class TestShrunken:
             assert row["event_us"] > 0 < row["share_in_the_run"] < 1
             assert row["traced_seconds"]["median"] > 0
 
-    def test_text_encode(self, tmp_path) -> None:
+    def test_text_encode(self, shrunken, tmp_path) -> None:
         """Both sides make the same text; wanflow's peak is the predicted one."""
         more = ("--pairs", "1", "--exact", "--scratch", str(tmp_path))
-        report = shrunken("text_encode", tmp_path, *more)
+        report = shrunken("text_encode", *more)
 
         (row,) = report["rows"]
         assert report["agree"]
@@ -148,10 +150,10 @@ def _keeping(one: alone.Alone, chunks: list[torch.Tensor]) -> alone.Watch:
 
 
 class TestLean:
-    def test_on_a_cpu(self, tmp_path) -> None:
+    def test_on_a_cpu(self, shrunken) -> None:
         """Every value of every knob beside every peer; what a CPU can't measure is named."""
         report = shrunken(
-            "gpu_lean", tmp_path, "--device", "cpu", "--rounds", "1",
+            "gpu_lean", "--device", "cpu", "--rounds", "1",
             "--cases", "14b-480p,vae-720p,vae-encode-480p,umt5-xxl", rows=PEER,
         )  # fmt: skip
         ours = [row for row in report["rows"] if row["way"] == "wanflow"]
@@ -286,7 +288,7 @@ class TestErrors:
 
 
 def test_planning_time(tmp_path) -> None:
-    """Cold, warm and the planner alone, of the tiny graph."""
+    """Cold, warm and the planner alone, of the tiny graph; as a process, as all can be run."""
     out = tmp_path / "report.json"
     command = [sys.executable, "-m", "benchmarks.planning_time", "--shrink", "--out", str(out)]
     subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
@@ -320,15 +322,9 @@ def test_encode_peaks() -> None:
     assert peaks[1] <= 1.01 * peaks[0]
 
 
-def test_vae_decode(tmp_path) -> None:
+def test_vae_decode(shrunken) -> None:
     """Plain, tiled and in strips, of the tiny VAE: the same frames to a level."""
-    out = tmp_path / "report.json"
-    command = [sys.executable, "-m", "benchmarks.vae_decode", "--shrink", "--precision", "fp32"]
-    subprocess.run(
-        [*command, "--out", str(out)],
-        check=True, cwd=ROOT, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    report = json.loads(out.read_text())
+    report = shrunken("vae_decode", "--precision", "fp32", rows=frozenset({"case"}))
 
     assert [row["case"] for row in report["rows"]] == ["plain", "tiled", "strips"]
     assert all(row["levels_off_strips"] <= 1 for row in report["rows"])

@@ -22,6 +22,8 @@ from tests.jobs import TINY, budgets, run_watched
 from wanflow.session import Request
 
 WORDS = "a red circle moves right on a blue background while a small green triangle grows".split()
+NEGATIVE = "a blurry picture of nothing"
+MORE_PROMPTS = [(3, ""), (3, NEGATIVE), (17, ""), (80, NEGATIVE)]
 SHIFT, SEED, STEPS = 3.0, 11, 6
 
 SAMPLERS = {
@@ -102,8 +104,14 @@ def expected(pipeline: WanPipeline, job: Job) -> torch.Tensor:
 class TestBudgets:
     """Three budgets, from everything resident to the minimum."""
 
-    @pytest.mark.parametrize("negative", ["", "a blurry picture of nothing"])
-    @pytest.mark.parametrize("tokens", [3, 17, 80])
+    @pytest.mark.parametrize(
+        ("tokens", "negative"),
+        [
+            (80, ""),
+            (17, NEGATIVE),
+            *(pytest.param(*more, marks=pytest.mark.wide) for more in MORE_PROMPTS),
+        ],
+    )
     def test_frames_are_the_pipelines(
         self, pipeline: WanPipeline, tokens: int, negative: str, tmp_path: Path
     ) -> None:

@@ -23,8 +23,6 @@ from wanflow.session import Request, resume, run
 from wanflow.session.running import job
 from wanflow.trace import State, TraceReader, writer
 
-pytestmark = pytest.mark.usefixtures("profiled_once")
-
 ROOT = Path(__file__).resolve().parent.parent
 SOAK = bool(os.environ.get("SOAK"))
 INPUTS = {**SMALL.inputs, "steps": 2, "guidance": 1.0}
@@ -112,11 +110,17 @@ def goes_on(base: Base, out: Path) -> None:
     assert not list(out.rglob("*.part"))
 
 
-@pytest.mark.parametrize("stays", [False, True], ids=["once", "from then on"])
+@pytest.mark.parametrize(
+    ("stays", "every"),
+    [(False, 4), (True, 6), pytest.param(False, 1, marks=pytest.mark.wide)],
+    ids=["once", "from then on", "each once"],
+)
 class TestEveryWrite:
     """Of requests, plans, traces, states, outputs and reports."""
 
-    def test_of_a_run(self, base: Base, disk: Disk, tmp_path: Path, stays: bool) -> None:
+    def test_of_a_run(
+        self, base: Base, disk: Disk, tmp_path: Path, stays: bool, every: int
+    ) -> None:
         """Exit 1 with the reason, or done when only the trace failed; then the same results."""
         run(base.request, out=tmp_path / "first")  # makes the folder of what it learns
         disk.begin()
@@ -124,7 +128,7 @@ class TestEveryWrite:
         assert {"flush request.json.part", "write trace.msgpack", "save state-value"} <= {
             *disk.seen
         }
-        for number, at in enumerate(chosen(disk, last=stays, every=6 if stays else 1)):
+        for number, at in enumerate(chosen(disk, last=stays, every=every)):
             out = tmp_path / f"at{number}"
             disk.begin(at, stays=stays)
             problem, watch = None, Frames()
@@ -138,13 +142,15 @@ class TestEveryWrite:
                 assert bool(report["trace_problem"]) == any("trace" in name for name in failed)
             shutil.rmtree(out, ignore_errors=True)
 
-    def test_of_resuming(self, base: Base, disk: Disk, tmp_path: Path, stays: bool) -> None:
+    def test_of_resuming(
+        self, base: Base, disk: Disk, tmp_path: Path, stays: bool, every: int
+    ) -> None:
         """The same of a run that goes on."""
         for name in ("first", "count"):
             shutil.copytree(base.cut, tmp_path / name)
             disk.begin()
             resume(tmp_path / name)
-        for number, at in enumerate(chosen(disk, last=stays, every=6)):
+        for number, at in enumerate(chosen(disk, last=stays, every=every)):
             out = Path(shutil.copytree(base.cut, tmp_path / f"at{number}"))
             disk.begin(at, stays=stays)
             problem = None

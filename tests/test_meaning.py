@@ -18,8 +18,6 @@ from scripts.train_tiny.world import FRAMES, SIDE, Scene, Thing, held_out
 from tests.jobs import TINY, budgets
 from wanflow.session import Request, run
 
-pytestmark = pytest.mark.usefixtures("profiled_once")
-
 Clip = NDArray[np.uint8]
 
 
@@ -75,10 +73,10 @@ def within(request: Request, room: int) -> Request:
     return attrs.evolve(request, vram=f"{room}B")
 
 
-@pytest.mark.parametrize("name", ASKED)
 class TestMeaning:
     """With default settings, and at the smallest budget there is."""
 
+    @pytest.mark.parametrize("name", ASKED)
     def test_shows_what_the_prompt_says_at_every_budget(self, name: str, tmp_path: Path) -> None:
         """The judge reads the prompt back; at the minimum it says the same of the same picture."""
         asked = ASKED[name]
@@ -89,6 +87,10 @@ class TestMeaning:
         assert judge(small) == judge(whole)
         assert likeness(small, whole) >= 45
 
+    @pytest.mark.parametrize(
+        "name",
+        ["shrinks", *(pytest.param(n, marks=pytest.mark.wide) for n in ASKED if n != "shrinks")],
+    )
     def test_exact_is_the_same_to_the_bit(self, name: str, tmp_path: Path) -> None:
         """`--exact`: no pixel differs between the largest budget and the smallest."""
         request = attrs.evolve(asking(ASKED[name].prompt), exact=True)
@@ -101,7 +103,12 @@ class TestFirstFrame:
     """`i2v-tiny`."""
 
     @pytest.mark.parametrize(
-        ("motion", "verb"), [("up", "moves up"), ("left", "moves to the left"), ("still", "rests")]
+        ("motion", "verb"),
+        [
+            ("up", "moves up"),
+            ("still", "rests"),
+            pytest.param("left", "moves to the left", marks=pytest.mark.wide),
+        ],
     )
     def test_is_kept_and_goes_on_as_the_prompt_says(
         self, motion: str, verb: str, tmp_path: Path
@@ -141,7 +148,14 @@ class TestOutsideTheWorld:
     """Whatever is asked makes a video."""
 
     @pytest.mark.parametrize("prompt", OUTSIDE.values(), ids=OUTSIDE)
+    @pytest.mark.wide
     def test_makes_a_video(self, prompt: str, tmp_path: Path) -> None:
         """All its frames, and never an error."""
         clip = made(asking(prompt, steps=2), tmp_path / "run")
         assert clip.shape == (FRAMES, SIDE, SIDE, 3)
+
+    @pytest.mark.parametrize("name", ["empty", "2000 words", "emoji", "controls"])
+    def test_makes_a_frame(self, name: str, tmp_path: Path) -> None:
+        """The same of one frame in one step."""
+        clip = made(asking(OUTSIDE[name], steps=1, frames=1), tmp_path / "run")
+        assert clip.shape == (1, SIDE, SIDE, 3)

@@ -47,7 +47,7 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 class TestFrames:
-    @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+    @pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.wide)])
     def test_twins(self, official: Path, precision: str, tmp_path: Path) -> None:
         """Resident, halfway and at the minimum the frames are those of the diffusers folder."""
         asked = {"precision": (precision,)}
@@ -56,7 +56,7 @@ class TestFrames:
             made = run_watched(request(official, vram=f"{budget}B", **asked), tmp_path / "run")
             assert torch.equal(wanted.frames, made.frames), budget
 
-    @pytest.mark.parametrize("name", ["i2v", "flf2v"])
+    @pytest.mark.parametrize("name", ["flf2v", pytest.param("i2v", marks=pytest.mark.wide)])
     def test_with_pictures(self, twins: dict[str, Path], name: str, tmp_path: Path) -> None:
         """CLIP and the transformer's part for pictures too, of official names and fused tensors."""
         given = [picture(tmp_path / f"{n}.png", n) for n in range(1 + (name == "flf2v"))]

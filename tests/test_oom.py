@@ -26,8 +26,6 @@ from wanflow.scheduler.run import device_works
 from wanflow.session.planning import planned as planning
 from wanflow.trace.events import Move, Note, Transfer
 
-pytestmark = pytest.mark.usefixtures("profiled_once")
-
 SOAK = bool(os.environ.get("SOAK"))
 # One pass a step: few allocations, to make each of them fail.
 SHORT = attrs.evolve(
@@ -106,16 +104,20 @@ def allocations(link: Link, out: Path) -> int:
 class TestOutOfMemory:
     """An allocation fails in spite of the plan."""
 
-    def test_every_nth(self, link: Link, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.wide)])
+    def test_every_nth(self, link: Link, tmp_path: Path, every: int) -> None:
         """One failure at any allocation: the run tries again and makes the same frames."""
         wanted = frames_of(SHORT, tmp_path / "count", link.place)
         assert link.slabs > 1
-        for number in range(1, link.slabs + 1):
+        for number in range(1, link.slabs + 1, every):
             link.slabs, link.fails = 0, lambda n, at=number: n == at
             self._survives(link, tmp_path / f"at{number}", wanted)
             assert link.slabs > number
 
-    def test_every_call(self, link: Link, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("every", [12, pytest.param(4, marks=pytest.mark.wide)])
+    def test_every_call(
+        self, link: Link, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int
+    ) -> None:
         """The same where a kernel finds no room, at any call."""
         guarded, calls, fails_at = device_works.guarded, 0, 0
 
@@ -131,7 +133,7 @@ class TestOutOfMemory:
 
         monkeypatch.setattr(device_works, "guarded", call)
         wanted = frames_of(SHORT, tmp_path / "count", link.place)
-        for number in range(1, calls + 1, 1 if SOAK else 4):
+        for number in range(1, calls + 1, 1 if SOAK else every):
             calls, fails_at = 0, number
             self._survives(link, tmp_path / f"at{number}", wanted)
             assert calls > number

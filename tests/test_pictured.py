@@ -24,6 +24,8 @@ from wanflow.session.preparing.prepared import prepare
 
 SEED, PROMPT = 11, "a red circle moves right on a blue background"
 FORMS = [("i2v", False), ("flf2v", True), ("i2v-2.2", False), ("i2v-2.2", True), ("ti2v", False)]
+PARTS = ("denoise.split=parts", "denoise.cfg=paired")
+STREAMED = ("given.weights=stream",)
 
 
 @pytest.fixture(scope="module")
@@ -109,9 +111,14 @@ class TestFrames:
             assert torch.equal(made.frames, wanted), budget
 
     @pytest.mark.parametrize(
-        "pins", [("denoise.split=parts", "denoise.cfg=paired"), ("given.weights=stream",)]
+        ("name", "last", "pins"),
+        [
+            ("flf2v", True, PARTS),
+            ("ti2v", False, STREAMED),
+            pytest.param("flf2v", True, STREAMED, marks=pytest.mark.wide),
+            pytest.param("ti2v", False, PARTS, marks=pytest.mark.wide),
+        ],
     )
-    @pytest.mark.parametrize(("name", "last"), [("flf2v", True), ("ti2v", False)])
     def test_at_pins(
         self,
         folders: dict[str, Path],
@@ -152,7 +159,7 @@ class TestKnobs:
             torch.allclose(each, frames["whole"], rtol=0, atol=1e-3) for each in frames.values()
         )
 
-    @pytest.mark.parametrize("form", ["flf2v", "ti2v"])
+    @pytest.mark.parametrize("form", ["flf2v", pytest.param("ti2v", marks=pytest.mark.wide)])
     def test_by_rows(
         self, form: str, folders: dict[str, Path], pictures: tuple[str, str], tmp_path: Path
     ) -> None:

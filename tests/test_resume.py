@@ -20,8 +20,6 @@ from wanflow.files.lock import locked
 from wanflow.session import Request, resume, run
 from wanflow.session.running import job
 
-pytestmark = pytest.mark.usefixtures("profiled_once")
-
 ROOT = Path(__file__).resolve().parent.parent
 
 

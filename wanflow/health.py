@@ -37,28 +37,28 @@ class Folder:
 
 def package_versions() -> dict[str, str]:
     """Name what is installed, without importing any of it."""
-    found = {"wanflow": __version__}
+    versions = {"wanflow": __version__}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            versions[package] = "not installed"
+    return versions
 
 
 def devices() -> list[DeviceReport]:
     """List the CPU and every CUDA device; this is what loads torch."""
-    found = [host()]
+    reports = [host()]
     try:
         import torch  # seconds, and only asked for here
     except (ImportError, OSError):  # OSError: a library of its own is missing
-        return found
+        return reports
     for index in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_properties(index)
         free, total = torch.cuda.mem_get_info(index)
         kind = f"{about.name}, compute {about.major}.{about.minor}"
-        found.append(DeviceReport(f"cuda:{index}", kind, total, free))
-    return found
+        reports.append(DeviceReport(f"cuda:{index}", kind, total, free))
+    return reports
 
 
 def host() -> DeviceReport:
@@ -75,12 +75,12 @@ def total_ram_bytes() -> int:
 
 def available_ram_bytes() -> int:
     """Give what can be had without swapping; where nobody says, half of the total."""
-    found = [total_ram_bytes()]
+    bounds = [total_ram_bytes()]
     limit, used = _number(_CGROUP / "memory.max"), _number(_CGROUP / "memory.current")
     if limit is not None and used is not None:
-        found.append(max(0, limit - used))
-    found.append(_meminfo("MemAvailable") or found[0] // 2)
-    return min(found)
+        bounds.append(max(0, limit - used))
+    bounds.append(_meminfo("MemAvailable") or bounds[0] // 2)
+    return min(bounds)
 
 
 def encoders() -> dict[str, bool]:
@@ -115,5 +115,5 @@ def _meminfo(name: str) -> int | None:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:
         return None
-    found = dict(line.split(":", 1) for line in lines if ":" in line)
-    return int(found[name].split()[0]) * 1024 if name in found else None
+    values = dict(line.split(":", 1) for line in lines if ":" in line)
+    return int(values[name].split()[0]) * 1024 if name in values else None

@@ -88,8 +88,8 @@ def format_seconds(seconds: float) -> str:
         return f"{seconds:.2f} s"
     if seconds < 60:
         return f"{seconds:.1f} s"
-    whole = round(seconds)
-    hours, rest = divmod(whole, 3600)
+    total = round(seconds)
+    hours, rest = divmod(total, 3600)
     minutes, secs = divmod(rest, 60)
     return f"{hours}:{minutes:02d}:{secs:02d}" if hours else f"{minutes}:{secs:02d}"
 
@@ -99,11 +99,11 @@ _SECONDS = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)\s*(s|ms)?")
 
 def parse_seconds(text: str, option: str) -> float:
     """Read `12.3`, `12.3s`, `350ms`, `3:38` or `1:02:03`; InputError for anything else."""
-    found = _SECONDS.fullmatch(text.strip())
-    if found is None or (found[2] and found[4] == "ms"):
+    match = _SECONDS.fullmatch(text.strip())
+    if match is None or (match[2] and match[4] == "ms"):
         raise InputError(
             f"{option} {text!r} is not a time", hint="write 12.3s, 350ms or 3:38", code="bad-time"
         )
-    hours, minutes, seconds, unit = found.groups()
-    whole = int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds)
-    return whole / 1000 if unit == "ms" else whole
+    hours, minutes, seconds, unit = match.groups()
+    total = int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds)
+    return total / 1000 if unit == "ms" else total

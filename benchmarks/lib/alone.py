@@ -20,7 +20,7 @@ from benchmarks.lib.random_weights import RandomWeights
 from benchmarks.lib.stage_case import Case, tokenize
 from wanflow.models.backends import choose_backend
 from wanflow.models.segments.cut import DTYPES
-from wanflow.scheduler.allocator.slack import Reserve
+from wanflow.scheduler.allocator.slack import SlackEstimator
 from wanflow.scheduler.footprint.costs import Footprint
 from wanflow.scheduler.plan.planner import plan
 from wanflow.scheduler.plan.schedule import Plan
@@ -150,7 +150,7 @@ class Alone:
         found = self._profiler.profile(programs, {self.case.stage: setting}, lambda _name: False)
         if self.place.machine.device != "cuda":
             return found
-        reserve = Reserve(expandable=expandable_segments())
+        reserve = SlackEstimator(expandable=expandable_segments())
         return reserve.charged(found, self.place.machine.granularity_bytes)
 
     def plan(self, footprint: Footprint, budget_bytes: int | None) -> Plan:

@@ -1,6 +1,7 @@
 """`wanflow explain`: on one page why a stage is planned as it is."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,8 +17,10 @@ def explained():
 
 
 class TestPage:
-    def test_fits_80_columns(self, wanflow_here):
+    def test_fits_80_columns(self, explained, wanflow_here, monkeypatch):
         """What was chosen, what it beat, what fills the peak, what would change it."""
+        answer = SimpleNamespace(report=explained, problem=None)
+        monkeypatch.setattr("wanflow.session.explain", lambda _request, _stage: answer)
         code, out, err = wanflow_here(*TINY)
         assert (code, err) == (0, "")
         assert max(map(len, out.splitlines())) <= 80

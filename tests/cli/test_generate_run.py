@@ -54,10 +54,16 @@ class TestPictures:
         ("form", "layout", "more"),
         [
             ("fork, image", "official", "--frame_num 1"),
-            ("README, image", "diffusers", "--frame_num 1 --size 832*480"),
-            ("README, two frames", "official", "--frame_num 5 --size 832*480"),
+            pytest.param(
+                "README, image", "diffusers", "--frame_num 1 --size 832*480",
+                marks=pytest.mark.wide,
+            ),
+            pytest.param(
+                "README, two frames", "official", "--frame_num 5 --size 832*480",
+                marks=pytest.mark.wide,
+            ),
         ],
-    )
+    )  # fmt: skip
     def test_leaves_the_video(self, form, layout, more, twins, tmp_path, wanflow_here, monkeypatch):
         """Each form that starts from pictures, with few frames and one step, in either layout."""
         monkeypatch.chdir(tmp_path)

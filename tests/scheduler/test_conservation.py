@@ -18,7 +18,7 @@ from wanflow.scheduler.plan.planner import plan
 from wanflow.scheduler.run.simulator import simulate
 from wanflow.trace import MemorySink
 from wanflow.trace.events import Event, Move, Verb, Workspace
-from wanflow.trace.residency import Residency
+from wanflow.trace.levels import Residency
 
 RATIOS = st.floats(-7, -3).map(lambda power: 10**power)
 MACHINES = st.builds(machine, st.just(TOY), st.sampled_from(["cpu", "cuda"]), RATIOS, RATIOS)
@@ -37,7 +37,7 @@ def conserved(events: list[Event]) -> dict[str, int]:
             there = came.get(event.tier, 0) - left.get(event.tier, 0)
             at_work = event.nbytes if isinstance(event, Workspace) else 0
             assert event.resident_bytes == there + at_work
-            assert not [level for level in follow.see(event) if level.other_bytes]
+            assert not [level for level in follow.see(event) if level.by_kind.other_bytes]
             assert follow.on(event.tier).nbytes == there
     return {tier: n - left.get(tier, 0) for tier, n in came.items()}
 

@@ -70,6 +70,7 @@ def falls(times) -> bool:
 class TestBruteForce:
     """Every subset of segments that stay, every depth, every knob."""
 
+    @pytest.mark.wide
     @settings(max_examples=500, deadline=None)
     @given(cases(even=True))
     def test_equal_segments(self, case) -> None:
@@ -88,6 +89,7 @@ class TestBruteForce:
 
         assert found.predicted_seconds <= best_seconds(*case) * 1.02
 
+    @pytest.mark.wide
     @seed(0)
     @settings(max_examples=25, deadline=None, database=None)
     @given(cases((7, 8), even=False))
@@ -111,6 +113,7 @@ class TestMonotone:
         assert all(p.feasible for p in plans)
         assert falls([p.predicted_seconds for p in plans])
 
+    @pytest.mark.wide
     @settings(max_examples=100, deadline=None)
     @given(FOOTPRINTS, machines(), MORE)
     def test_with_as_little_effort_as_for_many_calls(self, footprint, like, shares) -> None:
@@ -123,6 +126,7 @@ class TestMonotone:
 
         assert falls([p.predicted_seconds for p in plans])
 
+    @pytest.mark.wide
     @settings(max_examples=100, deadline=None)
     @given(FOOTPRINTS, machines("cuda"), st.integers(0, 99), st.integers(0, 99))
     def test_in_budget_and_ram(self, footprint, like, budget_seed, ram_seed) -> None:

@@ -12,7 +12,6 @@ def no_stored_machine(tmp_path_factory):
     """Plan with estimates, whatever has been measured on this computer."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
 
 

@@ -14,10 +14,9 @@ from wanflow.session.preparing.prepared import prepare
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
+def cache(own_cache):
     """Start with an empty cache; give its folder."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return tmp_path / "wanflow" / "footprints"
+    return own_cache / "wanflow" / "footprints"
 
 
 @pytest.fixture
@@ -101,7 +100,7 @@ class TestIdentity:
         request = attrs.evolve(TINY, **changes)
         prepared = prepare(request, find_place(request), to_run=False)
         device = "cuda" if request.machine else "cpu"
-        return variants._Tools.opened(prepared, device).kinds._paths[stage]
+        return variants._Tools.opened(prepared, device).kinds._stores[stage].path
 
     @pytest.mark.parametrize(
         ("stage", "changes"),

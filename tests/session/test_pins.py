@@ -35,7 +35,7 @@ def prepared(request_for):
 
 
 @pytest.fixture
-def rounding(monkeypatch):
+def rounding(own_cache, monkeypatch):
     """Let one value of the knob `cfg` round differently."""
     knob = attrs.evolve(denoise._CFG, choices={"serial": "bitwise", "paired": "rounding"})
     monkeypatch.setattr(denoise, "_CFG", knob)

@@ -46,7 +46,7 @@ class TestOriginal:
         assert [model.model for model in found.models] == ["text", "dit", "vae"]
         assert pytest.approx(found.models[0].weights_bytes / GB, abs=0.001) == 10.58
         assert pytest.approx(found.peak.resident_bytes / GB, abs=0.001) == 26.27
-        assert pytest.approx(found.peak.workspace_bytes / GB, abs=0.001) == 9.91
+        assert pytest.approx(found.peak.by_kind.workspace_bytes / GB, abs=0.001) == 9.91
         assert found.summary.seconds == 12.0
 
     def test_steps(self, log) -> None:

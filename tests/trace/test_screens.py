@@ -19,7 +19,7 @@ from wanflow.trace.diff import diff
 from wanflow.trace.events import Move
 from wanflow.trace.listing import render_events
 from wanflow.trace.moment import peak_moment
-from wanflow.trace.stages import stage_loads
+from wanflow.trace.stage_peaks import stage_loads
 from wanflow.trace.timeline import timeline
 from wanflow.trace.views import (
     render_check,

@@ -49,8 +49,12 @@ class TestRun:
         """Kinds add up to the peak."""
         peak = summary.peak
         assert (peak.tier, peak.stage, peak.step, peak.at_seconds) == ("cuda:0", "denoise", 0, 13)
-        assert (peak.weights_bytes, peak.value_bytes) == (3 * GIB, GIB)
-        assert (peak.state_bytes, peak.workspace_bytes, peak.other_bytes) == (0, 3 * GIB, 0)
+        assert (peak.by_kind.weights_bytes, peak.by_kind.value_bytes) == (3 * GIB, GIB)
+        assert (
+            peak.by_kind.state_bytes,
+            peak.by_kind.workspace_bytes,
+            peak.by_kind.other_bytes,
+        ) == (0, 3 * GIB, 0)
 
     def test_stages(self, summary) -> None:
         """Each stage has its own figures, in the order of the header."""
@@ -145,8 +149,12 @@ class TestResidents:
 
         peak = peak_of(events)
 
-        assert (peak.value_bytes, peak.state_bytes, peak.weights_bytes) == (7, 1, 20)
-        assert peak.other_bytes == 0
+        assert (peak.by_kind.value_bytes, peak.by_kind.state_bytes, peak.by_kind.weights_bytes) == (
+            7,
+            1,
+            20,
+        )
+        assert peak.by_kind.other_bytes == 0
 
     def test_offload_ends_with_a_free(self) -> None:
         """What went to a lower tier is no longer on this one once it was freed here."""
@@ -157,7 +165,7 @@ class TestResidents:
             self.move(Verb.PLACE, "b", 6, 6),
         ]
 
-        assert peak_of(events).value_bytes == 6
+        assert peak_of(events).by_kind.value_bytes == 6
 
     def test_workspace_in_use_at_a_move(self) -> None:
         """A prefetch may make the peak while a workspace, recorded later, is in use."""
@@ -168,13 +176,17 @@ class TestResidents:
 
         peak = peak_of(events)
 
-        assert (peak.weights_bytes, peak.workspace_bytes, peak.other_bytes) == (5, 10, 0)
+        assert (
+            peak.by_kind.weights_bytes,
+            peak.by_kind.workspace_bytes,
+            peak.by_kind.other_bytes,
+        ) == (5, 10, 0)
 
     def test_what_no_event_explains(self) -> None:
         """The rest is shown as such, not given to anybody."""
         peak = peak_of([self.move(Verb.PLACE, "a", 5, 9)])
 
-        assert (peak.value_bytes, peak.other_bytes) == (5, 4)
+        assert (peak.by_kind.value_bytes, peak.by_kind.other_bytes) == (5, 4)
 
 
 class TestOddEvents:

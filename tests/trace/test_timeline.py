@@ -5,9 +5,10 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wanflow.trace.cells import Window
 from wanflow.trace.events import Kind, Move, Verb, Workspace
-from wanflow.trace.residency import levels
-from wanflow.trace.timeline import Window, timeline
+from wanflow.trace.levels import levels
+from wanflow.trace.timeline import timeline
 
 GIB, SECOND = 2**30, 10**9
 GPU = "cuda:0"

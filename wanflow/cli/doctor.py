@@ -7,7 +7,8 @@ from typing import Any
 import attrs
 
 from wanflow.cli.options import Json
-from wanflow.cli.output import clean, say, say_json
+from wanflow.cli.output import say, say_json
+from wanflow.terminal.safe import clean
 from wanflow.units import format_bytes
 
 _ABSENT = "not installed"
@@ -15,8 +16,8 @@ _ABSENT = "not installed"
 
 def doctor(*, json: Json = False) -> int:
     """Say what this machine offers; paste it into a report."""
-    found = examine()
-    say_json(found) if json else say(clean(render(found)))
+    report = examine()
+    say_json(report) if json else say(clean(render(report)))
     return 0
 
 
@@ -28,7 +29,7 @@ def examine() -> dict[str, Any]:
     from wanflow.scheduler.profile import kind_cache
     from wanflow.session.preparing import prompt_cache
 
-    found: dict[str, Any] = {
+    report: dict[str, Any] = {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": health.package_versions(),
@@ -42,36 +43,36 @@ def examine() -> dict[str, Any]:
         "prompts": attrs.asdict(held(prompt_cache.folder())),
         "environment": environment.in_force(),
     }
-    return {**found, "problems": problems(found)}
+    return {**report, "problems": problems(report)}
 
 
-def problems(found: dict[str, Any]) -> list[str]:
+def problems(report: dict[str, Any]) -> list[str]:
     """Name what would stop a run, or stop it from going to the GPU."""
-    told = [f"{name} is not installed" for name, v in found["packages"].items() if v == _ABSENT]
-    if not found["encoders"]["libx264"]:
-        told.append("no H.264 encoder: use write_frames instead of write_video")
-    for name, folder in found["folders"].items():
+    wrong = [f"{name} is not installed" for name, v in report["packages"].items() if v == _ABSENT]
+    if not report["encoders"]["libx264"]:
+        wrong.append("no H.264 encoder: use write_frames instead of write_video")
+    for name, folder in report["folders"].items():
         if not folder["writable"]:
-            told.append(f"the {name} folder can't be written: {folder['path']}")
-    return told
+            wrong.append(f"the {name} folder can't be written: {folder['path']}")
+    return wrong
 
 
-def render(found: dict[str, Any]) -> str:
+def render(report: dict[str, Any]) -> str:
     """Lay the facts out in lines of a name and a value."""
-    lines = [("python", f"{found['python']} on {found['platform']}")]
-    lines += list(found["packages"].items())
-    for device in found["devices"]:
+    lines = [("python", f"{report['python']} on {report['platform']}")]
+    lines += list(report["packages"].items())
+    for device in report["devices"]:
         total, free = format_bytes(device["total_bytes"]), format_bytes(device["free_bytes"])
         lines.append((device["name"], f"{device['about']}, {free} free of {total}"))
-    have = [name for name, there in found["encoders"].items() if there]
+    have = [name for name, there in report["encoders"].items() if there]
     lines.append(("encoders", ", ".join(have) or "none"))
-    for name, folder in found["folders"].items():
+    for name, folder in report["folders"].items():
         can = "writable" if folder["writable"] else "not writable"
         lines.append((name, f"{folder['path']} ({can}, {format_bytes(folder['free_bytes'])} free)"))
     for name in ("footprints", "prompts"):
-        kept = found[name]
-        size = format_bytes(kept["nbytes"])
-        lines.append((name, f"{kept['path']} ({kept['files']} files, {size})"))
-    lines += list(found["environment"].items())
-    lines += [("problem", text) for text in found["problems"]] or [("problems", "none found")]
+        cache = report[name]
+        size = format_bytes(cache["nbytes"])
+        lines.append((name, f"{cache['path']} ({cache['files']} files, {size})"))
+    lines += list(report["environment"].items())
+    lines += [("problem", text) for text in report["problems"]] or [("problems", "none found")]
     return "\n".join(f"{name:<14}{value}" for name, value in lines)

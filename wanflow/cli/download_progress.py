@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from wanflow.cli.output import clean, note
+from wanflow.cli.output import note
+from wanflow.terminal.safe import clean
 from wanflow.units import format_bytes, format_seconds
 
 if TYPE_CHECKING:
@@ -31,11 +32,11 @@ def watch(*, silent: bool) -> "Iterator[Watch]":
 
 def opening(task: "FileTask") -> str:
     """Say what is fetched, pinned to which commit, and where it goes."""
-    got, known = task.snapshot, task.total_bytes - task.missing_bytes
-    there = f", {format_bytes(known)} of it there" if known else ""
+    snapshot, there_bytes = task.snapshot, task.total_bytes - task.missing_bytes
+    already = f", {format_bytes(there_bytes)} of it there" if there_bytes else ""
     return clean(
-        f"{got.repo} at {got.revision}, which is commit {got.commit}\n"
-        f"{len(task.files)} files, {format_bytes(task.total_bytes)}{there}, into {task.folder}"
+        f"{snapshot.repo} at {snapshot.revision}, which is commit {snapshot.commit}\n"
+        f"{len(task.files)} files, {format_bytes(task.total_bytes)}{already}, into {task.folder}"
     )
 
 

@@ -6,7 +6,7 @@ import attrs
 from typer import Argument, Option
 
 from wanflow.cli.options import Json, takes_request
-from wanflow.cli.output import page, say_json
+from wanflow.cli.output import present
 
 if TYPE_CHECKING:
     from wanflow.session import Request
@@ -27,11 +27,7 @@ def explain(
     from wanflow.cli.render_explain import render
 
     explained = session.explain(attrs.evolve(request, machine=machine), stage)
-    if json:
-        say_json(explained.report)
-    else:
-        with page() as console:
-            render(explained.report, console)
+    present(explained.report, lambda console: render(explained.report, console), json=json)
     if explained.problem is not None:
         raise explained.problem
     return 0

@@ -5,8 +5,9 @@ from typing import Any
 
 from typer import Context
 
-from wanflow.cli.output import clean, note, say, say_json
+from wanflow.cli.output import note, say, say_json
 from wanflow.errors import InputError
+from wanflow.terminal.safe import clean
 
 
 def generate(context: Context) -> int:
@@ -17,25 +18,25 @@ def generate(context: Context) -> int:
     if flags.help:
         say(official.help_text().rstrip())
         return 0
-    asked = official_request.read(flags)
+    translated = official_request.read(flags)
     target = saving.check_target(flags.save_file)
     wants_log = flags.profile_memory and flags.log_path is not None
     log = saving.make_folder(flags.log_path) if wants_log else None
     if not flags.json:
-        for line in asked.notes:
+        for line in translated.notes:
             note(clean(line))
-    done = _run(asked, flags)
+    done = _run(translated, flags)
     saving.put(Path(str(done["video"])), target)
-    made: dict[str, object] = {"save_file": str(target), "notes": list(asked.notes)}
+    files: dict[str, object] = {"save_file": str(target), "notes": list(translated.notes)}
     if flags.profile_memory:
         folder = log or Path(str(done["out"]))
-        made["memory_events"] = str(memory_events.write(Path(str(done["trace"])), folder))
-    say_json({**done, **made}) if flags.json else _tell(done, flags.save_file, made)
+        files["memory_events"] = str(memory_events.write(Path(str(done["trace"])), folder))
+    say_json({**done, **files}) if flags.json else _tell(done, flags.save_file, files)
     return 0
 
 
-def _run(asked: Any, flags: Any) -> dict[str, object]:
-    request = asked.request(flags)
+def _run(translated: Any, flags: Any) -> dict[str, object]:
+    request = translated.request(flags)
     from wanflow import session
     from wanflow.cli.progress import silent, watch
 
@@ -48,12 +49,12 @@ def _run(asked: Any, flags: Any) -> dict[str, object]:
         raise
 
 
-def _tell(done: dict[str, Any], saved: str, made: dict[str, object]) -> None:
+def _tell(done: dict[str, Any], saved: str, files: dict[str, object]) -> None:
     """What `run` says, of the file that was asked for, and where the rest is."""
     from wanflow.cli.render_run import render
 
     said = render({**done, "video": saved}).split("\n")
     said.insert(-1, clean(f"run folder: {done['out']}"))
-    if "memory_events" in made:
-        said.insert(-1, clean(f"memory events: {made['memory_events']}"))
+    if "memory_events" in files:
+        said.insert(-1, clean(f"memory events: {files['memory_events']}"))
     say("\n".join(said))

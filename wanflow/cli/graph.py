@@ -7,9 +7,10 @@ import typer
 from typer import Argument, Option
 
 from wanflow.cli.options import Json
-from wanflow.cli.output import clean, say, say_json
+from wanflow.cli.output import say, say_json
 from wanflow.cli.render_error import Failure, render
 from wanflow.errors import InputError
+from wanflow.terminal.safe import clean
 
 app = typer.Typer(
     name="graph", help="Check and show graph files.", no_args_is_help=True, rich_markup_mode=None
@@ -22,13 +23,13 @@ Graphs = Annotated[list[str], Argument(metavar="GRAPH...", help="Paths or shippe
 def check(graphs: Graphs, *, json: Json = False) -> int:
     """Check graph files; tell all that is wrong in all of them."""
     checks = [_check(graph) for graph in graphs]
-    wrong = [each.error for each in checks if each.error]
+    wrong = [result.error for result in checks if result.error]
     if json:
-        say_json({"ok": not wrong, "graphs": [each.as_dict() for each in checks]})
+        say_json({"ok": not wrong, "graphs": [result.as_dict() for result in checks]})
     else:
-        for each in checks:
-            if each.error is None:
-                say(clean(f"ok: {each.file} ({each.stages} stage{'s'[: each.stages != 1]})"))
+        for result in checks:
+            if result.error is None:
+                say(clean(f"ok: {result.file} ({result.stages} stage{'s'[: result.stages != 1]})"))
     if wrong:
         raise together(wrong)
     return 0
@@ -74,20 +75,20 @@ class Check:
 
     def as_dict(self) -> dict[str, object]:
         """Give the check as JSON data."""
-        found = problems(self.error) if self.error else []
+        wrong = problems(self.error) if self.error else []
         return {
             "file": self.file,
             "ok": self.error is None,
             "stages": self.stages,
-            "problems": found,
+            "problems": wrong,
         }
 
 
 def problems(error: InputError) -> list[object]:
     """List the problems of an error; one that is about no place in a file is one problem."""
-    found = error.detail.get("problems")
-    if isinstance(found, list):
-        return found
+    listed = error.detail.get("problems")
+    if isinstance(listed, list):
+        return listed
     return [{"code": error.code, "message": error.message, "hint": error.hint}]
 
 
@@ -96,12 +97,12 @@ def together(errors: list[InputError]) -> InputError:
     if len(errors) == 1:
         return errors[0]
     pages = [render(Failure.of(error), as_json=False) for error in errors]
-    found = [problem for error in errors for problem in problems(error)]
+    everything = [problem for error in errors for problem in problems(error)]
     message = f"{len(errors)} graphs are wrong"
     return InputError(
         "\n".join([*pages, message]),
         code=errors[0].code,
-        detail={"message": message, "problems": found},
+        detail={"message": message, "problems": everything},
     )
 
 

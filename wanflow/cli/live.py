@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from wanflow.cli.output import clean
 from wanflow.cli.progress import Progress, StageProgress, head_line, memory_lines, watch
+from wanflow.terminal.safe import clean
 from wanflow.trace import TraceReader
 from wanflow.trace.events import Event
 from wanflow.trace.summary import Running, Summary
@@ -51,8 +51,10 @@ class Screen:
             bars = f"{head_line(self.state)}\n{memory_lines(self.state)}\n"
         out = io.StringIO()
         render_summary(attrs.evolve(summary, state="whole"), Console(file=out, width=width))
-        kept = [line for line in out.getvalue().splitlines() if not line.startswith("hint: ")]
-        return clean(bars + "\n".join(kept))
+        summary_lines = [
+            line for line in out.getvalue().splitlines() if not line.startswith("hint: ")
+        ]
+        return clean(bars + "\n".join(summary_lines))
 
 
 def live_on(console: "Console", draw: Callable[[int], str], *, transient: bool = False) -> "Live":
@@ -82,9 +84,9 @@ class LiveRun:
         from rich.console import Console
 
         self._screen.state.plan(report)
-        kept = ("graph", "device", "plan_id", "budget_bytes", "predicted_peak_bytes",
+        names = ("graph", "device", "plan_id", "budget_bytes", "predicted_peak_bytes",
                 "predicted_seconds")  # fmt: skip
-        self._header = {key: report[key] for key in kept if key in report}
+        self._header = {key: report[key] for key in names if key in report}
         self._header["stages"] = [stage["stage"] for stage in report.get("stages", ())]
         console = Console(stderr=True, markup=False, highlight=False, emoji=False)
         self._live = live_on(console, self._draw)

@@ -6,7 +6,7 @@ import typer
 from typer import Argument, Option
 
 from wanflow.cli.options import Json
-from wanflow.cli.output import note, page, say_json
+from wanflow.cli.output import note, present
 from wanflow.scheduler.machine.figures import Machine
 
 app = typer.Typer(
@@ -32,10 +32,10 @@ def probe(
 
     if name is not None:
         path_of(name)  # a name that can't be kept is refused before a second is spent
-    found = places.find_device(device)
+    place = places.find_device(device)
     if not json:
-        note(f"measuring {found}; it takes up to 20 seconds")
-    return _tell(machines.measure(found, name), json=json)
+        note(f"measuring {place}; it takes up to 20 seconds")
+    return _tell(machines.measure(place, name), json=json)
 
 
 @app.command()
@@ -66,15 +66,12 @@ def list_(*, json: Json = False) -> int:
     from wanflow.scheduler.machine.datasheets import NAMES, named_machine
 
     stored = store.stored()
-    kept = {store.path_of(machine.name) for machine in stored}
-    named = [named_machine(name) for name in NAMES if store.path_of(name) not in kept]
+    files = {store.path_of(machine.name) for machine in stored}
+    named = [named_machine(name) for name in NAMES if store.path_of(name) not in files]
     rows = [as_row(m, store.path_of(m.name)) for m in stored]
     rows += [as_row(m, None) for m in named]
-    if json:
-        say_json({"folder": str(store.folder()), "machines": rows})
-    else:
-        with page() as console:
-            render_list(rows, console)
+    data = {"folder": str(store.folder()), "machines": rows}
+    present(data, lambda console: render_list(rows, console), json=json)
     return 0
 
 
@@ -85,10 +82,7 @@ def _tell(machine: Machine, *, json: bool) -> int:
 
     path = path_of(machine.name)
     file = path if path.exists() else None
-    if json:
-        more = {"estimated": machine.estimated, "file": None if file is None else str(file)}
-        say_json({**as_data(machine), **more})
-    else:
-        with page() as console:
-            render(machine, file, console)
+    more = {"estimated": machine.estimated, "file": None if file is None else str(file)}
+    data = {**as_data(machine), **more}
+    present(data, lambda console: render(machine, file, console), json=json)
     return 0

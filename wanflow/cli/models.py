@@ -7,7 +7,7 @@ import typer
 from typer import Argument, Option
 
 from wanflow.cli.options import Json
-from wanflow.cli.output import page, say_json
+from wanflow.cli.output import present
 
 app = typer.Typer(
     name="models",
@@ -34,13 +34,9 @@ def inspect(
     from wanflow.cli.render_models import as_data, render
     from wanflow.session.weights import inspect as inspecting
 
-    found = inspecting.inspect(path)
-    if json:
-        say_json(as_data(found))
-    else:
-        with page() as console:
-            render(found, console)
-    return 0 if found.is_whole else 4
+    inspected = inspecting.inspect(path)
+    present(as_data(inspected), lambda console: render(inspected, console), json=json)
+    return 0 if inspected.is_whole else 4
 
 
 @app.command()
@@ -70,9 +66,6 @@ def download(
 
     with watch(silent=json) as watched:
         done = downloading.download(repo, revision, to, watched)
-    if json:
-        say_json(downloaded(done) | {"inspected": as_data(done.inspected)})
-    else:
-        with page() as console:
-            render_download(done, console)
+    data = downloaded(done) | {"inspected": as_data(done.inspected)}
+    present(data, lambda console: render_download(done, console), json=json)
     return 0 if done.inspected.is_whole else 4

@@ -65,17 +65,17 @@ class _Refuse(argparse.Action):
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
     """Read the flags; InputError for any that can't be meant. Nothing heavy is loaded."""
-    found, over = _parser().parse_known_args(list(words))
+    namespace, over = _parser().parse_known_args(list(words))
     if over:
         word = over[0].partition("=")[0]
-        flags = [f"--{name}" for name in (*vars(found), *_REFUSED)]
+        flags = [f"--{name}" for name in (*vars(namespace), *_REFUSED)]
         meant = nearest(word, flags) if word.startswith("-") else ""
         raise InputError(
             f"{quoted(over[0])} is no flag of wanflow generate",
             hint=f"did you mean '{meant}'?" if meant else "wanflow generate --help",
             code="unknown-flag",
         )
-    return found
+    return namespace
 
 
 def help_text() -> str:

@@ -14,7 +14,7 @@ from wanflow.errors import InputError, WeightsError
 from wanflow.graph.load import load
 from wanflow.graph.ops import LARGEST_SEED
 from wanflow.graph.spec import GraphSpec
-from wanflow.graph.wording import printable
+from wanflow.terminal.safe import printable
 
 if TYPE_CHECKING:
     from wanflow.session import Request
@@ -31,7 +31,7 @@ _PRECISE_PARTS = ("text_encoder", "transformer")  # upstream computes the VAE in
 
 
 @attrs.frozen
-class Asked:
+class TranslatedFlags:
     """What the flags mean for a graph; `notes` are for the person."""
 
     graph: str
@@ -61,7 +61,7 @@ class Asked:
         )
 
 
-def read(flags: Any) -> Asked:
+def read(flags: Any) -> TranslatedFlags:
     """Say what *flags* (of `official.parse`) ask for; InputError, WeightsError for what can't be.
 
     A seed is drawn where none is given.
@@ -80,15 +80,15 @@ def read(flags: Any) -> Asked:
     spec = load(graph).spec
     drawn = flags.base_seed < 0
     seed = secrets.randbelow(LARGEST_SEED + 1) if drawn else flags.base_seed
-    given = {name: getattr(flags, flag) for flag, name in _INPUTS.items()}
+    values = {name: getattr(flags, flag) for flag, name in _INPUTS.items()}
     inputs = {
         "prompt": task.example if flags.prompt is None else flags.prompt,
         "size": size,
         "seed": seed,
-        **{name: value for name, value in given.items() if value is not None},
+        **{name: value for name, value in values.items() if value is not None},
         **pictures,
     }
-    return Asked(
+    return TranslatedFlags(
         graph,
         inputs,
         weights,

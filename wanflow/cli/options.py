@@ -55,12 +55,12 @@ def gather(
     ] = False,
 ) -> "Request":
     """Make the request of a command line."""
-    given = _inputs(inputs or [], prompt=prompt, seed=seed)
+    values = _inputs(inputs or [], prompt=prompt, seed=seed)
     from wanflow.session import Request
 
     return Request(
         graph=graph,
-        inputs=given,
+        inputs=values,
         vram=vram,
         ram=ram,
         device=device,
@@ -78,9 +78,9 @@ def takes_request(command: Callable[..., int]) -> Callable[..., int]:
     shared = signature(gather).parameters
     own = list(signature(command).parameters.values())[1:]
 
-    def wrapper(**given: Any) -> int:
-        request = gather(**{name: given.pop(name) for name in shared})
-        return command(request, **given)
+    def wrapper(**options: Any) -> int:
+        request = gather(**{name: options.pop(name) for name in shared})
+        return command(request, **options)
 
     parameters = [p.replace(kind=Parameter.KEYWORD_ONLY) for p in (*shared.values(), *own)]
     wrapper.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
@@ -89,15 +89,15 @@ def takes_request(command: Callable[..., int]) -> Callable[..., int]:
 
 
 def _inputs(pairs: list[str], *, prompt: str | None, seed: int | None) -> dict[str, str]:
-    given = [_pair(pair) for pair in pairs]
-    given += [("prompt", prompt)] if prompt is not None else []
-    given += [("seed", str(seed))] if seed is not None else []
-    found: dict[str, str] = {}
-    for name, value in given:
-        if name in found:
+    inputs = [_pair(pair) for pair in pairs]
+    inputs += [("prompt", prompt)] if prompt is not None else []
+    inputs += [("seed", str(seed))] if seed is not None else []
+    values: dict[str, str] = {}
+    for name, value in inputs:
+        if name in values:
             raise InputError(f"input {name!r} is given twice", code="input-twice")
-        found[name] = value
-    return found
+        values[name] = value
+    return values
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -51,6 +51,15 @@ def page() -> "Iterator[Console]":
     say("\n".join(line.rstrip() for line in text.getvalue().rstrip("\n").split("\n")))
 
 
+def present(data: Any, draw: Callable[["Console"], None], *, json: bool) -> None:
+    """Write *data* as JSON, or draw the page that shows it."""
+    if json:
+        say_json(data)
+        return
+    with page() as console:
+        draw(console)
+
+
 @contextmanager
 def lines() -> Iterator[TextIO]:
     """Lend stdout for many lines; a reader that leaves early ends the block in silence."""
@@ -65,11 +74,6 @@ def lines() -> Iterator[TextIO]:
 def terminal_width(stream: TextIO) -> int | None:
     """How many cells a line of *stream* has; None where it is no terminal."""
     return shutil.get_terminal_size().columns if stream.isatty() else None
-
-
-def clean(text: str) -> str:
-    """Escape control characters, so that a name from a file can't drive the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
 def flush() -> None:

@@ -7,7 +7,7 @@ import attrs
 from typer import Option
 
 from wanflow.cli.options import Json, takes_request
-from wanflow.cli.output import page, say_json
+from wanflow.cli.output import present
 
 if TYPE_CHECKING:
     from wanflow.session import Request
@@ -35,11 +35,7 @@ def plan(
     planned = session.sweep(request) if sweep else session.plan(request)
     if trace is not None:
         session.predict(planned, trace, force=force)
-    if json:
-        say_json(planned.report)
-    else:
-        with page() as console:
-            render(planned.report, request, console)
+    present(planned.report, lambda console: render(planned.report, request, console), json=json)
     if planned.problem is not None:
         raise planned.problem
     return 0

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
-from wanflow.cli.output import clean, note
+from wanflow.cli.output import note
+from wanflow.terminal.safe import clean
 from wanflow.trace.events import Event, Move, Note, StageSpan, Step, Workspace
 from wanflow.units import format_bytes, format_seconds
 

@@ -5,8 +5,8 @@ from typing import Self
 
 import attrs
 
-from wanflow.cli.output import clean
 from wanflow.errors import WanflowError
+from wanflow.terminal.safe import clean
 
 
 @attrs.frozen

@@ -5,9 +5,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
-from wanflow.cli.output import clean
+from wanflow.terminal.layout import add_row, bare_table, line
+from wanflow.terminal.safe import clean
 from wanflow.units import format_bytes, format_seconds
 
 Report = Mapping[str, Any]
@@ -15,12 +15,12 @@ Report = Mapping[str, Any]
 
 def render(report: Report, console: Console) -> None:
     """Print what was chosen, what it beat, what fills the peak, what would change it."""
-    for line in _head(report):
-        console.print(Text(clean(line)))
+    for text in _head(report):
+        line(console, text)
     console.print(_considered(report))
     console.print(_peak(report["at_peak"]))
     if loads := _loads(report["loading"]):
-        console.print(Text(loads))
+        line(console, loads)
     console.print(_changes(report))
 
 
@@ -36,35 +36,20 @@ def _head(report: Report) -> Iterator[str]:
     yield f"takes {took} waiting for weights{rates}"
 
 
-def _table(*names: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in names:
-        table.add_column(name, no_wrap=True, justify="right")
-    return table
-
-
 def _considered(report: Report) -> Table:
     """One row a candidate; the figures are the whole graph's, since stages share the budget."""
     rows = report["considered"]
-    table = Table(
-        box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold",
-        title="considered, for the whole graph", title_justify="left", title_style="",
-    )  # fmt: skip
+    table = bare_table(title="considered, for the whole graph")
     table.add_column("knobs", no_wrap=True, overflow="ellipsis", max_width=26)
     for name in ("ahead", "stays", "peak", "time"):
         table.add_column(name, no_wrap=True, justify="right")
     table.add_column("fits", no_wrap=True)
     best = min((row["seconds"] for row in rows if row["chosen"]), default=None)
     for row in rows:
-        cells = (
-            _knobs(row["knobs"]),
-            str(row["depth"]),
-            format_bytes(row["resident_bytes"]),
-            format_bytes(row["peak_bytes"]),
-            format_seconds(row["seconds"]),
-            _verdict(row, best),
-        )
-        table.add_row(*map(Text, cells))
+        add_row(
+            table, _knobs(row["knobs"]), str(row["depth"]), format_bytes(row["resident_bytes"]),
+            format_bytes(row["peak_bytes"]), format_seconds(row["seconds"]), _verdict(row, best),
+        )  # fmt: skip
     return table
 
 
@@ -83,13 +68,12 @@ def _knobs(knobs: Mapping[str, Mapping[str, str]]) -> str:
 
 
 def _peak(peak: Report) -> Table:
-    table = _table("at its peak")
+    table = bare_table("at its peak")
     table.columns[0].justify = "left"
     table.add_column(format_bytes(peak["nbytes"]), no_wrap=True, justify="right")
     table.add_column(clean(f"in {peak['kind']}, step {peak['step']}"), overflow="fold")
     for name, nbytes in sorted(peak["parts"].items(), key=lambda part: -part[1]):
-        share = f"{nbytes / peak['nbytes']:.0%}"
-        table.add_row(*map(Text, (f"  {name}", format_bytes(nbytes), share)))
+        add_row(table, f"  {name}", format_bytes(nbytes), f"{nbytes / peak['nbytes']:.0%}")
     return table
 
 
@@ -104,7 +88,7 @@ def _loads(loading: Report) -> str:
 def _changes(report: Report) -> Table:
     """The budgets at which another plan would be made."""
     change, budget = report["would_change"], report["budget_bytes"]
-    table = _table("would change")
+    table = bare_table("would change")
     table.add_column("with --vram", no_wrap=True)
     table.add_column("", overflow="fold")
     table.columns[0].justify = "left"
@@ -116,6 +100,5 @@ def _changes(report: Report) -> Table:
     for nbytes, word, what in rows:
         if nbytes is None or (word == "from" and nbytes <= budget):
             continue
-        row = (f"  {word} {format_bytes(nbytes)}", f"{nbytes}B", clean(what))
-        table.add_row(*map(Text, row))
+        add_row(table, f"  {word} {format_bytes(nbytes)}", f"{nbytes}B", clean(what))
     return table

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from wanflow.cli.output import clean
 from wanflow.scheduler.machine.figures import FLOPS, Machine
+from wanflow.terminal.layout import add_row, bare_table, line
+from wanflow.terminal.safe import clean
 from wanflow.units import format_bytes
 
 _WORDS = {
@@ -32,30 +31,26 @@ def render(machine: Machine, file: Path | None, console: Console) -> None:
     """Print what a machine is, and one line a figure."""
     capacity, ram = format_bytes(machine.capacity_bytes), format_bytes(machine.ram_bytes)
     host = "" if machine.device == "cpu" else f", host RAM {ram}"
-    console.print(Text(clean(f"{machine.name}: {machine.device}, {capacity}{host}")))
+    line(console, f"{machine.name}: {machine.device}, {capacity}{host}")
     if machine.about:
-        console.print(Text(clean(machine.about)))
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        line(console, machine.about)
+    table = bare_table()
     table.add_column("figure", no_wrap=True)
     table.add_column("value", no_wrap=True, justify="right")
     table.add_column("known", no_wrap=True)
     table.add_column("spread", no_wrap=True, justify="right")
     for name in machine.matters:
         spread = machine.spreads.get(name)
-        row = (
-            _WORDS.get(name, name.replace(".", ", ")),
-            format_figure(name, machine.figure(name)),
-            machine.source(name),
-            "-" if spread is None else f"{spread:.0%}",
-        )
-        table.add_row(*map(Text, row))
+        value = format_figure(name, machine.figure(name))
+        source, width = machine.source(name), "-" if spread is None else f"{spread:.0%}"
+        add_row(table, _WORDS.get(name, name.replace(".", ", ")), value, source, width)
     console.print(table)
     if machine.guessed_from:
-        console.print(Text(f"guessed: what was not measured is the {machine.guessed_from}'s"))
+        line(console, f"guessed: what was not measured is the {machine.guessed_from}'s")
     if machine.estimated:
-        console.print("next: wanflow machine probe")
+        line(console, "next: wanflow machine probe")
     if file is not None:
-        console.print(Text(clean(f"file: {file}")), soft_wrap=True)
+        line(console, f"file: {file}", soft_wrap=True)
 
 
 def as_row(machine: Machine, file: Path | None) -> dict[str, Any]:
@@ -72,15 +67,18 @@ def as_row(machine: Machine, file: Path | None) -> dict[str, Any]:
 
 def render_list(rows: Sequence[dict[str, Any]], console: Console) -> None:
     """Print one line a machine."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table = bare_table()
     table.add_column("machine", overflow="fold")
     table.add_column("device", no_wrap=True)
     table.add_column("capacity", no_wrap=True, justify="right")
     table.add_column("figures", no_wrap=True)
     for row in rows:
-        known = ", ".join(f"{row['sources'][s]} {s}" for s in sorted(row["sources"], reverse=True))
-        cells = (clean(row["name"]), row["device"], format_bytes(row["capacity_bytes"]), known)
-        table.add_row(*map(Text, cells))
+        sources = ", ".join(
+            f"{row['sources'][s]} {s}" for s in sorted(row["sources"], reverse=True)
+        )
+        add_row(
+            table, clean(row["name"]), row["device"], format_bytes(row["capacity_bytes"]), sources
+        )
     console.print(table)
 
 

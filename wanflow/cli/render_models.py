@@ -6,28 +6,26 @@ from typing import Any
 
 import attrs
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from wanflow.cli.output import clean
 from wanflow.session.weights.download import Downloaded
 from wanflow.session.weights.inspect import Inspected, ModelPart
+from wanflow.terminal.layout import add_row, bare_table, line
 from wanflow.units import format_bytes
 
 _NAMED = 3  # names of a kind in the text; all of them are in the JSON
 
 
-def as_data(found: Inspected) -> dict[str, Any]:
+def as_data(inspected: Inspected) -> dict[str, Any]:
     """Give it as JSON data."""
-    parts = [attrs.asdict(part) | {"files": _files(part)} for part in found.parts]
+    parts = [attrs.asdict(part) | {"files": _files(part)} for part in inspected.parts]
     return {
-        "path": found.path,
-        "whole": found.is_whole,
+        "path": inspected.path,
+        "whole": inspected.is_whole,
         "parts": [{("bytes" if k == "nbytes" else k): v for k, v in p.items()} for p in parts],
-        "tokenizer": found.tokenizer,
+        "tokenizer": inspected.tokenizer,
         "graphs": [
-            {"graph": each.graph, "serves": not each.lacks, "lacks": list(each.lacks)}
-            for each in found.graphs
+            {"graph": graph.graph, "serves": not graph.lacks, "lacks": list(graph.lacks)}
+            for graph in inspected.graphs
         ],
     }
 
@@ -50,23 +48,23 @@ def render_download(done: Downloaded, console: Console) -> None:
     """Print what came and where it is, then what it is."""
     task, got = done.task, done.task.snapshot
     size, came = format_bytes(task.total_bytes), format_bytes(done.fetched_bytes)
-    console.print(Text(clean(f"{got.repo}, commit {got.commit}")), soft_wrap=True)
-    line = f"{len(task.files)} files, {size}, of which {came} came now, in {task.folder}\n"
-    console.print(Text(clean(line)), soft_wrap=True)
+    line(console, f"{got.repo}, commit {got.commit}", soft_wrap=True)
+    text = f"{len(task.files)} files, {size}, of which {came} came now, in {task.folder}\n"
+    line(console, text, soft_wrap=True)
     render(done.inspected, console)
 
 
-def render(found: Inspected, console: Console) -> None:
+def render(inspected: Inspected, console: Console) -> None:
     """Print a line a part, then what is wrong, then the graphs."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table = bare_table()
     for title in ("part", "layout", "files", "tensors", "size", "dtypes", "fits"):
         right = title in ("files", "tensors", "size")
         table.add_column(title, justify="right" if right else "left", overflow="fold")
-    for part in found.parts:
-        table.add_row(*map(Text, _row(part)))
+    for part in inspected.parts:
+        add_row(table, *_row(part))
     console.print(table)
-    for line in _lines(found):
-        console.print(Text(clean(line)), soft_wrap=True)
+    for text in _lines(inspected):
+        line(console, text, soft_wrap=True)
 
 
 def _files(part: ModelPart) -> list[dict[str, object]]:
@@ -88,8 +86,8 @@ def _row(part: ModelPart) -> tuple[str, ...]:
     )
 
 
-def _lines(found: Inspected) -> Iterator[str]:
-    for part in found.parts:
+def _lines(inspected: Inspected) -> Iterator[str]:
+    for part in inspected.parts:
         if part.problem:
             yield f"{part.part or 'file'}: {part.problem}"
         if part.missing:
@@ -102,12 +100,12 @@ def _lines(found: Inspected) -> Iterator[str]:
             yield f"{part.part}: of {part.nearest} has another shape: {_some(shapes)}"
         if part.over and part.nearest:
             yield f"{part.part}: not used: {_some(part.over)}"
-    if any(part.part == "text_encoder" for part in found.parts):
-        yield f"tokenizer: {found.tokenizer or 'none found'}"
-    serves = [each.graph for each in found.graphs if not each.lacks]
+    if any(part.part == "text_encoder" for part in inspected.parts):
+        yield f"tokenizer: {inspected.tokenizer or 'none found'}"
+    serves = [each.graph for each in inspected.graphs if not each.lacks]
     yield f"serves: {', '.join(serves) or 'no shipped graph by itself'}"
     if serves:
-        yield f"next: wanflow plan {serves[0]} --weights {shlex.quote(found.path)}"
+        yield f"next: wanflow plan {serves[0]} --weights {shlex.quote(inspected.path)}"
 
 
 def _some(names: Any) -> str:

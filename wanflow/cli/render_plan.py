@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
 from rich.table import Table
-from rich.text import Text
 
-from wanflow.cli.output import clean
+from wanflow.terminal.layout import add_row, bare_table, line
+from wanflow.terminal.safe import clean
 from wanflow.units import format_bytes, format_seconds
 
 if TYPE_CHECKING:
@@ -22,22 +22,22 @@ _WORDS = {"stage": 14, "op": 13, "where": 6, "how": 8, "fits": 4}
 
 def render(report: Report, request: "Request | None", console: Console) -> None:
     """Print heading, stages, verdict, the budgets if swept, and what to type next, if anything."""
-    console.print(_heading(report))
+    line(console, _heading(report))
     for part in _stages(report, wide=console.width >= _WIDE):
         console.print(part)
-    console.print(_verdict(report))
+    line(console, _verdict(report))
     if "sweep" in report:
         console.print(_sweep(report["sweep"]))
     if report["feasible"] and request is not None:
-        console.print(f"next: {clean(_next(request))}", soft_wrap=True)
+        line(console, f"next: {_next(request)}", soft_wrap=True)
 
 
-def _heading(report: Report) -> Text:
+def _heading(report: Report) -> str:
     exact = ", exact" if report.get("exact") else ""
     machine, device = report.get("machine"), report["device"]
     where = device if machine in (None, device) else f"{device} ({machine})"
     budget = format_bytes(report["budget_bytes"])
-    return Text(clean(f"{report['graph']} on {where}, budget {budget}{exact}"))
+    return f"{report['graph']} on {where}, budget {budget}{exact}"
 
 
 def _stages(report: Report, *, wide: bool) -> Iterator[RenderableType]:
@@ -48,7 +48,7 @@ def _stages(report: Report, *, wide: bool) -> Iterator[RenderableType]:
         table.add_column("why", overflow="fold")
     for number, stage in enumerate(stages, 1):
         cells = (str(number), *_cells(stage, report["device"]))
-        table.add_row(*map(Text, (*cells, _why(stage)) if wide else cells))
+        add_row(table, *cells, *([_why(stage)] if wide else []))
     yield table
     if wide or not any(map(_why, stages)):
         return
@@ -56,12 +56,12 @@ def _stages(report: Report, *, wide: bool) -> Iterator[RenderableType]:
     reasons.add_column("why", overflow="fold")
     for stage in stages:
         if why := _why(stage):
-            reasons.add_row(Text(clean(stage["stage"])), Text(why))
+            add_row(reasons, clean(stage["stage"]), why)
     yield reasons
 
 
 def _table(*names: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table = bare_table()
     for name in names:
         if name in _WORDS:
             table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=_WORDS[name])
@@ -84,12 +84,12 @@ def _cells(stage: Report, device: str) -> tuple[str, ...]:
 
 
 def _how(stage: Report) -> str:
-    weights, kept = stage.get("weights_bytes") or 0, stage.get("resident_weights_bytes") or 0
+    weights, resident = stage.get("weights_bytes") or 0, stage.get("resident_weights_bytes") or 0
     if not weights:
         return "-"
-    if kept >= weights:
+    if resident >= weights:
         return "resident"
-    return "streamed" if kept == 0 else f"{kept * 100 // weights}% kept"
+    return "streamed" if resident == 0 else f"{resident * 100 // weights}% kept"
 
 
 def _why(stage: Report) -> str:
@@ -98,7 +98,7 @@ def _why(stage: Report) -> str:
     return clean(f"{reason} [{', '.join(knobs)}]".strip() if knobs else reason)
 
 
-def _verdict(report: Report) -> Text:
+def _verdict(report: Report) -> str:
     peak, budget = report["predicted_peak_bytes"], report["budget_bytes"]
     highest = max(report["stages"], key=lambda s: s["peak_bytes"], default=None)
     at = f" at {highest['stage']}" if highest else ""
@@ -110,7 +110,7 @@ def _verdict(report: Report) -> Text:
     took = f"estimate {format_seconds(report['predicted_seconds'])} ({_rates(report)})"
     ident = f", plan {report['plan_id'][:8]}" if report.get("plan_id") else ""
     head = f"{fits}peak {format_bytes(peak)} of {format_bytes(budget)}{share}{at}"
-    return Text(clean("\n".join([head, sizes, *_bounds(report), took + ident])))
+    return "\n".join([head, sizes, *_bounds(report), took + ident])
 
 
 def _bounds(report: Report) -> Iterator[str]:
@@ -139,13 +139,11 @@ def _rates(report: Report) -> str:
 def _sweep(rows: list[Report]) -> Table:
     table = _table("budget", "peak", "time", "fits")
     for row in rows:
-        fits = row["feasible"]
-        table.add_row(
-            format_bytes(row["budget_bytes"]),
-            format_bytes(row["predicted_peak_bytes"]) if fits else "-",
-            format_seconds(row["predicted_seconds"]) if fits else "-",
-            "yes" if fits else "no",
-        )
+        outcome = ("-", "-", "no")
+        if row["feasible"]:
+            peak = format_bytes(row["predicted_peak_bytes"])
+            outcome = (peak, format_seconds(row["predicted_seconds"]), "yes")
+        add_row(table, format_bytes(row["budget_bytes"]), *outcome)
     return table
 
 

@@ -2,24 +2,24 @@
 
 from rich.console import Console
 
-from wanflow.cli.output import clean
 from wanflow.cli.render_plan import Report
 from wanflow.cli.render_plan import render as render_plan
+from wanflow.terminal.layout import line
 from wanflow.units import format_bytes, format_seconds
 
 
 def render(report: Report, console: Console) -> None:
     """Print what was recorded, the new plan, and where its times come from."""
-    console.print(clean(_recorded(report["recorded"])), soft_wrap=True)
+    line(console, _recorded(report["recorded"]), soft_wrap=True)
     render_plan(report, None, console)
-    console.print(clean(_times(report)), soft_wrap=True)
+    line(console, _times(report), soft_wrap=True)
 
 
-def _recorded(found: Report) -> str:
-    kind = "predicted" if found["simulated"] else "ran"
-    text = f"recorded: on {found['machine']}, budget {format_bytes(found['budget_bytes'])}, "
-    text += f"{kind} {format_seconds(found['seconds'])}"
-    return f"{text}; the trace is {found['state']}" if found["problem"] else text
+def _recorded(recorded: Report) -> str:
+    kind = "predicted" if recorded["simulated"] else "ran"
+    text = f"recorded: on {recorded['machine']}, budget {format_bytes(recorded['budget_bytes'])}, "
+    text += f"{kind} {format_seconds(recorded['seconds'])}"
+    return f"{text}; the trace is {recorded['state']}" if recorded["problem"] else text
 
 
 def _times(report: Report) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from shlex import quote
 from typing import Any
 
-from wanflow.cli.output import clean
+from wanflow.terminal.safe import clean
 from wanflow.units import format_bytes, format_seconds
 
 

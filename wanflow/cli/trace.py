@@ -1,14 +1,16 @@
 """`wanflow trace`: what a run wrote down."""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from typer import Argument, Option
 
 from wanflow.cli.options import Json
-from wanflow.cli.output import clean, lines, note, page, say, say_json, terminal_width
+from wanflow.cli.output import lines, note, page, present, say, say_json, terminal_width
 from wanflow.errors import DiffExceeded, InputError
+from wanflow.terminal.safe import clean
 from wanflow.units import format_bytes, format_seconds
 
 app = typer.Typer(
@@ -29,15 +31,7 @@ def summary(file: File, *, json: Json = False) -> int:
     """Show times, moves and peak memory of each stage."""
     from wanflow.trace import summarise
 
-    found = summarise(_trace(file))
-    if json:
-        say_json(found.to_dict())
-        return 0
-    from wanflow.trace.views import render_summary
-
-    with page() as console:
-        render_summary(found, console)
-    return 0
+    return _show("summary", summarise(_trace(file)), json=json)
 
 
 @app.command()
@@ -69,19 +63,15 @@ def events(
 def stages(file: File, *, json: Json = False) -> int:
     """Show what each stage's peak is made of, and where its time went."""
     from wanflow.trace import read, summarise
-    from wanflow.trace.stages import stage_loads
+    from wanflow.trace.stage_peaks import stage_loads
 
     path = _trace(file)
     summary = summarise(path)
-    found = stage_loads(read(path), summary.stages, summary.budget_tier or "")
+    loads = stage_loads(read(path), summary.stages, summary.budget_tier or "")
     if json:
-        say_json({"tier": summary.budget_tier, "stages": [each.to_dict() for each in found]})
+        say_json({"tier": summary.budget_tier, "stages": [load.to_dict() for load in loads]})
         return 0
-    from wanflow.trace.views import render_stages
-
-    with page() as console:
-        render_stages(found, console)
-    return 0
+    return _show("stages", loads)
 
 
 @app.command()
@@ -101,16 +91,14 @@ def timeline(
     summary = summarise(path)
     where = tier or summary.budget_tier or ""
     budget = summary.budget_bytes if where == summary.budget_tier else None
+    drawing = partial(draw, lambda: read(path), where, budget, rows=rows, stage=stage)
     if json:
-        found = draw(lambda: read(path), where, budget, rows=rows, stage=stage)
-        say_json(found.to_dict())
+        say_json(drawing().to_dict())
         return 0
     from wanflow.trace.views.timeline import cells_for, render_timeline
 
     with page() as console:
-        cells = cells_for(console.width)
-        found = draw(lambda: read(path), where, budget, cells=cells, rows=rows, stage=stage)
-        render_timeline(found, console)
+        render_timeline(drawing(cells=cells_for(console.width)), console)
     return 0
 
 
@@ -134,26 +122,19 @@ def peak(
     run = summarise(path)
     where = tier or run.budget_tier or ""
     if at is None:
-        found = peak_moment(lambda: read(path), where)
+        moment = peak_moment(lambda: read(path), where)
     elif (seconds := parse_seconds(at, "--at")) > run.seconds:
         over = f"{path} ends at {format_seconds(run.seconds)}"
         raise InputError(over, hint="give an earlier --at", code="nothing-there")
     else:
-        found = moment_at(lambda: read(path), where, round(seconds * 1e9))
-    if found is None:
+        moment = moment_at(lambda: read(path), where, round(seconds * 1e9))
+    if moment is None:
         raise InputError(
             f"{path}: nothing was on {where or 'any tier'}" + (f" at {at}" if at else ""),
             hint="wanflow trace check FILE lists the tiers",
             code="nothing-there",
         )
-    if json:
-        say_json(found.to_dict())
-        return 0
-    from wanflow.trace.views import render_moment
-
-    with page() as console:
-        render_moment(found, console, rows=rows)
-    return 0
+    return _show("moment", moment, json=json, rows=rows)
 
 
 @app.command()
@@ -173,15 +154,12 @@ def diff(
     from wanflow.trace.diff import exceeded
 
     old, new = summarise(_trace(before)), summarise(_trace(after))
-    found = compare(old, new)
+    compared = compare(old, new)
     broken = [said for rule in fail_if or () if (said := exceeded(old, new, rule))]
     if json:
-        say_json({**found.to_dict(), "exceeded": broken})
+        say_json({**compared.to_dict(), "exceeded": broken})
     else:
-        from wanflow.trace.views import render_diff
-
-        with page() as console:
-            render_diff(found, console)
+        _show("diff", compared)
     if broken:
         raise DiffExceeded("; ".join(broken), code="diff-exceeded", detail={"exceeded": broken})
     return 0
@@ -192,15 +170,9 @@ def check(file: File, *, json: Json = False) -> int:
     """Audit a trace: the file, the bytes on every tier, the budget; exit 2 if anything is wrong."""
     from wanflow.trace.check import check as audit
 
-    found = audit(_trace(file))
-    if json:
-        say_json(found.to_dict())
-    else:
-        from wanflow.trace.views import render_check
-
-        with page() as console:
-            render_check(found, console)
-    return 0 if found.ok else InputError.exit_code
+    result = audit(_trace(file))
+    _show("check", result, json=json)
+    return 0 if result.ok else InputError.exit_code
 
 
 @app.command()
@@ -218,14 +190,14 @@ def export(
 
     from wanflow.trace.exports import export as write_export
 
-    made = write_export(_trace(file), wanted, output)
-    if made.problem:
-        note(clean(f"note: the trace is {made.state}: {made.problem}"))
+    done = write_export(_trace(file), wanted, output)
+    if done.problem:
+        note(clean(f"note: the trace is {done.state}: {done.problem}"))
     if json:
-        say_json(attrs.asdict(made))
+        say_json(attrs.asdict(done))
     else:
-        what = f"{made.format}, {format_bytes(made.nbytes)}, {made.events} events"
-        say(clean(f"{made.output}  ({what})"))
+        what = f"{done.format}, {format_bytes(done.nbytes)}, {done.events} events"
+        say(clean(f"{done.output}  ({what})"))
     return 0
 
 
@@ -235,13 +207,9 @@ def live(file: File) -> int:
     from rich.console import Console
 
     from wanflow.cli.live import follow
-    from wanflow.trace.views import render_summary
 
     console = Console(stderr=True, markup=False, highlight=False, emoji=False)
-    summary = follow(_trace(file), console)
-    with page() as paper:
-        render_summary(summary, paper)
-    return 0
+    return _show("summary", follow(_trace(file), console))
 
 
 @app.command()
@@ -272,9 +240,9 @@ def report(
     path = _trace(file)
     if is_memory_log(path):
         header, events = read_memory_log(path)
-        found = facts_of(lambda: events, header)
+        analysis = facts_of(lambda: events, header)
     else:
-        found = facts(path)
+        analysis = facts(path)
         with TraceReader(path) as reader:
             header = reader.header
     advised = None
@@ -283,11 +251,11 @@ def report(
 
         advised = advise(header, quick=quick)
     if json:
-        say_json({**found.to_dict(), "advice": None if advised is None else advised.to_dict()})
+        say_json({**analysis.to_dict(), "advice": None if advised is None else advised.to_dict()})
         if output is None:
             return 0
     as_html = output is not None and output.suffix.lower() in (".html", ".htm")
-    text = (html if as_html else markdown)(found, advised, lang)
+    text = (html if as_html else markdown)(analysis, advised, lang)
     if output is None:
         say(text)
     else:
@@ -314,14 +282,22 @@ def replay(
     from wanflow import session
     from wanflow.cli.render_replay import render
 
-    made = session.replay(_trace(file), vram=vram, ram=ram, machine=machine)
+    replayed = session.replay(_trace(file), vram=vram, ram=ram, machine=machine)
+    present(replayed.report, lambda console: render(replayed.report, console), json=json)
+    if replayed.problem is not None:
+        raise replayed.problem
+    return 0
+
+
+def _show(view: str, record: Any, *, json: bool = False, **options: Any) -> int:
+    """Print a record as JSON or by its view; rich is loaded only for a view."""
     if json:
-        say_json(made.report)
-    else:
-        with page() as console:
-            render(made.report, console)
-    if made.problem is not None:
-        raise made.problem
+        say_json(record.to_dict())
+        return 0
+    from wanflow.trace import views
+
+    with page() as console:
+        getattr(views, f"render_{view}")(record, console, **options)
     return 0
 
 

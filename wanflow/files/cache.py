@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,38 @@ FOLDER_FILES = 1024
 LARGEST_BYTES = 8 * 2**20  # of a file of packed values
 MAGIC = b"wanflow kinds 1\n"
 _DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+@attrs.define
+class Store:
+    """Packed values by their keys in one file: read at the first look, written by `keep`.
+
+    Two processes may add to a file at once: what one of them added may have to be made again.
+    """
+
+    path: Path
+    _values: dict[bytes, bytes] | None = attrs.field(default=None, init=False)
+    _new: dict[bytes, bytes] = attrs.field(factory=dict, init=False)
+
+    def find(self, key: bytes) -> bytes | None:
+        """Look a value up."""
+        if self._values is None:
+            self._values = read_map(self.path)
+        packed = self._values.get(key)
+        return packed if isinstance(packed, bytes) else None
+
+    def add(self, key: bytes, packed: bytes) -> None:
+        """Remember a value until `keep`."""
+        self._new[key] = packed
+
+    def keep(self) -> None:
+        """Write what was added, beside what another process has added since."""
+        if self._new:
+            values = {**read_map(self.path), **self._new}
+            put(self.path, MAGIC, msgpack.packb(values), FOLDER_BYTES, FOLDER_FILES)
+            self._new.clear()
+        elif self._values is not None:
+            used(self.path)
 
 
 @attrs.frozen
@@ -42,13 +74,12 @@ def held(path: Path) -> CacheSize:
 
 def prune(path: Path, nbytes: int, files: int) -> None:
     """Remove the files used longest ago until *nbytes* and *files* are left at most."""
-    found = sorted(_files(path), reverse=True)
     total = 0
-    for number, (_, size, name) in enumerate(found, 1):
+    for number, (_, size, file) in enumerate(sorted(_files(path), reverse=True), 1):
         total += size
         if number > files or total > nbytes:
             with contextlib.suppress(OSError):
-                name.unlink()
+                file.unlink()
 
 
 def used(path: Path) -> None:
@@ -73,6 +104,19 @@ def body_of(content: bytes, magic: bytes) -> bytes | None:
     return body if content[: head_bytes(magic)] == head(magic, body) else None
 
 
+def digest(identity: object) -> bytes:
+    """Digest plain data: all that decides what lies under a name or a key."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).digest()
+
+
+def put(path: Path, magic: bytes, body: bytes | memoryview, nbytes: int, files: int) -> None:
+    """Let *path* hold *body*, then prune its folder; a disk that won't take it is no matter."""
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, magic, body)
+        prune(path.parent, nbytes, files)
+
+
 def write(path: Path, magic: bytes, body: bytes | memoryview) -> None:
     """Let *path* hold *body*: another process sees the old file or the new one; OSError."""
     with (
@@ -85,13 +129,13 @@ def write(path: Path, magic: bytes, body: bytes | memoryview) -> None:
 
 def _files(path: Path) -> list[tuple[float, int, Path]]:
     """Give time, size and path of each file, the leftovers of a killed process too."""
-    found = []
+    rows = []
     with contextlib.suppress(OSError):
-        for each in path.iterdir():
+        for file in path.iterdir():
             with contextlib.suppress(OSError):
-                about = each.lstat()
-                found.append((about.st_mtime, about.st_size, each))
-    return found
+                about = file.lstat()
+                rows.append((about.st_mtime, about.st_size, file))
+    return rows
 
 
 def plain(packed: bytes) -> Any:
@@ -114,8 +158,3 @@ def read_map(path: Path) -> dict[bytes, bytes]:
         if isinstance(values, dict):
             return values
     return {}
-
-
-def write_map(path: Path, values: Mapping[bytes, bytes]) -> None:
-    """Let *path* hold these values: another process sees the old file or the new one; OSError."""
-    write(path, MAGIC, msgpack.packb(dict(values)))

@@ -45,12 +45,12 @@ class BoundGraph:
 
     def stage(self, name: str) -> BoundStage:
         """Give a stage by name."""
-        found = next((stage for stage in self.stages if stage.name == name), None)
-        if found is None:
+        bound = next((stage for stage in self.stages if stage.name == name), None)
+        if bound is None:
             names = [stage.name for stage in self.stages]
             message = f"graph '{self.name}' has no stage {quoted(name)}"
             raise InputError(message, hint=did_you_mean(name, names), code="unknown-stage")
-        return found
+        return bound
 
     def noise_of(self, stage: BoundStage) -> BoundStage | None:
         """Find the stage that says the size and frames of the latents of `stage`, or None."""
@@ -104,28 +104,28 @@ def bind(
 
 def _inputs(
     graph: CheckedGraph,
-    given: Mapping[str, str | int | float | Size],
+    values: Mapping[str, str | int | float | Size],
     rules: VideoRules | None,
     allow_missing_text: bool,
 ) -> dict[str, Value]:
-    known = graph.spec.inputs
-    for name in given:
-        if name not in known:
+    specs = graph.spec.inputs
+    for name in values:
+        if name not in specs:
             message = f"graph '{graph.spec.name}' has no input {quoted(name)}"
-            raise InputError(message, hint=did_you_mean(name, known), code="unknown-input")
-    values: dict[str, Value] = {}
-    for name, spec in known.items():
-        if name in given:
-            values[name] = _fit(given[name], spec, f"input '{name}'", rules)
+            raise InputError(message, hint=did_you_mean(name, specs), code="unknown-input")
+    bound: dict[str, Value] = {}
+    for name, spec in specs.items():
+        if name in values:
+            bound[name] = _fit(values[name], spec, f"input '{name}'", rules)
         elif spec.default is not None:
-            values[name] = spec.default
+            bound[name] = spec.default
         elif spec.type is ValueType.TEXT and allow_missing_text:
-            values[name] = ""
+            bound[name] = ""
         elif spec.type in FILE_TYPES and allow_missing_text:
-            values[name] = f"({name})"  # something: nothing would be another plan
+            bound[name] = f"({name})"  # something: nothing would be another plan
         else:
             raise _missing(graph, spec)
-    return values
+    return bound
 
 
 def _missing(graph: CheckedGraph, spec: InputSpec) -> InputError:
@@ -145,9 +145,9 @@ def _fit(value: object, wanted: Wanted, what: str, rules: VideoRules | None) -> 
         raise InputError(message, hint=misfit.suggestion, code=misfit.code) from None
 
 
-def _settings(graph: CheckedGraph, given: Mapping[str, str | int | float]) -> dict[str, Value]:
+def _settings(graph: CheckedGraph, settings: Mapping[str, str | int | float]) -> dict[str, Value]:
     forced: dict[str, Value] = {}
-    for key, value in given.items():
+    for key, value in settings.items():
         name, _, param = key.partition(".")
         stages = graph.spec.stages
         if name not in stages:
@@ -222,14 +222,14 @@ def _check_pictures(stages: tuple[BoundStage, ...]) -> None:
             for port, spec in stage.op.inputs.items()
             if spec.wanted is not None and spec.wanted.type in FILE_TYPES
         ]
-        given = [port for port in ports if stage.inputs.get(port)]
-        if ports and not given:
+        pictures = [port for port in ports if stage.inputs.get(port)]
+        if ports and not pictures:
             message = f"stage '{stage.name}' has nothing to encode"
             raise InputError(message, hint=f"give {listing(ports)}", code="missing-input")
-        if "video" in given and len(given) > 1:
-            message = f"stage '{stage.name}' has {listing(given, 'and')}: a video has all frames"
+        if "video" in pictures and len(pictures) > 1:
+            message = f"stage '{stage.name}' has {listing(pictures, 'and')}: a video has all frames"
             raise InputError(message, hint="leave one out", code="frames-twice")
-        if "last_image" in given and stage.inputs.get("frames") == 1:
+        if "last_image" in pictures and stage.inputs.get("frames") == 1:
             message = f"stage '{stage.name}' has a last image and one frame"
             raise InputError(message, hint="ask for 5 frames or more", code="frames-twice")
 

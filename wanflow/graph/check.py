@@ -77,11 +77,11 @@ def _order(draft: Draft, edges: list[Edge]) -> tuple[str, ...]:
     needs: dict[str, set[str]] = {name: set() for name in draft.stages}
     for edge in edges:
         needs[edge.target.stage].add(edge.source.stage)
-    found = find_order(needs)
-    if found.cycle:
-        marks = [draft.stages[name].mark for name in found.cycle[:-1]]
+    order = find_order(needs)
+    if order.cycle:
+        marks = [draft.stages[name].mark for name in order.cycle[:-1]]
         lines = listing([str(mark.line) for mark in marks], "and")
-        shown = found.cycle if len(found.cycle) <= MOST_LISTED else (*found.cycle[:9], "…")
+        shown = order.cycle if len(order.cycle) <= MOST_LISTED else (*order.cycle[:9], "…")
         message = f"stages wait for each other: {' -> '.join(shown)} (lines {lines})"
-        draft.problems.add("cycle", message, marks[0], stage=found.cycle[0])
-    return found.stages
+        draft.problems.add("cycle", message, marks[0], stage=order.cycle[0])
+    return order.stages

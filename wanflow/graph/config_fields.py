@@ -108,7 +108,7 @@ def shared_fields(part: str) -> dict[str, object]:
     of latents is Wan's own where it is left out; only the bundled model's differs.
     """
     configs = [parts[part] for parts in KNOWN.values() if part in parts]
-    configs = [each for each in configs if each.get("image_dim") is None]
+    configs = [config for config in configs if config.get("image_dim") is None]
     first = configs[0]
     return {
         k: v for k, v in first.items() if k in MEASURED or all(config[k] == v for config in configs)
@@ -117,22 +117,22 @@ def shared_fields(part: str) -> dict[str, object]:
 
 def inconsistencies(part: str, config: Mapping[str, object]) -> list[str]:
     """Say which fields of a whole configuration contradict each other."""
-    found = []
+    faults = []
     if part == "transformer":
         if _length(config, "patch_size") != 3:
-            found.append("patch_size wants three numbers: frames, height, width")
+            faults.append("patch_size wants three numbers: frames, height, width")
         if _odd(config, "attention_head_dim") or _odd(config, "freq_dim"):
-            found.append("attention_head_dim and freq_dim must be even")
+            faults.append("attention_head_dim and freq_dim must be even")
     if part == "vae":
-        found.extend(
+        faults.extend(
             f"{name} wants z_dim ({config['z_dim']}) numbers"
             for name in ("latents_mean", "latents_std")
             if _length(config, name) != config["z_dim"]
         )
         if _length(config, "temperal_downsample") != _length(config, "dim_mult") - 1:
-            found.append("temperal_downsample wants one entry fewer than dim_mult")
-        found.extend([] if found else _scale_faults(config))
-    return found
+            faults.append("temperal_downsample wants one entry fewer than dim_mult")
+        faults.extend([] if faults else _scale_faults(config))
+    return faults
 
 
 def _scale_faults(config: Mapping[str, object]) -> list[str]:
@@ -141,12 +141,12 @@ def _scale_faults(config: Mapping[str, object]) -> list[str]:
     patch = config["patch_size"]
     spatial = 2**halvings * (patch if isinstance(patch, int) else 1)
     temporal = 2 ** (down.count(True) if isinstance(down, list) else 0)
-    found = []
+    faults = []
     if config["scale_factor_spatial"] != spatial:
-        found.append(f"scale_factor_spatial must be {spatial} for this dim_mult")
+        faults.append(f"scale_factor_spatial must be {spatial} for this dim_mult")
     if config["scale_factor_temporal"] != temporal:
-        found.append(f"scale_factor_temporal must be {temporal} for this temperal_downsample")
-    return found
+        faults.append(f"scale_factor_temporal must be {temporal} for this temperal_downsample")
+    return faults
 
 
 def _length(config: Mapping[str, object], name: str) -> int:

@@ -10,7 +10,8 @@ from wanflow.files.folders import PACKAGE
 from wanflow.graph.check import CheckedGraph, check
 from wanflow.graph.problems import ProblemList
 from wanflow.graph.source import LARGEST_FILE, Fault, Source, decode
-from wanflow.graph.wording import did_you_mean, printable, quoted
+from wanflow.graph.wording import did_you_mean, quoted
+from wanflow.terminal.safe import printable
 
 _SUFFIXES = (".yaml", ".yml")
 

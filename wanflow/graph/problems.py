@@ -10,7 +10,8 @@ import attrs
 from wanflow.errors import InputError
 from wanflow.graph.snippet import snippet
 from wanflow.graph.source import Fault, Mark, Source
-from wanflow.graph.wording import did_you_mean, printable
+from wanflow.graph.wording import did_you_mean
+from wanflow.terminal.safe import printable
 
 MOST_SHOWN = 20
 MOST_KEPT = 200  # a file of 20,000 mistakes is told from its first ones

@@ -29,11 +29,11 @@ class VideoRules:
     @classmethod
     def all_of(cls, rules: Iterable[VideoRules]) -> VideoRules | None:
         """Give the rules that satisfy every one of them; None for none."""
-        given = list(rules)
-        if not given:
+        listed = list(rules)
+        if not listed:
             return None
-        sizes = math.lcm(*(rule.size_multiple for rule in given))
-        return cls(sizes, math.lcm(*(rule.frame_multiple for rule in given)))
+        sizes = math.lcm(*(rule.size_multiple for rule in listed))
+        return cls(sizes, math.lcm(*(rule.frame_multiple for rule in listed)))
 
     def latent_frames(self, frames: int) -> int:
         """Count the latent frames of a clip: the first frame stands alone."""

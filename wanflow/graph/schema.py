@@ -62,8 +62,8 @@ def _table(properties: Mapping[str, object], required: list[str]) -> Schema:
     return {**shape, "required": required} if required else shape
 
 
-def _map(each: Schema) -> Schema:
-    return {"type": "object", "propertyNames": {"pattern": _ID}, "additionalProperties": each}
+def _map(values: Schema) -> Schema:
+    return {"type": "object", "propertyNames": {"pattern": _ID}, "additionalProperties": values}
 
 
 def _inputs() -> Schema:

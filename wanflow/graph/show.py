@@ -6,7 +6,7 @@ from wanflow.graph.check import CheckedGraph
 from wanflow.graph.inputs import InputSpec
 from wanflow.graph.spec import ModelSpec, StageSpec, Wire
 from wanflow.graph.values import InputRef, PortRef, Size, Value
-from wanflow.graph.wording import printable
+from wanflow.terminal.safe import printable
 
 
 def describe(graph: CheckedGraph) -> dict[str, object]:

@@ -7,7 +7,7 @@ import unicodedata
 import attrs
 
 from wanflow.graph.source import Mark
-from wanflow.graph.wording import printable
+from wanflow.terminal.safe import printable
 
 WIDEST = 100  # characters of a line that are shown
 BEFORE = 60  # of them before the place, when the line must be cut

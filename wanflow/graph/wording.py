@@ -1,18 +1,13 @@
-"""The words of a message: text made safe to print, what a value is, what was probably meant."""
+"""The words of a message: the user's text, what a value is, what was probably meant."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from wanflow.terminal.safe import printable
+
 LONGEST = 60  # characters of the user's text that a message repeats
 MOST_LISTED = 20
-
-
-def printable(text: str) -> str:
-    """Escape what a terminal would obey (control and bidirectional characters) or can't encode."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def quoted(text: str) -> str:

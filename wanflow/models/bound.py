@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import attrs
 import torch
 
 from wanflow.errors import WeightsError
 from wanflow.graph.spec import ModelSpec
-from wanflow.models.segments.build import build
+from wanflow.models.segments.build import build, filled
 from wanflow.models.segments.cut import BoundModule
 from wanflow.models.segments.discover import Segmentation, discover
 from wanflow.models.wan import clip, dit, umt5
@@ -62,13 +64,32 @@ def _segmentation_once(
 
 @attrs.frozen
 class LocatedModel:
-    """A model of the graph with its module and, where they were found, its weights."""
+    """A model of the graph with its module and, where they were found, its weights.
+
+    `fields` is its configuration with what upstream fills in. The module is built when it is first
+    asked for: what was planned before, without weights, is planned again without it.
+    """
 
     spec: ModelSpec
-    config: Mapping[str, object]
+    precision: str
+    fields: Mapping[str, Any]
     folder: Path | None
-    model: BoundModule
     checkpoint: Checkpoint | None
+    _config: Mapping[str, object]
+    _where: str
+    _ops: frozenset[str]
+
+    @functools.cached_property
+    def model(self) -> BoundModule:
+        """The module, cut into segments; WeightsError where the weights are not what it needs."""
+        part, checkpoint = self.spec.part, self.checkpoint
+        module = build(part, self._config, self._where)
+        segmentation = _segmentation_once(part, self._config, module, self._ops)
+        bound = BoundModule(self.spec.name, module, segmentation, 0, self.precision)
+        if checkpoint is not None:
+            _check(bound, part, checkpoint)
+        bound.staging_bytes = _staging_bytes(bound, part, checkpoint)
+        return bound
 
 
 def bind_model(
@@ -80,7 +101,7 @@ def bind_model(
     *,
     own_config: bool = False,
 ) -> LocatedModel:
-    """Build a model; its config comes from the graph, else from where its weights are.
+    """Find a model's config: it comes from the graph, else from where its weights are.
 
     With *own_config* it comes from the weights, if these have one, before the graph. *ops* are
     those of the stages that run it: what none of them uses need not be on disk.
@@ -91,13 +112,13 @@ def bind_model(
     if checkpoint is not None and spec.part == "image_encoder":
         checkpoint = clip.present(checkpoint)
     config, where = _config(spec, checkpoint, own=own_config)
-    module = build(spec.part, config, where)
-    segmentation = _segmentation_once(spec.part, config, module, ops)
-    bound = BoundModule(spec.name, module, segmentation, 0, precision)
+    fields = filled(spec.part, config, where)
+    located = LocatedModel(
+        spec, precision, fields, folder, checkpoint, config, where, frozenset(ops)
+    )
     if checkpoint is not None:
-        _check(bound, spec.part, checkpoint)
-    bound.staging_bytes = _staging_bytes(bound, spec.part, checkpoint)
-    return LocatedModel(spec, config, folder, bound, checkpoint)
+        located.model  # noqa: B018 - weights that are here are checked before anything is planned
+    return located
 
 
 def _config(

@@ -31,6 +31,17 @@ class Knob:
 
 
 @attrs.frozen
+class ProgramOutline:
+    """What planning asks of a program besides its calls; see `program.Program`."""
+
+    stage: str
+    steps: int
+    has_model: bool
+    consumes: str | None
+    knobs: tuple[Knob, ...]
+
+
+@attrs.frozen
 class StageSettings:
     """`always` are at the plain level, the first and the leanest, `between` at the others.
 
@@ -50,7 +61,7 @@ def settings_of(
     knobs_of: Mapping[str, Sequence[Knob]], pins: Pins, *, exact: bool
 ) -> dict[str, StageSettings]:
     """List what pins and *exact* leave of each stage's knobs; a stage without knobs is left out."""
-    found = {}
+    by_stage = {}
     for stage, all_knobs in knobs_of.items():
         knobs = [_allowed(knob, pins.get((stage, knob.name)), exact=exact) for knob in all_knobs]
         knobs = [knob for knob in knobs if knob.searched]
@@ -58,11 +69,11 @@ def settings_of(
             levels = sorted({_PLAIN, *(at for knob in knobs for at in knob.levels.values())})
             always = {*levels[:2], levels[-1]}
             settings = {at: _at(stage, knobs, at) for at in levels}
-            found[stage] = StageSettings(
-                [each for at in levels if at in always for each in settings[at]],
-                [each for at in levels if at not in always for each in settings[at]],
+            by_stage[stage] = StageSettings(
+                [setting for at in levels if at in always for setting in settings[at]],
+                [setting for at in levels if at not in always for setting in settings[at]],
             )
-    return found
+    return by_stage
 
 
 def _allowed(knob: Knob, pinned: str | None, *, exact: bool) -> Knob:
@@ -78,7 +89,7 @@ def _allowed(knob: Knob, pinned: str | None, *, exact: bool) -> Knob:
 def _at(stage: str, knobs: Sequence[Knob], level: int) -> list[Knobs]:
     """Every combination at a level."""
     choices = [[(knob.name, value) for value in _values(knob, level)] for knob in knobs]
-    return [{stage: dict(each)} for each in itertools.product(*choices)]
+    return [{stage: dict(values)} for values in itertools.product(*choices)]
 
 
 def _values(knob: Knob, level: int) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Protocol
 import attrs
 import torch
 
-from wanflow.scheduler.knobs import Knob
+from wanflow.scheduler.knobs import Knob, ProgramOutline
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -139,6 +139,12 @@ class Program(Protocol):
 
     def calls(self, knobs: Mapping[str, str], shape: ShapeOf) -> Iterator[Call]:
         """Yield the calls in order; the driver runs each before it asks for the next."""
+
+
+def outline_of(program: Program) -> ProgramOutline:
+    """Give what planning asks of a program besides its calls."""
+    has_model = program.model is not None
+    return ProgramOutline(program.stage, program.steps, has_model, program.consumes, program.knobs)
 
 
 @attrs.frozen

@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from wanflow.trace.events import Event, FootprintRows, Memory, Move, Note, Verb, Workspace
+from wanflow.trace.plain import plain
 from wanflow.trace.reader import State, TraceFile, TraceReader
 
 PROBLEMS_KEPT = 20
@@ -49,8 +50,7 @@ class Checked:
 
     def to_dict(self) -> dict[str, Any]:
         """Give what `trace check --json` prints."""
-        found = attrs.asdict(self)
-        return {**found, "tiers": list(found["tiers"]), "problems": list(found["problems"])}
+        return plain(self)
 
 
 @attrs.define

@@ -136,8 +136,8 @@ def checked(row: Any) -> Row | None:
         _fit(layout, row)
     if min(layout.counts(row)) < 0:
         raise DamagedError(_negative(layout, row))
-    for index, known in layout.words:
-        word = known.get(row[index])
+    for index, words in layout.words:
+        word = words.get(row[index])
         if word is None:
             raise DamagedError(f"{layout.tag}: unknown {layout.names[index - 1]}")
         row[index] = word
@@ -145,8 +145,8 @@ def checked(row: Any) -> Row | None:
         if not all(type(item) is str for item in row[index]):
             raise DamagedError(f"{layout.tag}: {layout.names[index - 1]} must hold text")
         row[index] = tuple(row[index])
-    found: Row = row
-    return found
+    typed: Row = row
+    return typed
 
 
 def _be_unknown(row: object) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from wanflow.errors import InputError
+from wanflow.trace.plain import plain
 from wanflow.trace.summary import StageSummary, Summary
 from wanflow.units import format_bytes, format_seconds, parse_budget
 
@@ -67,18 +68,17 @@ class Diff:
     def to_dict(self) -> dict[str, Any]:
         """Give what `trace diff --json` prints."""
         changes = [
-            {**attrs.asdict(each), "delta": each.delta, "ratio": each.ratio}
-            for each in self.changes
+            {**attrs.asdict(row), "delta": row.delta, "ratio": row.ratio} for row in self.changes
         ]
-        settings = [attrs.asdict(each) for each in self.settings]
-        return {**attrs.asdict(self, recurse=False), "changes": changes, "settings": settings}
+        return {**plain(self), "changes": changes}
 
 
 def diff(before: Summary, after: Summary) -> Diff:
     """Compare *after* with *before*; either may be a simulated plan."""
     every = list(_changes(before, after))
     changes = sorted(
-        (each for each in every if each.delta), key=lambda each: (-each.weight, each.stage)
+        (change for change in every if change.delta),
+        key=lambda change: (-change.weight, change.stage),
     )
     return Diff(
         before.path, after.path, tuple(changes), tuple(_settings(before, after)),
@@ -91,10 +91,10 @@ def exceeded(before: Summary, after: Summary, rule: str) -> str | None:
 
     A quantity that was nothing is past any percentage when it is something now.
     """
-    found = _RULE.match(rule)
-    if found is None:
+    match = _RULE.match(rule)
+    if match is None:
         raise _no_rule(rule, "write QUANTITY>+2%, QUANTITY>+100MiB or QUANTITY>+3s")
-    stage, what, number, unit = found.groups()
+    stage, what, number, unit = match.groups()
     change = _quantity(list(_changes(before, after)), stage or "", what, rule)
     limit: float
     if unit == "%":
@@ -107,7 +107,7 @@ def exceeded(before: Summary, after: Summary, rule: str) -> str | None:
     if change.delta <= limit:
         return None
     name = f"{stage}.{what}" if stage else what
-    old, new = (_amount(each, change.unit) for each in (change.before, change.after))
+    old, new = (amount(value, change.unit) for value in (change.before, change.after))
     share = "" if change.ratio is None else f" ({change.ratio:+.1%})"
     return f"{name} {old} -> {new}{share}, allowed is +{number}{unit}"
 
@@ -131,10 +131,10 @@ def _changes(before: Summary, after: Summary) -> Iterator[Change]:
     whole_seconds = max(before.seconds, after.seconds, 1e-9)
 
     def change(stage: str, what: str, unit: str, old: float, new: float) -> Change:
-        whole = whole_seconds if unit == "seconds" else whole_bytes
+        total = whole_seconds if unit == "seconds" else whole_bytes
         if what.startswith("moved"):
-            whole = max(_moved(before), _moved(after), 1)
-        return Change(stage, what, unit, old, new, abs(new - old) / whole)
+            total = max(_moved(before), _moved(after), 1)
+        return Change(stage, what, unit, old, new, abs(new - old) / total)
 
     yield change("", "peak", "bytes", before.peak_bytes, after.peak_bytes)
     if before.measured_peak_bytes is not None and after.measured_peak_bytes is not None:
@@ -143,14 +143,14 @@ def _changes(before: Summary, after: Summary) -> Iterator[Change]:
     yield change("", "seconds", "seconds", before.seconds, after.seconds)
     yield change("", "waited", "seconds", _waited(before), _waited(after))
     yield change("", "moved", "bytes", _moved(before), _moved(after))
-    old_stages, new_stages = ({s.stage: s for s in each.stages} for each in (before, after))
+    old_stages, new_stages = ({s.stage: s for s in summary.stages} for summary in (before, after))
     for name in dict.fromkeys([*old_stages, *new_stages]):
         if not name:  # buffers of the whole run
             continue
         pair = (old_stages.get(name), new_stages.get(name))
         for unit, names in (("bytes", _STAGE_BYTES), ("seconds", _STAGE_SECONDS)):
             for what, field in names.items():
-                yield change(name, what, unit, *(_of(each, field) for each in pair))
+                yield change(name, what, unit, *(_of(stage, field) for stage in pair))
 
 
 def _of(stage: StageSummary | None, field: str) -> float:
@@ -174,7 +174,9 @@ def _settings(before: Summary, after: Summary) -> Iterator[Setting]:
         old, new = before.versions.get(name), after.versions.get(name)
         if old != new:
             yield Setting(f"version of {name}", str(old), str(new))
-    old_knobs, new_knobs = ({s.stage: s.knobs for s in each.stages} for each in (before, after))
+    old_knobs, new_knobs = (
+        {s.stage: s.knobs for s in summary.stages} for summary in (before, after)
+    )
     for stage in dict.fromkeys([*old_knobs, *new_knobs]):
         old, new = (" ".join(knobs.get(stage, ())) for knobs in (old_knobs, new_knobs))
         if old != new:
@@ -200,8 +202,9 @@ def _said(change: Change) -> str:
         return f"{name} the same"
     share = "" if change.ratio is None else f" ({change.ratio:+.1%})"
     way = "more" if change.delta > 0 else "less"
-    return f"{name} {_amount(abs(change.delta), change.unit)} {way}{share}"
+    return f"{name} {amount(abs(change.delta), change.unit)} {way}{share}"
 
 
-def _amount(number: float, unit: str) -> str:
+def amount(number: float, unit: str) -> str:
+    """Write a quantity of a comparison."""
     return format_seconds(number) if unit == "seconds" else format_bytes(int(number))

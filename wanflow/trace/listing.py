@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 import attrs
 
+from wanflow.terminal.safe import printable
 from wanflow.trace.codec import tag_of
 from wanflow.trace.events import (
     Event,
@@ -105,13 +106,6 @@ def _cut(line: str, width: int) -> str:
     from rich.cells import cell_len, set_cell_size
 
     return line if cell_len(line) <= width else set_cell_size(line, width - 1) + "…"
-
-
-def printable(text: str) -> str:
-    r"""Show control, format and direction characters as `\x1b`: names in a trace are anybody's."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _kind(event: Event) -> Kind | None:

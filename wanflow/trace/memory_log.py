@@ -51,10 +51,10 @@ def read_memory_log(path: Path) -> tuple[dict[str, Any], list[Event]]:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise InputError(f"{path} is larger than {_MOST_BYTES} bytes", code="log-too-large")
-        found = json.loads(path.read_text(encoding="utf-8"))
+        log = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"can't read {path}: {error}", code="log-unreadable") from None
-    rows = found.get("events") if isinstance(found, dict) else found
+    rows = log.get("events") if isinstance(log, dict) else log
     points = list(_points(rows)) if isinstance(rows, list) else []
     if not points:
         raise InputError(
@@ -62,14 +62,14 @@ def read_memory_log(path: Path) -> tuple[dict[str, Any], list[Event]]:
             hint="an event needs a name and `allocated` in bytes, or `allocated_gb`",
             code="log-empty",
         )
-    return _header(found, path), list(_events(points))
+    return _header(log, path), list(_events(points))
 
 
-def _header(found: Any, path: Path) -> dict[str, Any]:
-    given = found if isinstance(found, dict) else {}
-    kept = ("graph", "plan_id", "device", "started")
-    header = {key: given[key] for key in kept if isinstance(given.get(key), str)}
-    budget = given.get("budget_bytes")
+def _header(log: Any, path: Path) -> dict[str, Any]:
+    fields = log if isinstance(log, dict) else {}
+    names = ("graph", "plan_id", "device", "started")
+    header = {key: fields[key] for key in names if isinstance(fields.get(key), str)}
+    budget = fields.get("budget_bytes")
     if type(budget) is int and budget > 0:
         header["budget_bytes"] = budget
     return {"graph": path.name, **header, "budget_tier": _TIER}
@@ -180,5 +180,5 @@ def _number(value: object) -> float | None:
 
 
 def _index(row: Mapping[str, Any], *keys: str) -> int | None:
-    found = next((row[key] for key in keys if type(row.get(key)) is int), None)
-    return found if found is not None and 0 <= found < 2**31 else None
+    index = next((row[key] for key in keys if type(row.get(key)) is int), None)
+    return index if index is not None and 0 <= index < 2**31 else None

@@ -9,8 +9,10 @@ from typing import Any
 
 import attrs
 
+from wanflow.trace.by_kind import ByKind
 from wanflow.trace.events import Kind, Move, Verb, Workspace
-from wanflow.trace.residency import Held, Level, Residency, Source
+from wanflow.trace.levels import Held, Level, Residency, Source
+from wanflow.trace.plain import flat, plain
 
 _NS = 1e9
 
@@ -36,24 +38,18 @@ class Moment:
     stage: str
     step: int
     resident_bytes: int
-    weights_bytes: int
-    value_bytes: int
-    state_bytes: int
-    workspace_bytes: int
-    slack_bytes: int
-    other_bytes: int
+    by_kind: ByKind
     by_stage: dict[str, int]
     objects: tuple[Resident, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Give what `trace peak --json` prints."""
-        found = attrs.asdict(self)
-        return {**found, "objects": list(found["objects"])}
+        return flat(plain(self))
 
 
 @attrs.define
-class _Found:
-    """The instant, and the call at work in it."""
+class _Instant:
+    """A level with what is held, and the call at work in it."""
 
     level: Level
     held: tuple[Held, ...]
@@ -69,68 +65,71 @@ def peak_moment(events: Source, tier: str) -> Moment | None:
     for index, event in enumerate(_on(events, tier)):
         if event.resident_bytes > most:
             number, most = index, event.resident_bytes
-    return None if number < 0 else _told(_upto(events, tier, number))
+    return None if number < 0 else _moment(_upto(events, tier, number))
 
 
 def moment_at(events: Source, tier: str, at_ns: int) -> Moment | None:
     """Say who was on a tier at a time; None before anything came."""
     residency = Residency()
-    found = None
+    instant = None
     for event in _on(events, tier):
         if isinstance(event, Workspace):
             during, after = residency.see(event)
             if event.ended_ns > at_ns:
                 # Written at its end, so the first that ends later is the one that was at work.
                 if event.began_ns <= at_ns:
-                    found = _Found(during, _copies(residency, tier), event)
+                    instant = _Instant(during, _copies(residency, tier), event)
                 break
-            found = _Found(after, ())
+            instant = _Instant(after, ())
         elif _when(event) <= at_ns:
-            found = _Found(residency.see(event)[0], ())
-    if found is None:
+            instant = _Instant(residency.see(event)[0], ())
+    if instant is None:
         return None
-    found.held = found.held or _copies(residency, tier)
-    moment = _told(found)
-    return attrs.evolve(moment, at_seconds=at_ns / _NS)
+    instant.held = instant.held or _copies(residency, tier)
+    return attrs.evolve(_moment(instant), at_seconds=at_ns / _NS)
 
 
-def _upto(events: Source, tier: str, number: int) -> _Found:
+def _upto(events: Source, tier: str, number: int) -> _Instant:
     """Replay to a record; if a call must have been at work, look for it: it is written later."""
     residency, source = Residency(), _on(events, tier)
     for event in islice(source, number):
         residency.see(event)
     event = next(source)
-    found = _Found(residency.see(event)[0], _copies(residency, tier))
+    instant = _Instant(residency.see(event)[0], _copies(residency, tier))
     if isinstance(event, Workspace):
-        found.work = event
-    elif found.level.other_bytes > 0:
-        at = found.level.at_ns
+        instant.work = event
+    elif (other := instant.level.by_kind.other_bytes) > 0:
+        level = instant.level
         work = next((e for e in source if isinstance(e, Workspace)), None)
-        if work is not None and work.began_ns <= at <= work.ended_ns:
-            found.work = attrs.evolve(work, nbytes=min(work.nbytes, found.level.other_bytes))
-            nbytes = found.level.workspace_bytes + found.work.nbytes
-            found.level = attrs.evolve(found.level, workspace_bytes=nbytes)
-    return found
+        if work is not None and work.began_ns <= level.at_ns <= work.ended_ns:
+            instant.work = work = attrs.evolve(work, nbytes=min(work.nbytes, other))
+            by_kind = attrs.evolve(
+                level.by_kind,
+                workspace_bytes=level.by_kind.workspace_bytes + work.nbytes,
+                other_bytes=other - work.nbytes,
+            )
+            instant.level = attrs.evolve(level, by_kind=by_kind)
+    return instant
 
 
-def _told(found: _Found) -> Moment:
-    level, work = found.level, found.work
+def _moment(instant: _Instant) -> Moment:
+    level, work = instant.level, instant.work
+    slack = level.by_kind.slack_bytes
     objects = [
         Resident(h.name, str(h.kind), h.stage, h.step, h.nbytes, h.since_ns / _NS)
-        for h in found.held
+        for h in instant.held
     ]
     if work is not None:
-        since, own = work.began_ns / _NS, work.nbytes - level.slack_bytes
+        since, own = work.began_ns / _NS, work.nbytes - slack
         objects.append(Resident(work.name, str(Kind.WORKSPACE), work.stage, work.step, own, since))
     by_stage: Counter[str] = Counter()
-    for each in objects:
-        by_stage[each.stage] += each.nbytes
-    by_stage[level.stage] += level.slack_bytes
+    for resident in objects:
+        by_stage[resident.stage] += resident.nbytes
+    by_stage[level.stage] += slack
     return Moment(
         level.tier, level.at_ns / _NS, level.stage, level.step, level.resident_bytes,
-        level.weights_bytes, level.value_bytes, level.state_bytes, level.workspace_bytes,
-        level.slack_bytes, level.other_bytes, dict(by_stage.most_common()),
-        tuple(sorted(objects, key=lambda each: (-each.nbytes, each.name))),
+        level.by_kind, dict(by_stage.most_common()),
+        tuple(sorted(objects, key=lambda resident: (-resident.nbytes, resident.name))),
     )  # fmt: skip
 
 

@@ -189,10 +189,10 @@ class TraceReader:
         trailer = unseal(data)
         if not trailer.intact:
             raise DamagedError("its checksum differs")
-        found = self._records + self._skipped
-        if trailer.values.get("records") != found:
+        records = self._records + self._skipped
+        if trailer.values.get("records") != records:
             raise DamagedError(
-                f"it counts {trailer.values.get('records')!r} records, {found} are here"
+                f"it counts {trailer.values.get('records')!r} records, {records} are here"
             )
         self._trailer = trailer.values
         self._good_bytes += trailer.nbytes

@@ -8,7 +8,9 @@ from typing import Any
 
 import attrs
 
-from wanflow.trace.events import Event, Kind
+from wanflow.trace.by_kind import ByKind
+from wanflow.trace.events import Event
+from wanflow.trace.plain import flat, plain
 from wanflow.trace.reader import State, TraceFile, TraceReader
 from wanflow.trace.tally import Peak, StageTally, Tally, TierTally, Traffic
 
@@ -55,19 +57,14 @@ class VerbTotal:
 
 @attrs.frozen
 class PeakMoment:
-    """The budget tier's fullest moment, by kind. `other_bytes` is what no event explains."""
+    """The budget tier's fullest moment, by kind."""
 
     tier: str
     stage: str
     step: int
     at_seconds: float
     resident_bytes: int
-    weights_bytes: int
-    value_bytes: int
-    state_bytes: int
-    workspace_bytes: int
-    slack_bytes: int
-    other_bytes: int
+    by_kind: ByKind
 
 
 @attrs.frozen
@@ -124,7 +121,8 @@ class Summary:
 
     def to_dict(self) -> dict[str, Any]:
         """Give what `trace summary --json` prints: the fields' names are the keys."""
-        return attrs.asdict(self, value_serializer=_as_list)
+        fields = plain(self)
+        return fields if self.peak is None else {**fields, "peak": flat(fields["peak"])}
 
 
 def summarise(path: Path | str) -> Summary:
@@ -210,10 +208,6 @@ def _summary(tally: Tally, file: TraceFile) -> Summary:
     )
 
 
-def _as_list(_owner: object, _field: object, value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
 def _stages(tally: Tally, header: Mapping[str, Any], tier: str | None) -> tuple[StageSummary, ...]:
     """List the stages in the order of the header, then those that only events name."""
     listed = header.get("stages")
@@ -251,19 +245,13 @@ def _stage(name: str, tally: StageTally, total_ns: int, tier: str | None) -> Sta
 def _peak(tier: str | None, peak: Peak) -> PeakMoment | None:
     if tier is None or peak.resident_bytes == 0:
         return None
-    kinds = {kind: peak.by_kind.get(kind, 0) for kind in Kind}
     return PeakMoment(
         tier=tier,
         stage=peak.stage,
         step=peak.step,
         at_seconds=peak.began_ns / _NS,
         resident_bytes=peak.resident_bytes,
-        weights_bytes=kinds[Kind.WEIGHTS],
-        value_bytes=kinds[Kind.VALUE],
-        state_bytes=kinds[Kind.STATE],
-        workspace_bytes=kinds[Kind.WORKSPACE] - peak.slack_bytes,
-        slack_bytes=peak.slack_bytes,
-        other_bytes=peak.missing_bytes,
+        by_kind=ByKind.of(peak.resident_bytes, peak.by_kind, peak.slack_bytes),
     )
 
 

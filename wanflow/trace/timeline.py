@@ -11,11 +11,13 @@ from typing import Any
 
 import attrs
 
+from wanflow.trace.by_kind import KINDS
+from wanflow.trace.cells import Curve, Interval, Window, WorkTimes
 from wanflow.trace.events import Event, Kind, Move, Step, Transfer, Verb, Workspace
-from wanflow.trace.residency import MORE, MOST_OBJECTS, Level, Residency, Source
+from wanflow.trace.levels import MORE, MOST_OBJECTS, Residency, Source
+from wanflow.trace.plain import plain
 
 _NS = 1e9
-KINDS = ("weights", "value", "state", "workspace", "slack", "other")
 Key = tuple[Kind, str]
 
 
@@ -57,7 +59,7 @@ class Timeline:
 
     def to_dict(self) -> dict[str, Any]:
         """Give what `trace timeline --json` prints."""
-        return attrs.asdict(self, value_serializer=_as_list)
+        return plain(self)
 
 
 @attrs.define
@@ -81,31 +83,6 @@ class _Life:
         self.since_ns = self.last_ns = at_ns
 
 
-@attrs.frozen
-class Window:
-    """The time that the cells cover."""
-
-    began_ns: int
-    ended_ns: int
-    cells: int
-
-    def at(self, at_ns: int) -> int:
-        """Give the cell of an instant, the first or the last for one outside."""
-        length = max(1, self.ended_ns - self.began_ns)
-        return min(self.cells - 1, max(0, (at_ns - self.began_ns) * self.cells // length))
-
-    def fill(self, cells: list[int], began_ns: int, ended_ns: int, nbytes: int) -> None:
-        """Put bytes into the cells of a time, where there are not more already."""
-        for index in self.over(began_ns, ended_ns):
-            cells[index] = max(cells[index], nbytes)
-
-    def over(self, began_ns: int, ended_ns: int) -> range:
-        """Give the cells of a time; none where nothing lasts, or where it lies outside."""
-        if ended_ns <= began_ns or ended_ns < self.began_ns or began_ns > self.ended_ns:
-            return range(0)
-        return range(self.at(began_ns), self.at(ended_ns - 1) + 1)
-
-
 def timeline(
     events: Source,
     tier: str,
@@ -119,19 +96,19 @@ def timeline(
 
     The heaviest are those that most bytes lay for the longest time under.
     """
-    lives, window, spans = _lives(events(), tier, stage, cells)
-    wanted = sorted(lives, key=lambda key: (-lives[key].byte_ns, -lives[key].most_bytes, key[1]))
-    chosen = wanted[:rows]
+    lives, window, times = _lives(events(), tier, stage, cells)
+    heaviest = sorted(lives, key=lambda key: (-lives[key].byte_ns, -lives[key].most_bytes, key[1]))
+    chosen = heaviest[:rows]
     drawn: dict[Key, list[int]] = {key: [0] * cells for key in chosen}
-    highest = _fill(events(), tier, window, drawn)
-    level = [each.resident_bytes for each in highest]
+    curve = _draw(events(), tier, window, drawn)
+    level = curve.resident_bytes
     chosen.sort(key=lambda key: (lives[key].first_ns, key[1]))
     return Timeline(
         tier, budget_bytes, window.began_ns / _NS, window.ended_ns / _NS, max(level, default=0),
         tuple(level),
-        {kind: tuple(getattr(each, f"{kind}_bytes") for each in highest) for kind in KINDS},
-        _stages(spans, window),
-        tuple(_row(key, lives[key], drawn[key]) for key in chosen), len(wanted) - len(chosen),
+        {kind: tuple(cell.by_kind[kind] for cell in curve.cells) for kind in KINDS},
+        times.names(window),
+        tuple(_row(key, lives[key], drawn[key]) for key in chosen), len(heaviest) - len(chosen),
     )  # fmt: skip
 
 
@@ -141,24 +118,15 @@ def _row(key: Key, life: _Life, cells: Sequence[int]) -> Row:
     return Row(name, str(kind), life.stage, life.most_bytes, first, last, life.times, tuple(cells))
 
 
-@attrs.define
-class _Interval:
-    began_ns: int
-    ended_ns: int
-
-
 def _lives(
     events: Iterator[Event] | Any, tier: str, stage: str | None, cells: int
-) -> tuple[dict[Key, _Life], Window, dict[str, _Interval]]:
+) -> tuple[dict[Key, _Life], Window, WorkTimes]:
     """Read once: the life of every name, the time of all, the time of each stage."""
     lives: dict[Key, _Life] = {}
-    spans: dict[str, _Interval] = {}
+    times = WorkTimes()
     last_ns = 0
     for event in events:
-        if isinstance(event, Workspace | Step):
-            span = spans.setdefault(event.stage, _Interval(event.began_ns, event.ended_ns))
-            span.began_ns = min(span.began_ns, event.began_ns)
-            span.ended_ns = max(span.ended_ns, event.ended_ns)
+        times.see(event)
         if isinstance(event, Move | Workspace | Step | Transfer):
             last_ns = max(last_ns, event.ended_ns)
         if isinstance(event, Move | Workspace) and event.tier == tier:
@@ -166,17 +134,18 @@ def _lives(
                 _life(lives, key, event, at_ns).change(at_ns, nbytes)
     for life in lives.values():
         life.change(max(last_ns, life.since_ns), 0)
-    span = spans.get(stage, _Interval(0, last_ns)) if stage is not None else _Interval(0, last_ns)
-    return lives, Window(span.began_ns, max(span.ended_ns, span.began_ns + 1), cells), spans
+    whole_run = Interval(0, last_ns)
+    time = whole_run if stage is None else times.stages.get(stage, whole_run)
+    return lives, Window(time.began_ns, max(time.ended_ns, time.began_ns + 1), cells), times
 
 
 def _life(lives: dict[Key, _Life], key: Key, event: Move | Workspace, at_ns: int) -> _Life:
     if key not in lives and len(lives) >= MOST_OBJECTS:
         key = (key[0], MORE)
-    found = lives.get(key)
-    if found is None:
-        found = lives[key] = _Life(event.stage, at_ns, since_ns=at_ns)
-    return found
+    life = lives.get(key)
+    if life is None:
+        life = lives[key] = _Life(event.stage, at_ns, since_ns=at_ns)
+    return life
 
 
 def _changes(event: Move | Workspace) -> tuple[tuple[Key, int, int], ...]:
@@ -190,51 +159,24 @@ def _changes(event: Move | Workspace) -> tuple[tuple[Key, int, int], ...]:
     return ((key, event.began_ns, event.nbytes),)
 
 
-def _fill(
+def _draw(
     events: Iterator[Event] | Any, tier: str, window: Window, drawn: dict[Key, list[int]]
-) -> list[Level]:
-    """Read again: fill the rows, and give the highest level of the tier in each cell."""
-    nothing = Level(tier, 0, "", 0, 0, 0, 0, 0, 0, 0)
-    highest = [nothing] * window.cells
+) -> Curve:
+    """Read again: fill the rows, and draw the whole tier."""
+    curve = Curve(window)
     residency = Residency()
     now: dict[Key, tuple[int, int]] = {}  # bytes, since when
-    before, since = nothing, window.began_ns
     for event in events:
         if not isinstance(event, Move | Workspace) or event.tier != tier:
             continue
         for change in residency.see(event):
-            _raise(highest, window, since, change.at_ns, before)
-            before, since = change, max(since, change.at_ns)
+            curve.see(change)
         for key, at_ns, nbytes in _changes(event):
             if key in drawn:
                 had, began = now.get(key, (0, at_ns))
                 window.fill(drawn[key], began, at_ns, had)
                 now[key] = (max(0, had + nbytes), at_ns)
-    over = window.ended_ns + 1  # what is there at the very end is in the last cell
-    _raise(highest, window, since, over, before)
+    curve.end()
     for key, (nbytes, began) in now.items():
-        window.fill(drawn[key], began, over, nbytes)
-    return highest
-
-
-def _raise(
-    highest: list[Level], window: Window, began_ns: int, ended_ns: int, level: Level
-) -> None:
-    for index in window.over(began_ns, ended_ns):
-        if level.resident_bytes > highest[index].resident_bytes:
-            highest[index] = level
-
-
-def _stages(spans: dict[str, _Interval], window: Window) -> tuple[str, ...]:
-    """Name the stage at work in each cell: of those that share it, the one that began last."""
-    found = [""] * window.cells
-    for name, span in sorted(spans.items(), key=lambda item: item[1].began_ns):
-        if span.ended_ns < window.began_ns or span.began_ns > window.ended_ns:
-            continue
-        for index in range(window.at(span.began_ns), window.at(span.ended_ns - 1) + 1):
-            found[index] = name
-    return tuple(found)
-
-
-def _as_list(_owner: object, _field: object, value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+        window.fill(drawn[key], began, window.ended_ns + 1, nbytes)
+    return curve

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.scheduler.toys import Script, profiled, toy_model, toy_program
-from wanflow.scheduler.allocator.slack import Reserve
+from wanflow.scheduler.allocator.slack import SlackEstimator
 from wanflow.scheduler.footprint.costs import CallRecord, Cost, Footprint, Made, StageFacts
 from wanflow.scheduler.footprint.lifetimes import lifetimes
 from wanflow.scheduler.machine.datasheets import named_machine
@@ -36,7 +36,7 @@ def footprint(*steps):
 
 def slack(found, *, expandable):
     """Play a footprint; the slack of its calls."""
-    charged = Reserve(expandable=expandable).charged(found, 1)
+    charged = SlackEstimator(expandable=expandable).charged(found, 1)
     return [step.cost.slack_bytes for step in charged.calls]
 
 
@@ -85,7 +85,7 @@ class TestCharged:
     def test_is_part_of_what_a_call_needs(self) -> None:
         """And of nothing else."""
         found = profiled(toy_program(toy_model(3)))
-        charged = Reserve(expandable=True).charged(found, 1)
+        charged = SlackEstimator(expandable=True).charged(found, 1)
         extra = [step.cost.slack_bytes for step in charged.calls]
         before, after = lifetimes(found), lifetimes(charged)
 
@@ -98,13 +98,13 @@ class TestCharged:
     def test_weights_are_rounded(self) -> None:
         """To what the machine gives out."""
         found = profiled(toy_program(toy_model(2)))
-        charged = Reserve(expandable=True).charged(found, 2 * MIB)
+        charged = SlackEstimator(expandable=True).charged(found, 2 * MIB)
 
         assert {2 * MIB} == {use.nbytes for use in charged.segments.values()}
 
     def test_the_plan_says_it(self) -> None:
         """At its highest call."""
-        charged = Reserve(expandable=True).charged(profiled(toy_program(toy_model(3))), 1)
+        charged = SlackEstimator(expandable=True).charged(profiled(toy_program(toy_model(3))), 1)
         made = plan([charged], named_machine("rtx4090"), None)
 
         assert made.slack_bytes in {step.cost.slack_bytes for step in charged.calls} - {0}

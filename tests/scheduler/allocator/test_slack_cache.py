@@ -4,7 +4,7 @@ import attrs
 import pytest
 
 from tests.scheduler.toys import profiled, toy_model, toy_program
-from wanflow.scheduler.allocator.slack import Reserve
+from wanflow.scheduler.allocator.slack import SlackEstimator
 from wanflow.scheduler.allocator.slack_cache import SlackCache, played_key
 from wanflow.scheduler.footprint.lifetimes import lifetimes
 
@@ -29,7 +29,7 @@ class Counted(SlackCache):
 def charged(found, folder, identity="graph"):
     """Play by a cache of its own, as a new process does; say how many footprints were played."""
     cache = Counted(folder, identity)
-    made = Reserve(expandable=True, cache=cache).charged(found, 1)
+    made = SlackEstimator(expandable=True, cache=cache).charged(found, 1)
     cache.keep()
     return made, cache.added
 
@@ -42,7 +42,7 @@ def key(footprint):
 class TestKept:
     def test_the_second_process_plays_nothing(self, found, tmp_path) -> None:
         """And charges the same, which is what no cache gives."""
-        plain = Reserve(expandable=True).charged(found, 1)
+        plain = SlackEstimator(expandable=True).charged(found, 1)
 
         assert charged(found, tmp_path) == (plain, 1)
         assert charged(found, tmp_path) == (plain, 0)
@@ -58,7 +58,7 @@ class TestKept:
         other = attrs.evolve(found, calls=found.calls[:-1])
         first, second = SlackCache(tmp_path, 1), SlackCache(tmp_path, 1)
         for cache, footprint in ((first, found), (second, other)):
-            Reserve(expandable=True, cache=cache).charged(footprint, 1)
+            SlackEstimator(expandable=True, cache=cache).charged(footprint, 1)
         first.keep()
         second.keep()
         kept = SlackCache(tmp_path, 1)
@@ -68,7 +68,7 @@ class TestKept:
 
     def test_files_of_other_graphs_go_in_the_end(self, found, tmp_path, monkeypatch) -> None:
         """The folder has a bound that slack alone doesn't pass either."""
-        monkeypatch.setattr("wanflow.scheduler.allocator.slack_cache.FOLDER_FILES", 2)
+        monkeypatch.setattr("wanflow.files.cache.FOLDER_FILES", 2)
         for identity in range(4):
             charged(found, tmp_path, identity)
         assert len(list(tmp_path.iterdir())) == 2

@@ -5,7 +5,8 @@ import pytest
 
 from tests.scheduler.footprints import TOY
 from wanflow.scheduler.footprint.costs import CallRecord, Cost, Footprint, StageFacts
-from wanflow.scheduler.machine.call_times import Listener, MeasuredTimes, by_rates
+from wanflow.scheduler.machine import call_times
+from wanflow.scheduler.machine.call_times import CallTimes, MeasuredTimes, by_rates
 from wanflow.trace.events import Note, Transfer, Workspace
 
 MS = 10**6
@@ -21,12 +22,12 @@ def footprint(*calls: tuple[str, int, Cost]) -> Footprint:
 RAN = footprint(("a", 0, GEMM), ("b", 0, CONV), ("a", 1, GEMM))
 
 
-def heard(*events) -> Listener:
+def heard(*events) -> CallTimes:
     """Hear events."""
-    listener = Listener()
+    times = CallTimes()
     for event in events:
-        listener.hear(event)
-    return listener
+        times.hear(event)
+    return times
 
 
 def call(kind: str, step: int, began_ms: float, ended_ms: float) -> Workspace:
@@ -37,7 +38,7 @@ def call(kind: str, step: int, began_ms: float, ended_ms: float) -> Workspace:
 ALL = (call("a", 0, 0, 2), call("b", 0, 2, 5), call("a", 1, 5, 11))
 
 
-class TestListener:
+class TestCallTimes:
     """Spans are paired with calls."""
 
     def test_by_stage_step_and_kind(self) -> None:
@@ -60,8 +61,13 @@ class TestListener:
 
     def test_a_try_that_ran_out_of_memory_is_forgotten(self) -> None:
         """What came after it counts."""
-        listener = heard(call("a", 0, 0, 50), Note("out of memory", "", 1), *ALL)
-        assert listener.seconds_of(RAN) == (0.002, 0.003, 0.006)
+        times = heard(call("a", 0, 0, 50), Note("out of memory", "", 1), *ALL)
+        assert times.seconds_of(RAN) == (0.002, 0.003, 0.006)
+
+    def test_is_bounded(self, monkeypatch) -> None:
+        """Of a run longer than any footprint the start."""
+        monkeypatch.setattr(call_times, "_MOST", 2)
+        assert heard(*ALL).seconds_of(RAN) == (0.002, 0.003, None)
 
 
 class TestMeasured:

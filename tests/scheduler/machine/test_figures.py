@@ -10,6 +10,7 @@ import pytest
 from wanflow.errors import InputError
 from wanflow.scheduler.footprint.costs import CallRecord, Cost, Footprint
 from wanflow.scheduler.machine import store
+from wanflow.scheduler.machine.call_times import CallTimes
 from wanflow.scheduler.machine.datasheets import (
     NAMES,
     cpu_machine,
@@ -431,6 +432,14 @@ def play(machine, footprint, noise=0.0, gap=0.0, seed=1):
     return events
 
 
+def taught(machine, footprint, events, *, device_times=False) -> Machine:
+    """Learn from the events of a run."""
+    times = CallTimes()
+    for event in events:
+        times.hear(event)
+    return learn(machine, footprint, times, device_times=device_times)
+
+
 def predicted(machine, footprint) -> float:
     costs = [s.cost for s in footprint.calls]
     return sum(
@@ -472,7 +481,7 @@ class TestLearning:
     def test_predicts_the_truth(self, start, factors, noise) -> None:
         """Within 10 % in all, and for every kind of call by itself."""
         truth, footprint = changed(start, **factors), work(KINDS)
-        learned = learn(start, footprint, play(truth, footprint, noise))
+        learned = taught(start, footprint, play(truth, footprint, noise))
 
         assert predicted(learned, footprint) == pytest.approx(predicted(truth, footprint), rel=0.1)
         for name, each in KINDS.items():
@@ -484,7 +493,7 @@ class TestLearning:
         """They can't tell the rates apart, so that all change alike."""
         footprint = work({"block": KINDS["block"]})
         truth = changed(start, gemm=0.4, attention=0.4, memory_rate=0.4)
-        learned = learn(start, footprint, play(truth, footprint))
+        learned = taught(start, footprint, play(truth, footprint))
 
         assert predicted(learned, footprint) == pytest.approx(predicted(truth, footprint), rel=0.1)
         shares = [learned.figure(n) / start.figure(n) for n in ("gemm.float32", "memory_rate")]
@@ -493,14 +502,14 @@ class TestLearning:
     def test_what_lies_between_calls_belongs_to_them(self, start) -> None:
         """The ledger's and the trace's part of a call is outside its span; waiting is not."""
         truth, footprint = changed(start, call_seconds=3.0), work(KINDS)
-        learned = learn(start, footprint, play(truth, footprint, gap=2e-4))
+        learned = taught(start, footprint, play(truth, footprint, gap=2e-4))
 
         assert learned.call_seconds == pytest.approx(truth.call_seconds, rel=0.1)
 
     def test_is_marked(self, start) -> None:
         """What was taught is learned, everything else is as it was."""
         footprint = work({"strip": KINDS["strip"]})
-        learned = learn(start, footprint, play(changed(start, conv=0.5), footprint))
+        learned = taught(start, footprint, play(changed(start, conv=0.5), footprint))
 
         assert learned.source("conv.float32") == "learned"
         assert learned.was["conv.float32"] == start.figure("conv.float32")
@@ -515,7 +524,7 @@ class TestLearning:
         truth = changed(start, **{n: 1 / factor if n in OVERHEADS else factor for n in names})
         learned = start
         for _ in range(3):
-            learned = learn(learned, footprint, play(truth, footprint))
+            learned = taught(learned, footprint, play(truth, footprint))
 
         for name in learned.was:
             assert 0.2 * 0.999 <= learned.figure(name) / start.figure(name) <= 5 * 1.001
@@ -523,7 +532,7 @@ class TestLearning:
     def test_short_calls_say_nothing_of_rates(self, start) -> None:
         """Below a millisecond it is the overhead that shows."""
         footprint = work({n: KINDS[n] for n in ("guide", "time")})
-        learned = learn(start, footprint, play(changed(start, kernel_seconds=2.0), footprint))
+        learned = taught(start, footprint, play(changed(start, kernel_seconds=2.0), footprint))
 
         assert set(learned.was) <= set(OVERHEADS)
 
@@ -536,7 +545,7 @@ class TestLearning:
             attrs.evolve(e, ended_ns=e.began_ns + 50 * MS) if e.name == "encode" else e
             for e in play(truth, footprint)
         ]
-        learned = learn(start, footprint, events)
+        learned = taught(start, footprint, events)
 
         block = work({"block": KINDS["block"]})
         assert predicted(learned, block) == pytest.approx(predicted(truth, block), rel=0.1)
@@ -545,13 +554,13 @@ class TestLearning:
         """No events, or those of other calls."""
         stray = [Workspace("read staging", "denoise", 0, "cpu", 0, 0, 0, MS)]
 
-        assert start == learn(start, work(KINDS), [])
-        assert start == learn(start, work(KINDS), stray)
+        assert start == taught(start, work(KINDS), [])
+        assert start == taught(start, work(KINDS), stray)
 
     def test_spans_of_a_card_are_not_its_times(self, start) -> None:
         """They say when kernels were started, unless told otherwise."""
         card, footprint = attrs.evolve(start, device="cuda"), work(KINDS)
         events = play(changed(card, gemm=0.5), footprint)
 
-        assert card == learn(card, footprint, events)
-        assert "gemm.float32" in learn(card, footprint, events, device_times=True).was
+        assert card == taught(card, footprint, events)
+        assert "gemm.float32" in taught(card, footprint, events, device_times=True).was

@@ -10,7 +10,7 @@ from tests.scheduler.brute import machine, uneven_chain
 from tests.scheduler.footprints import FOOTPRINTS, TOY, chain
 from wanflow.scheduler.footprint.lifetimes import lifetimes
 from wanflow.scheduler.plan.candidate import candidate, work_of
-from wanflow.scheduler.plan.holds import load_with, regions, uses_of
+from wanflow.scheduler.plan.holds import bytes_with, regions, uses_of
 from wanflow.scheduler.plan.keep_orders import orders_of, spread
 from wanflow.scheduler.plan.planner import plan
 from wanflow.scheduler.plan.search import DEPTH, largest, search, smallest
@@ -61,7 +61,7 @@ class TestUses:
             for call, need in enumerate(needs)
         ]
 
-        assert load_with(needs, holds) == slow
+        assert bytes_with(needs, holds) == slow
 
 
 class TestOrders:

@@ -13,7 +13,7 @@ from wanflow.files.cache import held, prune
 from wanflow.scheduler.footprint.call_kinds import CallCost, Layout
 from wanflow.scheduler.footprint.costs import Cost
 from wanflow.scheduler.profile import kind_cache
-from wanflow.scheduler.profile.kind_cache import KindCache
+from wanflow.scheduler.profile.kind_cache import CallKindCache
 
 ROOT = Path(__file__).parents[3]
 KEY = ("denoise", "block", (("x", (1, 2), (2, 1)),))
@@ -27,10 +27,10 @@ ADDS = """
 import sys
 from pathlib import Path
 from wanflow.scheduler.footprint.costs import Cost
-from wanflow.scheduler.profile.kind_cache import KindCache
+from wanflow.scheduler.profile.kind_cache import CallKindCache
 from wanflow.scheduler.footprint.call_kinds import CallCost
 for number in range(100):
-    cache = KindCache(Path(sys.argv[1]), {"denoise": 1}, {})
+    cache = CallKindCache(Path(sys.argv[1]), {"denoise": 1}, {})
     cache.add("denoise", (sys.argv[2], number), CallCost(Cost(number, {}, 0), {}, {}, {}))
     cache.keep()
 """
@@ -38,7 +38,7 @@ for number in range(100):
 
 def cache(folder, identity=1, conditions=2):
     """Open the cache of one stage."""
-    return KindCache(folder, {"denoise": identity}, {"torch": conditions})
+    return CallKindCache(folder, {"denoise": identity}, {"torch": conditions})
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def stored(tmp_path):
     return tmp_path, file
 
 
-class TestKindCache:
+class TestCallKindCache:
     def test_gives_back_what_was_kept(self, stored) -> None:
         """Every field, with its type."""
         found = cache(stored[0]).find("denoise", KEY)
@@ -196,7 +196,7 @@ class TestPrune:
 
     def test_keep_prunes(self, files, monkeypatch) -> None:
         """Each time something was added."""
-        monkeypatch.setattr(kind_cache, "FOLDER_FILES", 2)
+        monkeypatch.setattr(cache_files, "FOLDER_FILES", 2)
         writer = cache(files)
         writer.add("denoise", KEY, KIND)
         writer.keep()
@@ -215,7 +215,7 @@ def test_two_processes_at_once(tmp_path) -> None:
     assert [child.wait(timeout=60) for child in children] == [0, 0]
     (file,) = tmp_path.iterdir()
     known = cache_files.read_map(file)
-    last = kind_cache._digest(repr(("a", 99))), kind_cache._digest(repr(("b", 99)))
+    last = kind_cache._digest(("a", 99)), kind_cache._digest(("b", 99))
 
     assert any(key in known for key in last)
     assert all(kind_cache.unpack(packed) is not None for packed in known.values())

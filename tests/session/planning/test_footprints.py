@@ -15,6 +15,8 @@ from wanflow.session.preparing.prepared import prepare
 
 TINY = Request("t2v-tiny", {"prompt": "x"}, device="cpu")
 CARD = Request("t2v-1.3b", {"steps": 6, "frames": 9}, machine="rtx4090")
+SOME = [(TINY, 0), (CARD, 0.2), (CARD, 0.5)]
+MORE = [(TINY, 0.2), (TINY, 0.5), (TINY, 1), (CARD, 0), (CARD, 1)]
 
 
 def prepared(request):
@@ -37,8 +39,9 @@ def both(request, monkeypatch, share):
 class TestChosen:
     """Groups of stages by themselves, on a few steps."""
 
-    @pytest.mark.parametrize("share", [0, 0.2, 0.5, 1])
-    @pytest.mark.parametrize("request_", [TINY, CARD], ids=["tiny", "card"])
+    @pytest.mark.parametrize(
+        ("request_", "share"), SOME + [pytest.param(*more, marks=pytest.mark.wide) for more in MORE]
+    )
     def test_as_good_as_all(self, request_, share, monkeypatch) -> None:
         """The same minimum; the time of the best of all settings, to 1 %."""
         wanted, found = both(request_, monkeypatch, share)

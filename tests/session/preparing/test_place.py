@@ -46,7 +46,8 @@ class TestBudget:
         [
             ("8GiB", 8 * GIB), ("8GB", 8 * GB), ("8gib", 8 * GIB), ("123456789B", 123456789),
             ("1.5GiB", 3 * GIB // 2), ("800 MiB", 800 * MIB), ("24GiB", CARD),
-            ("100%", CARD), ("50%", CARD // 2), ("12.5%", CARD // 8),
+            ("2 gib", 2 * GIB), ("2000MiB", 2000 * MIB), ("1234567890B", 1_234_567_890),
+            ("2GB", 2 * GB), ("100%", CARD), ("50%", CARD // 2), ("12.5%", CARD // 8),
         ],
     )  # fmt: skip
     def test_forms(self, card, text, nbytes):
@@ -131,7 +132,7 @@ class TestRam:
 
     @pytest.mark.parametrize(
         ("text", "nbytes"),
-        [("8GiB", 8 * GIB), ("8GB", 8 * GB), ("1B", 1)],
+        [("8GiB", 8 * GIB), ("8GB", 8 * GB), ("1GiB", GIB), ("1B", 1)],
     )
     def test_forms(self, card, text, nbytes):
         """A size counts as it stands."""

@@ -113,16 +113,16 @@ class TestCurve:
         """However few there are."""
         for columns in (1, 7, COLUMNS):
             curve = draw_curves(run, 231 * SECOND, columns).tiers[GPU]
-            assert max(c.resident_bytes for c in curve.columns) == 7 * GIB
-            assert (curve.peak_bytes, curve.peak_ns) == (7 * GIB, 13 * SECOND)
+            assert max(curve.resident_bytes) == 7 * GIB
+            assert (curve.peak.resident_bytes, curve.peak.at_ns) == (7 * GIB, 13 * SECOND)
 
     def test_columns_hold_what_lies_there(self, run) -> None:
         """At every second, by the events before it."""
-        columns = draw_curves(run, 231 * SECOND, 231).tiers[GPU].columns
-        wanted = {4: 3 * GIB, 10: GIB, 50: 7 * GIB, 229: 4 * GIB, 230: 3 * GIB}
+        columns = draw_curves(run, 231 * SECOND, 231).tiers[GPU].cells
+        wanted = {4: 3 * GIB, 10: GIB, 50: 7 * GIB, 228: 4 * GIB, 230: 3 * GIB}
 
         assert {at: columns[at].resident_bytes for at in wanted} == wanted
-        assert all(sum(c.by_kind) == c.resident_bytes for c in columns)
+        assert all(sum(c.by_kind[k] for k in KINDS) == c.resident_bytes for c in columns)
 
     def test_times_out_of_all_bounds_are_drawn(self) -> None:
         """A trace is anybody's."""
@@ -132,8 +132,8 @@ class TestCurve:
         ]
         curve = draw_curves(late, 0, 10).tiers[GPU]
 
-        assert len(curve.columns) == 10
-        assert curve.columns[-1].resident_bytes == 5
+        assert len(curve.cells) == 10
+        assert curve.cells[-1].resident_bytes == 5
 
 
 class TestPictures:

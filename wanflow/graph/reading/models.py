@@ -10,7 +10,8 @@ from wanflow.graph.reading.scalars import resolve
 from wanflow.graph.reading.tables import Fields, KeyEntry, is_empty, read_table, what_node
 from wanflow.graph.spec import ModelSpec
 from wanflow.graph.values import STAGE_ID
-from wanflow.graph.wording import printable, quoted
+from wanflow.graph.wording import quoted
+from wanflow.terminal.safe import printable
 
 KEYS = ("part", "config", "path", "precision")
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -38,11 +39,11 @@ def _model(name: str, entry: KeyEntry, draft: Draft) -> ModelSpec | None:
     precision = _word(fields, "precision", PRECISIONS, "fp32")
     path = _path(fields)
     config = fields.entries.get("config")
-    known, values = _config(fields, config.value, part) if config and part else ("", None)
+    config_name, values = _config(fields, config.value, part) if config and part else ("", None)
     if draft.problems.count > before:
         return None
     return ModelSpec(
-        name=name, part=part, config=known, fields=values, path=path, precision=precision,
+        name=name, part=part, config=config_name, fields=values, path=path, precision=precision,
         mark=entry.key.mark,
     )  # fmt: skip
 
@@ -87,22 +88,22 @@ def _config(fields: Fields, node: Node, part: str) -> tuple[str, dict[str, objec
 def _written_out(fields: Fields, node: MappingNode, part: str) -> dict[str, object] | None:
     """Read a configuration field by field; those all known ones agree on may be left out."""
     what = f"config of {fields.what}"
-    given = read_table(node, what, fields.problems, fields.entries["config"].key.mark)
+    config = read_table(node, what, fields.problems, fields.entries["config"].key.mark)
     allowed, shared = FIELDS[part], shared_fields(part)
-    if given is None or not given.check_keys(allowed, [n for n in allowed if n not in shared]):
+    if config is None or not config.check_keys(allowed, [n for n in allowed if n not in shared]):
         return None
     values, sane = dict(shared), True
-    for name, entry in given:
+    for name, entry in config:
         values[name] = _plain(entry.value)
         if refusal := allowed[name].refusal(values[name]):
-            given.tell(
+            config.tell(
                 "bad-config",
                 f"{what}: '{name}' {refusal}, is {what_node(entry.value)}",
                 entry.value.mark,
             )
             sane = False
     for message in inconsistencies(part, values) if sane else []:
-        given.tell("bad-config", f"{what}: {message}", given.mark)
+        config.tell("bad-config", f"{what}: {message}", config.mark)
     return values
 
 

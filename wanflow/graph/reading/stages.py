@@ -39,11 +39,11 @@ def _stage(name: str, entry: KeyEntry, draft: Draft) -> StageSpec | None:
     op = _op(name, fields)
     if op is None:
         return None
-    given = fields.entries.get("in")
+    inputs = fields.entries.get("in")
     return StageSpec(
         name=name, op=op, model=_model(name, fields, op, draft),
         inputs=_ports(name, fields, op, draft), params=_params(name, fields, op, draft),
-        mark=mark, model_mark=fields.place("model"), in_mark=given.key.mark if given else mark,
+        mark=mark, model_mark=fields.place("model"), in_mark=inputs.key.mark if inputs else mark,
     )  # fmt: skip
 
 
@@ -91,17 +91,17 @@ def _model(name: str, fields: Fields, op: OpSpec, draft: Draft) -> str | None:
 
 def _ports(name: str, fields: Fields, op: OpSpec, draft: Draft) -> dict[str, Wire]:
     wires: dict[str, Wire] = {}
-    given = fields.table("in", f"stage '{name}': 'in'")
-    entries = given.entries if given else {}
-    if given:
-        _tell_unknown(given, "port", op.inputs, op)
+    table = fields.table("in", f"stage '{name}': 'in'")
+    entries = table.entries if table else {}
+    if table:
+        _tell_unknown(table, "port", op.inputs, op)
     for port, entry in entries.items():
         if port in op.inputs:
             wire = WireReader(draft, name, port).port(entry.value, op.inputs[port])
             if wire is not None:
                 wires[port] = wire
     wrong_kind = (
-        given is None and "in" in fields.entries and not is_empty(fields.entries["in"].value)
+        table is None and "in" in fields.entries and not is_empty(fields.entries["in"].value)
     )
     missing = [p for p, spec in op.inputs.items() if spec.required and p not in entries]
     if missing and not wrong_kind:
@@ -115,10 +115,10 @@ def _ports(name: str, fields: Fields, op: OpSpec, draft: Draft) -> dict[str, Wir
 
 def _params(name: str, fields: Fields, op: OpSpec, draft: Draft) -> dict[str, Wire]:
     wires: dict[str, Wire] = {}
-    given = fields.table("params", f"stage '{name}': 'params'")
-    entries = given.entries if given else {}
-    if given:
-        _tell_unknown(given, "param", op.params, op)
+    table = fields.table("params", f"stage '{name}': 'params'")
+    entries = table.entries if table else {}
+    if table:
+        _tell_unknown(table, "param", op.params, op)
     for param, entry in entries.items():
         if param in op.params:
             wire = WireReader(draft, name, param).literal(entry.value, op.params[param])
@@ -128,11 +128,11 @@ def _params(name: str, fields: Fields, op: OpSpec, draft: Draft) -> dict[str, Wi
 
 
 def _tell_unknown(
-    given: Fields, kind: str, known: Mapping[str, PortSpec] | Mapping[str, ParamSpec], op: OpSpec
+    fields: Fields, kind: str, known: Mapping[str, PortSpec] | Mapping[str, ParamSpec], op: OpSpec
 ) -> None:
-    for key in given.adopt_misspelt(known):
-        given.problems.add(
-            f"unknown-{kind}", f"stage '{given.stage}' has unknown {kind} {quoted(key.text)}",
-            key.mark, stage=given.stage, word=key.text, names=known,
+    for key in fields.adopt_misspelt(known):
+        fields.problems.add(
+            f"unknown-{kind}", f"stage '{fields.stage}' has unknown {kind} {quoted(key.text)}",
+            key.mark, stage=fields.stage, word=key.text, names=known,
             suggestion="" if known else f"op {op.name} has no {kind}s",
         )  # fmt: skip

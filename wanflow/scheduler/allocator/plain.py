@@ -132,13 +132,13 @@ class Allocator:
 
     def blocks(self) -> list[Block]:
         """List every block by address."""
-        found = []
+        blocks = []
         for segment in self._segments.values():
             block = segment.first
             while block is not None:
-                found.append(block)
+                blocks.append(block)
                 block = block.after
-        return found
+        return blocks
 
     def used(self) -> list[Block]:
         """List the blocks in use by address."""
@@ -146,10 +146,10 @@ class Allocator:
 
     def state(self) -> State:
         """Say the whole state as numbers, from which an allocator can be made again."""
-        found: dict[int, list[tuple[int, bool]]] = {address: [] for address in self._segments}
+        blocks: dict[int, list[tuple[int, bool]]] = {address: [] for address in self._segments}
         for block in self.blocks():
-            found[block.segment.address].append((block.size, block.used))
-        return tuple(map(tuple, found.values()))
+            blocks[block.segment.address].append((block.size, block.used))
+        return tuple(map(tuple, blocks.values()))
 
     def _restore(self, blocks: Segment) -> None:
         total = sum(size for size, _ in blocks)

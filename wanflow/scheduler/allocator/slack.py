@@ -59,7 +59,7 @@ class _Played:
     pinned_bytes: int
 
 
-class Reserve:
+class SlackEstimator:
     """Plays footprints through the allocator, plain or with *expandable* segments.
 
     Footprints at other knobs share most of their costs: they are played by the same one. *cache*
@@ -68,41 +68,41 @@ class Reserve:
 
     def __init__(self, *, expandable: bool, cache: SlackCache | None = None) -> None:
         self._cache = cache
-        self._players = [_Replayer(each) for each in (_EXPANDABLE if expandable else _PLAIN)]
+        self._players = [_Replayer(open_) for open_ in (_EXPANDABLE if expandable else _PLAIN)]
 
     def charged(self, footprint: Footprint, granularity_bytes: int) -> Footprint:
         """Return the footprint with its slack, and weights in multiples of *granularity_bytes*."""
         slack = self._slack(footprint)
         costs: dict[tuple[int, int], Cost] = {}
-        steps = []
-        for step, nbytes in zip(footprint.calls, slack, strict=True):
-            if nbytes == step.cost.slack_bytes:
-                steps.append(step)
+        calls = []
+        for call, nbytes in zip(footprint.calls, slack, strict=True):
+            if nbytes == call.cost.slack_bytes:
+                calls.append(call)
                 continue
-            key = (id(step.cost), nbytes)
+            key = (id(call.cost), nbytes)
             if key not in costs:
-                costs[key] = attrs.evolve(step.cost, slack_bytes=nbytes)
-            steps.append(attrs.evolve(step, cost=costs[key]))
+                costs[key] = attrs.evolve(call.cost, slack_bytes=nbytes)
+            calls.append(attrs.evolve(call, cost=costs[key]))
         segments = {
             name: SegmentUse(name, -(-use.nbytes // granularity_bytes) * granularity_bytes)
             for name, use in footprint.segments.items()
         }
-        return attrs.evolve(footprint, calls=tuple(steps), segments=segments)
+        return attrs.evolve(footprint, calls=tuple(calls), segments=segments)
 
     def _slack(self, footprint: Footprint) -> list[int]:
         life = lifetimes(footprint)
         if self._cache is None:
             return self._play(footprint, life)
         key = played_key(footprint, life)
-        found = self._cache.find(key, len(footprint.calls))
-        if found is None:
-            found = self._play(footprint, life)
-            self._cache.add(key, found)
-        return found
+        slack = self._cache.find(key, len(footprint.calls))
+        if slack is None:
+            slack = self._play(footprint, life)
+            self._cache.add(key, slack)
+        return slack
 
     def _play(self, footprint: Footprint, life: Lifetimes) -> list[int]:
-        each = (player.slack(footprint, life) for player in self._players)
-        return [max(both) for both in zip(*each, strict=True)]
+        slacks = (player.slack(footprint, life) for player in self._players)
+        return [max(both) for both in zip(*slacks, strict=True)]
 
 
 class _Replayer:
@@ -119,36 +119,36 @@ class _Replayer:
 
     def slack(self, footprint: Footprint, life: Lifetimes) -> list[int]:
         """Per call: the peak of what holds anything over the peak of what was asked for."""
-        sizes = {made.value: made.nbytes for step in footprint.calls for made in step.makes}
+        sizes = {value.value: value.nbytes for call in footprint.calls for value in call.makes}
         order: list[int] = []  # the value in each block in use
         state = live_bytes = 0
-        found = []
-        for step, freed in zip(footprint.calls, life.frees, strict=True):
-            made = [each.value for each in step.makes]
+        slack = []
+        for call, freed in zip(footprint.calls, life.frees, strict=True):
+            new = [value.value for value in call.makes]
             gone = sorted(
-                -1 - made.index(v) if v in made else order.index(v) for v in freed if sizes[v]
+                -1 - new.index(v) if v in new else order.index(v) for v in freed if sizes[v]
             )
-            played = self._look_up(state, step, tuple(gone))
-            asked = live_bytes + step.gathered_bytes + step.cost.workspace_bytes
-            found.append(max(played.pinned_bytes - asked, 0))
-            order = [made[-1 - n] if n < 0 else order[n] for n in played.sources]
+            played = self._look_up(state, call, tuple(gone))
+            requested = live_bytes + call.gathered_bytes + call.cost.workspace_bytes
+            slack.append(max(played.pinned_bytes - requested, 0))
+            order = [new[-1 - n] if n < 0 else order[n] for n in played.sources]
             state = played.state
-            live_bytes += sum(sizes[v] for v in made) - sum(sizes[v] for v in freed)
-        return found
+            live_bytes += sum(sizes[v] for v in new) - sum(sizes[v] for v in freed)
+        return slack
 
-    def _look_up(self, state: int, step: CallRecord, gone: tuple[int, ...]) -> _Played:
-        key = (state, id(step.cost), step.gathered_bytes, gone)
+    def _look_up(self, state: int, call: CallRecord, gone: tuple[int, ...]) -> _Played:
+        key = (state, id(call.cost), call.gathered_bytes, gone)
         if key not in self._played:
-            self._costs[id(step.cost)] = step.cost
-            self._played[key] = self._play(state, step, gone)
+            self._costs[id(call.cost)] = call.cost
+            self._played[key] = self._play(state, call, gone)
         return self._played[key]
 
-    def _play(self, before: int, step: CallRecord, gone: Sequence[int]) -> _Played:
+    def _play(self, before: int, call: CallRecord, gone: Sequence[int]) -> _Played:
         pool = self._pool if self._at == before else self._open(self._states[before])
         held = pool.used()
-        rows = pool.take(step.gathered_bytes) if step.gathered_bytes else None
-        made, peak_bytes = _requests(pool, step)
-        blocks = {**dict(enumerate(held)), **{-1 - n: b for n, b in enumerate(made)}}
+        rows = pool.take(call.gathered_bytes) if call.gathered_bytes else None
+        new, peak_bytes = _requests(pool, call)
+        blocks = {**dict(enumerate(held)), **{-1 - n: b for n, b in enumerate(new)}}
         for number in gone:
             pool.give(blocks.pop(number))
         if rows is not None:
@@ -167,31 +167,28 @@ def _name(block: Any) -> Hashable:
     return block if isinstance(block, tuple) else id(block)
 
 
-def _requests(pool: Pool, step: CallRecord) -> tuple[list[Any], int]:
+def _requests(pool: Pool, call: CallRecord) -> tuple[list[Any], int]:
     """Make a call's requests; return the blocks of the values it makes, and the pinned peak.
 
     A value without a request of its own was made where the recorder can't see (a NumPy array).
     """
     taken: dict[int, Any] = {}
     count, peak_bytes = 0, pool.pinned_bytes
-    for request in step.cost.requests:
+    for request in call.cost.requests:
         if request > 0:
             count += 1
             taken[count] = pool.take(request)
             peak_bytes = max(peak_bytes, pool.pinned_bytes)
         else:
             pool.give(taken.pop(-request))
-    made = []
-    for value, origin in zip(step.makes, _origins(step), strict=True):
+    blocks = []
+    origins = call.cost.origins or (0,) * len(call.makes)
+    for value, origin in zip(call.makes, origins, strict=True):
         block = taken.pop(origin, None)
         if block is None and value.nbytes:
             block = pool.take(value.nbytes)
-        made.append(block)
+        blocks.append(block)
     peak_bytes = max(peak_bytes, pool.pinned_bytes)
     for block in taken.values():
         pool.give(block)
-    return made, peak_bytes
-
-
-def _origins(step: CallRecord) -> Sequence[int]:
-    return step.cost.origins or (0,) * len(step.makes)
+    return blocks, peak_bytes

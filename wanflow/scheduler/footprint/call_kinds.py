@@ -1,4 +1,4 @@
-"""A kind of call as plain data, and the store it is looked up in. No torch."""
+"""What a kind of call costs, as plain data, and the store it is looked up in. No torch."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class CallCost:
     renames: Mapping[str, str]
 
 
-class KindStore(Protocol):
+class CallKindStore(Protocol):
     """Kinds of calls that were measured before. `key` is a tuple whose repr says everything."""
 
     def find(self, stage: str, key: tuple[object, ...]) -> CallCost | None:
-        """Look a kind of *stage* up."""
+        """Look up what a kind of call of *stage* costs."""
 
-    def add(self, stage: str, key: tuple[object, ...], kind: CallCost) -> None:
-        """Remember a kind that was measured."""
+    def add(self, stage: str, key: tuple[object, ...], cost: CallCost) -> None:
+        """Remember what a kind of call was measured to cost."""

@@ -22,7 +22,7 @@ class Cost:
     `requests` are those to the allocator, in order: bytes that are taken, or minus the number (from
     1) of the one that is given back; `origins` has the number of the request for each value that
     the call makes, 0 for one made elsewhere. `slack_bytes` is what a card's allocator reserves
-    beyond all that is asked for, here and by the values there (`reserve.py`).
+    beyond all that is asked for, here and by the values there (`allocator/slack.py`).
     """
 
     workspace_bytes: int

@@ -51,21 +51,21 @@ def lifetimes(footprint: Footprint, away: Sequence[Absence] = ()) -> Lifetimes:
         absent[gap.comes] += gap.nbytes
     sizes: dict[int, int] = {}
     last: dict[int, int] = {}
-    for index, step in enumerate(footprint.calls):
-        for value in step.reads:
-            last[value] = index
-        for made in step.makes:
-            sizes[made.value] = made.nbytes
-            last[made.value] = index
+    for index, call in enumerate(footprint.calls):
+        for number in call.reads:
+            last[number] = index
+        for value in call.makes:
+            sizes[value.value] = value.nbytes
+            last[value.value] = index
     frees: list[list[int]] = [[] for _ in footprint.calls]
-    for value, index in last.items():
-        if value not in footprint.keeps:
-            frees[index].append(value)
+    for number, index in last.items():
+        if number not in footprint.keeps:
+            frees[index].append(number)
     live, needs, now = [], [], footprint.staging_bytes
-    for index, (step, freed) in enumerate(zip(footprint.calls, frees, strict=True)):
+    for index, (call, freed) in enumerate(zip(footprint.calls, frees, strict=True)):
         now += absent[index]
         live.append(now)
-        weights = footprint.segments[step.segment].nbytes if step.segment is not None else 0
-        needs.append(now + weights + step.gathered_bytes + step.cost.room_bytes)
-        now += sum(made.nbytes for made in step.makes) - sum(sizes[value] for value in freed)
+        weights = footprint.segments[call.segment].nbytes if call.segment is not None else 0
+        needs.append(now + weights + call.gathered_bytes + call.cost.room_bytes)
+        now += sum(value.nbytes for value in call.makes) - sum(sizes[number] for number in freed)
     return Lifetimes(tuple(live), tuple(needs), tuple(tuple(f) for f in frees))

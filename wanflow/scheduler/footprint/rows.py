@@ -25,15 +25,14 @@ class _Interned:
     rows: list[object] = attrs.field(factory=list, init=False)
 
     def number(self, key: Hashable, row: object) -> int:
-        found = self._numbers.get(key)
-        if found is None:
-            found = self._numbers[key] = len(self.rows)
+        if key not in self._numbers:
+            self._numbers[key] = len(self.rows)
             self.rows.append(row)
-        return found
+        return self._numbers[key]
 
 
 def rows_of(footprint: Footprint) -> Iterator[Row]:
-    """Yield the rows, tables before the steps that point into them."""
+    """Yield the rows, tables before the calls that point into them."""
     stages = [
         [f.stage, f.op, f.model, f.steps, f.weights_bytes, dict(f.knobs), list(f.rounding),
          footprint.dtypes.get(f.stage)]
@@ -44,11 +43,11 @@ def rows_of(footprint: Footprint) -> Iterator[Row]:
         {facts.stage: number for number, facts in enumerate(footprint.stages)},
         {name: number for number, name in enumerate(footprint.segments)},
     )
-    steps = [tables.step(step) for step in footprint.calls]
-    end = [len(steps), footprint.staging_bytes, sorted(footprint.keeps)]
+    calls = [tables.call(call) for call in footprint.calls]
+    end = [len(calls), footprint.staging_bytes, sorted(footprint.keeps)]
     for section, rows in (
         ("stage", stages), ("segment", segments), ("cost", tables.costs.rows),
-        ("made", tables.made.rows), ("call", tables.calls.rows), ("step", steps), ("end", [end]),
+        ("made", tables.made.rows), ("call", tables.kinds.rows), ("step", calls), ("end", [end]),
     ):  # fmt: skip
         for row in rows:
             yield section, json.dumps(row, separators=(",", ":"))
@@ -60,22 +59,22 @@ class _InternedRows:
     segments: dict[str, int]
     costs: _Interned = attrs.field(factory=_Interned, init=False)
     made: _Interned = attrs.field(factory=_Interned, init=False)
-    calls: _Interned = attrs.field(factory=_Interned, init=False)
+    kinds: _Interned = attrs.field(factory=_Interned, init=False)
 
-    def step(self, step: CallRecord) -> list[object]:
-        cost = step.cost
+    def call(self, call: CallRecord) -> list[object]:
+        cost = call.cost
         flops = tuple(cost.flops.items())
         work = (cost.workspace_bytes, flops, cost.memory_bytes, cost.kernels)
         row = [cost.workspace_bytes, dict(flops), cost.memory_bytes, cost.kernels]
         number = self.costs.number(work, row)
-        segment = None if step.segment is None else self.segments[step.segment]
-        call = (self.stages[step.stage], step.kind, segment, number)
-        made = []
-        for each in step.makes:
-            what = (each.name, each.nbytes, each.is_state, each.shape)
-            values = [each.name, each.nbytes, each.is_state, list(each.shape)]
-            made += [each.value, self.made.number(what, values)]
+        segment = None if call.segment is None else self.segments[call.segment]
+        kind = (self.stages[call.stage], call.kind, segment, number)
+        makes = []
+        for value in call.makes:
+            key = (value.name, value.nbytes, value.is_state, value.shape)
+            row = [value.name, value.nbytes, value.is_state, list(value.shape)]
+            makes += [value.value, self.made.number(key, row)]
         return [
-            self.calls.number(call, list(call)), step.step, cost.slack_bytes, step.gathered_bytes,
-            list(step.reads), made, [item for pair in step.renames for item in pair],
+            self.kinds.number(kind, list(kind)), call.step, cost.slack_bytes, call.gathered_bytes,
+            list(call.reads), makes, [item for pair in call.renames for item in pair],
         ]  # fmt: skip

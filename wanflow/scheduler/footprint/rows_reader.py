@@ -23,8 +23,8 @@ from wanflow.scheduler.footprint.costs import (
 
 _LARGEST = 2**41  # bytes or anything else: sums of all stay far below 2**63
 _MOST_TEXT = 24 * 2**20  # of all rows; a model of 14 billion at 50 steps takes one
-_MOST_STEPS = 100_000
-_MOST_NUMBERS = 2_000_000  # of values read and made, by all steps
+_MOST_CALLS = 100_000
+_MOST_NUMBERS = 2_000_000  # of values read and made, by all calls
 _MOST_NAMES = 20_000  # rows of one table
 
 
@@ -45,8 +45,8 @@ class FootprintReader:
     _costs: list[Cost] = attrs.field(factory=list, init=False)
     _slacks: dict[tuple[int, int], Cost] = attrs.field(factory=dict, init=False)
     _made: list[tuple[str, int, bool, tuple[int, ...]]] = attrs.field(factory=list, init=False)
-    _calls: list[tuple[StageFacts, str, str | None, int]] = attrs.field(factory=list, init=False)
-    _steps: list[CallRecord] = attrs.field(factory=list, init=False)
+    _kinds: list[tuple[StageFacts, str, str | None, int]] = attrs.field(factory=list, init=False)
+    _calls: list[CallRecord] = attrs.field(factory=list, init=False)
     _values: set[int] = attrs.field(factory=set, init=False)
     _takers: Mapping[str, Callable[[list[Any]], None]] = attrs.field(init=False)
 
@@ -54,7 +54,7 @@ class FootprintReader:
     def _by_section(self) -> Mapping[str, Callable[[list[Any]], None]]:
         return {
             "stage": self._stage, "segment": self._segment, "cost": self._cost,
-            "made": self._make, "call": self._call, "step": self._step, "end": self._end,
+            "made": self._make, "call": self._kind, "step": self._call, "end": self._end,
         }  # fmt: skip
 
     def take(self, section: str, text: str) -> None:
@@ -77,7 +77,7 @@ class FootprintReader:
 
     def _stage(self, row: list[Any]) -> None:
         name, op, model, steps, weights, knobs, rounding, dtype = _fields(row, 8)
-        _room(self._stages)
+        _bound(self._stages)
         if any(facts.stage == name for facts in self._stages):
             _wrong("a stage is given twice")
         if not isinstance(knobs, dict) or not isinstance(rounding, list):
@@ -93,46 +93,46 @@ class FootprintReader:
 
     def _segment(self, row: list[Any]) -> None:
         name, nbytes = _fields(row, 2)
-        _room(self._segments)
+        _bound(self._segments)
         self._segments.append(SegmentUse(_text(name), _int(nbytes)))
 
     def _cost(self, row: list[Any]) -> None:
         workspace, flops, memory, kernels = _fields(row, 4)
-        _room(self._costs)
+        _bound(self._costs)
         if not isinstance(flops, dict) or not flops.keys() <= set(CLASSES):
             _wrong("cost: unknown kernels")
-        found = {kind: _amount(amount) for kind, amount in flops.items()}
-        self._costs.append(Cost(_int(workspace), found, _int(memory), _int(kernels)))
+        amounts = {kind: _amount(amount) for kind, amount in flops.items()}
+        self._costs.append(Cost(_int(workspace), amounts, _int(memory), _int(kernels)))
 
     def _make(self, row: list[Any]) -> None:
         name, nbytes, is_state, shape = _fields(row, 4)
-        _room(self._made)
+        _bound(self._made)
         if type(is_state) is not bool or not isinstance(shape, list):
             _wrong("made: a field has the wrong type")
         self._made.append((_text(name), _int(nbytes), is_state, tuple(map(_int, shape))))
 
-    def _call(self, row: list[Any]) -> None:
+    def _kind(self, row: list[Any]) -> None:
         stage, kind, segment, cost = _fields(row, 4)
-        _room(self._calls)
+        _bound(self._kinds)
         name = None if segment is None else _at(self._segments, segment).name
         _at(self._costs, cost)
-        self._calls.append((_at(self._stages, stage), _text(kind), name, cost))
+        self._kinds.append((_at(self._stages, stage), _text(kind), name, cost))
 
-    def _step(self, row: list[Any]) -> None:
+    def _call(self, row: list[Any]) -> None:
         call, number, slack, gathered, reads, makes, renames = _fields(row, 7)
-        if not all(isinstance(each, list) for each in (reads, makes, renames)):
+        if not all(isinstance(field, list) for field in (reads, makes, renames)):
             _wrong("step: a field has the wrong type")
         self._numbers += len(reads) + len(makes) + len(renames)
-        if len(self._steps) >= _MOST_STEPS or self._numbers > _MOST_NUMBERS:
+        if len(self._calls) >= _MOST_CALLS or self._numbers > _MOST_NUMBERS:
             _wrong("more steps than any run has")
-        facts, kind, segment, cost = _at(self._calls, call)
-        read = tuple(map(self._known, reads))
-        made = tuple(self._new(*pair) for pair in _pairs(makes))
-        passed = tuple((_text(new), self._known(old)) for new, old in _pairs(renames))
-        self._steps.append(
+        facts, kind, segment, cost = _at(self._kinds, call)
+        inputs = tuple(map(self._known, reads))
+        values = tuple(self._new(*pair) for pair in _pairs(makes))
+        names = tuple((_text(new), self._known(old)) for new, old in _pairs(renames))
+        self._calls.append(
             CallRecord(
                 facts.stage, kind, _int(number), self._with_slack(cost, _int(slack)), segment,
-                _int(gathered), read, made, passed,
+                _int(gathered), inputs, values, names,
             )
         )  # fmt: skip
 
@@ -156,16 +156,16 @@ class FootprintReader:
         return self._slacks[key]
 
     def _end(self, row: list[Any]) -> None:
-        steps, staging, keeps = _fields(row, 3)
-        if steps != len(self._steps) or not steps:
-            _wrong(f"{len(self._steps)} steps, not {str(steps)[:20]}")
+        calls, staging, keeps = _fields(row, 3)
+        if calls != len(self._calls) or not calls:
+            _wrong(f"{len(self._calls)} steps, not {str(calls)[:20]}")
         if not isinstance(keeps, list):
             _wrong("end: a field has the wrong type")
         segments = {use.name: use for use in self._segments}
         if len(segments) < len(self._segments):
             _wrong("a segment is given twice")
         self.footprint = Footprint(
-            tuple(self._stages), tuple(self._steps), segments, frozenset(map(self._known, keeps)),
+            tuple(self._stages), tuple(self._calls), segments, frozenset(map(self._known, keeps)),
             self._dtypes, _int(staging),
         )  # fmt: skip
 
@@ -184,7 +184,7 @@ def _fields(row: list[Any], count: int) -> list[Any]:
     return row
 
 
-def _room(table: list[Any]) -> None:
+def _bound(table: list[Any]) -> None:
     if len(table) >= _MOST_NAMES:
         _wrong("more rows in a table than any run has")
 

@@ -7,7 +7,6 @@ the same kind, else of the same stage.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from statistics import median
 
@@ -19,10 +18,6 @@ from wanflow.trace.events import Event, Move, Note, Transfer, Workspace
 
 _MOST = 200_000  # calls; as many as a footprint may have
 
-Place = tuple[str, int, str]
-"""Stage, step and kind of a call."""
-
-
 Timing = Callable[[Footprint, Machine], tuple[float, ...]]
 """Says what each call of a footprint takes on a machine, in seconds."""
 
@@ -31,21 +26,24 @@ def by_rates(footprint: Footprint, machine: Machine) -> tuple[float, ...]:
     """Say it by the machine's rates."""
     return tuple(
         machine.compute_seconds(
-            step.cost.flops,
-            step.cost.memory_bytes,
-            footprint.dtypes.get(step.stage, "float32"),
-            step.cost.kernels,
+            call.cost.flops,
+            call.cost.memory_bytes,
+            footprint.dtypes.get(call.stage, "float32"),
+            call.cost.kernels,
         )
-        for step in footprint.calls
+        for call in footprint.calls
     )
 
 
 @attrs.define
-class Listener:
-    """Hears the events of a run; of one that ran out of memory what came after it."""
+class CallTimes:
+    """Hears the events of a run; of one that ran out of memory what came after it.
 
-    _spans: dict[Place, list[int]] = attrs.field(factory=dict, init=False)
-    _gaps: deque[int] = attrs.field(factory=lambda: deque(maxlen=_MOST), init=False)
+    Spans are paired with calls of the same stage, step and kind, in their order.
+    """
+
+    _spans: dict[tuple[str, int, str], list[int]] = attrs.field(factory=dict, init=False)
+    _gaps: list[int] = attrs.field(factory=list, init=False)
     _count: int = attrs.field(default=0, init=False)
     _before: Workspace | None = attrs.field(default=None, init=False)
     _waited_ns: int = attrs.field(default=0, init=False)
@@ -66,23 +64,29 @@ class Listener:
         before = self._before
         if before is not None and before.stage == work.stage:
             self._gaps.append(max(work.began_ns - before.ended_ns - self._waited_ns, 0))
-        place = (work.stage, work.step, work.name)
-        self._spans.setdefault(place, []).append(max(work.ended_ns - work.began_ns, 0))
+        spans = self._spans.setdefault((work.stage, work.step, work.name), [])
+        spans.append(max(work.ended_ns - work.began_ns, 0))
         self._before, self._waited_ns = work, 0
         self._count += 1
 
-    def seconds_of(self, footprint: Footprint) -> tuple[float | None, ...]:
-        """Say what each call of the footprint that ran took; None for one that did not run.
+    @property
+    def gap_seconds(self) -> float:
+        """What the executor does between two calls of a stage, at the median; waits are not in."""
+        return median(self._gaps) / 1e9 if self._gaps else 0.0
 
-        What the executor does between two calls, at the median, is in it.
-        """
-        gap = median(self._gaps) if self._gaps else 0.0
-        waiting = {place: deque(spans) for place, spans in self._spans.items()}
-        found: list[float | None] = []
-        for step in footprint.calls:
-            spans = waiting.get((step.stage, step.step, step.kind))
-            found.append((spans.popleft() + gap) / 1e9 if spans else None)
-        return tuple(found)
+    def spans_of(self, footprint: Footprint) -> tuple[float | None, ...]:
+        """Say what each call that ran took by itself, in seconds; None for one that did not run."""
+        spans = {key: iter(times) for key, times in self._spans.items()}
+        times = (
+            next(spans.get((call.stage, call.step, call.kind), iter(())), None)
+            for call in footprint.calls
+        )
+        return tuple(None if span is None else span / 1e9 for span in times)
+
+    def seconds_of(self, footprint: Footprint) -> tuple[float | None, ...]:
+        """Say what each call took, with its share of what lies between."""
+        gap = self.gap_seconds
+        return tuple(None if span is None else span + gap for span in self.spans_of(footprint))
 
 
 @attrs.frozen
@@ -96,32 +100,32 @@ class MeasuredTimes:
     @property
     def calls(self) -> int:
         """How many calls were measured."""
-        return sum(each is not None for each in self.seconds)
+        return sum(seconds is not None for seconds in self.seconds)
 
     def __call__(self, footprint: Footprint, machine: Machine) -> tuple[float, ...]:
         """Say what each call of a footprint takes on a machine."""
         there = by_rates(footprint, machine)
         here = there if machine == self.machine else by_rates(footprint, self.machine)
-        known = self.seconds if footprint is self.ran else (None,) * len(footprint.calls)
+        times = self.seconds if footprint is self.ran else (None,) * len(footprint.calls)
         factors = self._factors()
-        found = []
-        for step, took, one, other in zip(footprint.calls, known, here, there, strict=True):
+        seconds = []
+        for call, took, one, other in zip(footprint.calls, times, here, there, strict=True):
             if took is not None and one > 0:
-                found.append(took * other / one)
+                seconds.append(took * other / one)
             else:
-                by_stage = factors.get((step.stage, ""), 1.0)
-                found.append(other * factors.get((step.stage, step.kind), by_stage))
-        return tuple(found)
+                by_stage = factors.get((call.stage, ""), 1.0)
+                seconds.append(other * factors.get((call.stage, call.kind), by_stage))
+        return tuple(seconds)
 
     def _factors(self) -> dict[tuple[str, str], float]:
         """How much longer than by the rates the calls of a kind, and of a stage, took."""
         took: dict[tuple[str, str], float] = {}
-        said: dict[tuple[str, str], float] = {}
+        rated: dict[tuple[str, str], float] = {}
         rates = by_rates(self.ran, self.machine)
-        for step, seconds, predicted in zip(self.ran.calls, self.seconds, rates, strict=True):
+        for call, seconds, predicted in zip(self.ran.calls, self.seconds, rates, strict=True):
             if seconds is None:
                 continue
-            for key in ((step.stage, step.kind), (step.stage, "")):
+            for key in ((call.stage, call.kind), (call.stage, "")):
                 took[key] = took.get(key, 0.0) + seconds
-                said[key] = said.get(key, 0.0) + predicted
-        return {key: took[key] / said[key] for key in took if said[key] > 0}
+                rated[key] = rated.get(key, 0.0) + predicted
+        return {key: took[key] / rated[key] for key in took if rated[key] > 0}

@@ -132,10 +132,10 @@ def named_machine(name: str) -> Machine:
     """Look a machine up by name; InputError lists the names."""
     if name == "cpu":
         return cpu_machine(16 * GIB)
-    found = _CARDS.get(name.lower())
-    if found is None:
+    card = _CARDS.get(name.lower())
+    if card is None:
         raise unknown(name, NAMES)
-    return found.machine()
+    return card.machine()
 
 
 def unknown(name: str, known: tuple[str, ...]) -> InputError:

@@ -84,19 +84,19 @@ class Machine:
         """Whether anything that matters is a guess."""
         return any(self.source(name) == "estimate" for name in self.matters)
 
-    def with_figures(self, found: Mapping[str, float], source: Source) -> Machine:
+    def with_figures(self, figures: Mapping[str, float], source: Source) -> Machine:
         """Return the machine with other values for some figures, known from *source*."""
-        flops = {**self.flops, **{n: v for n, v in found.items() if n in FLOPS}}
-        plain: dict[str, Any] = {n: v for n, v in found.items() if n not in FLOPS}
+        flops = {**self.flops, **{n: v for n, v in figures.items() if n in FLOPS}}
+        plain: dict[str, Any] = {n: v for n, v in figures.items() if n not in FLOPS}
         plain |= {name: int(plain[name]) for name in TAKEN if name in plain}
-        was = {n: v for n, v in self.was.items() if n not in found}
-        spreads = {n: v for n, v in self.spreads.items() if n not in found}
+        was = {n: v for n, v in self.was.items() if n not in figures}
+        spreads = {n: v for n, v in self.spreads.items() if n not in figures}
         if source == "learned":
-            was |= {n: self.was.get(n, self.figure(n)) for n in found}
+            was |= {n: self.was.get(n, self.figure(n)) for n in figures}
         return attrs.evolve(
             self,
             flops=flops,
-            sources={**self.sources, **dict.fromkeys(found, source)},
+            sources={**self.sources, **dict.fromkeys(figures, source)},
             spreads=spreads,
             was=was,
             **plain,
@@ -111,12 +111,12 @@ class Machine:
         self, flops: Mapping[str, float], memory_bytes: int, dtype: str, kernels: int = 0
     ) -> dict[str, float]:
         """The seconds of a call by the figure that they come from."""
-        found = {"call_seconds": self.call_seconds, "kernel_seconds": kernels * self.kernel_seconds}
+        parts = {"call_seconds": self.call_seconds, "kernel_seconds": kernels * self.kernel_seconds}
         for kind, amount in flops.items():
             name = self.flops_figure(kind, dtype)
-            found[name] = found.get(name, 0.0) + amount / self.flops[name]
-        found["memory_rate"] = memory_bytes / self.memory_rate
-        return found
+            parts[name] = parts.get(name, 0.0) + amount / self.flops[name]
+        parts["memory_rate"] = memory_bytes / self.memory_rate
+        return parts
 
     def compute_seconds(
         self, flops: Mapping[str, float], memory_bytes: int, dtype: str, kernels: int = 0

@@ -7,21 +7,22 @@ calls; the rates are fitted to the kinds that take a millisecond or more, the ov
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 
 import attrs
+import numpy as np
 
-from wanflow.scheduler.footprint.costs import CallRecord, Footprint
+from wanflow.scheduler.footprint.costs import Footprint
+from wanflow.scheduler.machine.call_times import CallTimes
 from wanflow.scheduler.machine.figures import OVERHEADS, Machine
-from wanflow.trace.events import Event, Move, Transfer, Workspace
 
 _LEAST_SECONDS = 1e-3  # of a call that says something about rates
 _FACTORS = (0.2, 5.0)  # a run may change a figure by so much, from what was probed
 _TELLING_SHARE = 0.05  # of the time of some kind of call, below which nothing is learned
 _PULL = 1e-3  # towards the common factor of all figures: decides what the calls leave open
 _ROUNDS = 4
+_SWEEPS = 200
 
 
 @attrs.frozen
@@ -49,7 +50,7 @@ class _Equation:
 
 
 def learn(
-    machine: Machine, footprint: Footprint, events: Iterable[Event], *, device_times: bool = False
+    machine: Machine, footprint: Footprint, times: CallTimes, *, device_times: bool = False
 ) -> Machine:
     """Return *machine* with what a finished run of *footprint* tells, marked as learned.
 
@@ -58,7 +59,7 @@ def learn(
     """
     if machine.device == "cuda" and not device_times:
         return machine
-    kinds = _kinds(machine, footprint, events)
+    kinds = _kinds(machine, footprint, times)
     small = [k for k in kinds if k.is_overhead]
     large = [k for k in kinds if not k.is_overhead]
     rates = _telling(large, {name for k in large for name in k.parts if name not in OVERHEADS})
@@ -67,77 +68,55 @@ def learn(
     for _ in range(_ROUNDS):
         factors |= _fit(machine, large, rates, factors)
         factors |= _fit(machine, small, overheads, factors)
-    found = {name: _changed(machine, name, factor) for name, factor in factors.items()}
-    return machine.with_figures(found, "learned") if found else machine
+    figures = {name: _changed(machine, name, factor) for name, factor in factors.items()}
+    return machine.with_figures(figures, "learned") if figures else machine
 
 
-def _kinds(machine: Machine, footprint: Footprint, events: Iterable[Event]) -> list[_Equal]:
-    """Pair the spans with the calls, in order; each span with its share of what lies between."""
-    waiting: dict[tuple[str, int, str], deque[CallRecord]] = {}
-    for step in footprint.calls:
-        waiting.setdefault((step.stage, step.step, step.kind), deque()).append(step)
+def _kinds(machine: Machine, footprint: Footprint, times: CallTimes) -> list[_Equal]:
+    """Gather the calls that do the same, each with its share of what lies between."""
     seconds: dict[tuple[object, ...], list[float]] = {}
     parts: dict[tuple[object, ...], dict[str, float]] = {}
-    gaps: list[float] = []
-    before: Workspace | None = None
-    waited_ns = 0
-    for event in events:
-        if isinstance(event, Move | Transfer):
-            waited_ns += event.waited_ns
-        if not isinstance(event, Workspace):
+    for call, span in zip(footprint.calls, times.spans_of(footprint), strict=True):
+        if span is None:
             continue
-        steps = waiting.get((event.stage, event.step, event.name))
-        if not steps:
-            continue
-        step = steps.popleft()
-        if before is not None and before.stage == event.stage:
-            gaps.append(max(event.began_ns - before.ended_ns - waited_ns, 0) / 1e9)
-        before, waited_ns = event, 0
-        dtype, cost = footprint.dtypes.get(step.stage, "float32"), step.cost
+        dtype, cost = footprint.dtypes.get(call.stage, "float32"), call.cost
         work = (tuple(sorted(cost.flops.items())), cost.memory_bytes, cost.kernels)
-        key = (step.stage, step.kind, *work)
-        parts[key] = machine.parts(cost.flops, cost.memory_bytes, dtype, cost.kernels)
-        seconds.setdefault(key, []).append((event.ended_ns - event.began_ns) / 1e9)
-    gap = median(gaps) if gaps else 0.0
-    return [_kind(took, parts[key], gap) for key, took in seconds.items()]
+        key = (call.stage, call.kind, *work)
+        if key not in parts:
+            parts[key] = machine.parts(cost.flops, cost.memory_bytes, dtype, cost.kernels)
+        seconds.setdefault(key, []).append(span)
+    return [_kind(spans, parts[key], times.gap_seconds) for key, spans in seconds.items()]
 
 
-def _kind(took: Sequence[float], parts: Mapping[str, float], gap: float) -> _Equal:
-    telling = [s for s in took if s >= _LEAST_SECONDS]
-    if len(telling) * 2 < len(took):
-        telling = list(took)
-    return _Equal(median(telling) + gap, len(took), parts)
+def _kind(spans: Sequence[float], parts: Mapping[str, float], gap: float) -> _Equal:
+    telling = [s for s in spans if s >= _LEAST_SECONDS]
+    if len(telling) * 2 < len(spans):
+        telling = list(spans)
+    return _Equal(median(telling) + gap, len(spans), parts)
 
 
 def _telling(kinds: Sequence[_Equal], names: set[str]) -> list[str]:
     """Which figures make enough of some kind's predicted time."""
 
     def share(kind: _Equal, name: str) -> float:
-        whole = sum(kind.parts.values())
-        return kind.parts.get(name, 0.0) / whole if whole else 0.0
+        seconds = sum(kind.parts.values())
+        return kind.parts.get(name, 0.0) / seconds if seconds else 0.0
 
     return sorted(n for n in names if any(share(k, n) >= _TELLING_SHARE for k in kinds))
 
 
 def _fit(
-    machine: Machine, kinds: Sequence[_Equal], names: Sequence[str], known: Mapping[str, float]
+    machine: Machine, kinds: Sequence[_Equal], names: Sequence[str], factors: Mapping[str, float]
 ) -> dict[str, float]:
-    """Find a factor on the time of each figure in *names*; the others keep the ones they have."""
+    """Find a factor on the time of each figure in *names*; the others keep theirs in *factors*."""
     equations = []
     for kind in kinds:
-        mine = {n: kind.parts[n] for n in names if kind.parts.get(n)}
-        rest = sum(s * known.get(n, 1.0) for n, s in kind.parts.items() if n not in mine)
+        parts = {n: kind.parts[n] for n in names if kind.parts.get(n)}
+        rest = sum(s * factors.get(n, 1.0) for n, s in kind.parts.items() if n not in parts)
         seconds = max(kind.seconds - rest, 0.2 * kind.seconds)
-        if mine:
-            equations.append(_Equation(mine, seconds, kind.count * kind.seconds))
-    if not equations:
-        return {}
-    bounds = {name: _bounds(machine, name) for name in names}
-    common = _common(equations)
-    factors = {name: _within(common, bounds[name]) for name in names}
-    for _ in range(_ROUNDS):
-        factors = _solve(equations, factors, bounds, common)
-    return factors
+        if parts:
+            equations.append(_Equation(parts, seconds, kind.count * kind.seconds))
+    return _solve(equations, {n: _bounds(machine, n) for n in names}) if equations else {}
 
 
 def _common(equations: Sequence[_Equation]) -> float:
@@ -152,32 +131,23 @@ def _common(equations: Sequence[_Equation]) -> float:
 
 
 def _solve(
-    equations: Sequence[_Equation],
-    factors: Mapping[str, float],
-    bounds: Mapping[str, tuple[float, float]],
-    common: float,
+    equations: Sequence[_Equation], bounds: Mapping[str, tuple[float, float]]
 ) -> dict[str, float]:
     """Least squares of the relative errors inside the bounds; what is far off counts for less."""
-    names = list(factors)
-    total = sum(e.weight for e in equations)
-    square = {a: dict.fromkeys(names, 0.0) for a in names}
-    right = dict.fromkeys(names, _PULL * common)
-    for equation in equations:
-        shares = {n: s / equation.seconds for n, s in equation.parts.items()}
-        error = abs(sum(factors[n] * share for n, share in shares.items()) - 1)
-        weight = equation.weight / total / max(error, 0.05)
-        for a, share in shares.items():
-            right[a] += weight * share
-            for b, other in shares.items():
-                square[a][b] += weight * share * other
-    for name in names:
-        square[name][name] += _PULL
-    found = dict(factors)
-    for _ in range(200):
-        for a in names:
-            others = sum(square[a][b] * found[b] for b in names if b != a)
-            found[a] = _within((right[a] - others) / square[a][a], bounds[a])
-    return found
+    common = _common(equations)
+    low, high = np.array(list(bounds.values())).T
+    shares = np.array([[e.parts.get(n, 0.0) / e.seconds for n in bounds] for e in equations])
+    times = np.array([e.weight for e in equations])
+    factors = np.full(len(bounds), common).clip(low, high)
+    for _ in range(_ROUNDS):
+        weights = times / times.sum() / np.maximum(np.abs(shares @ factors - 1), 0.05)
+        square = (shares.T * weights) @ shares + _PULL * np.eye(len(bounds))
+        right = shares.T @ weights + _PULL * common
+        for _ in range(_SWEEPS):  # a factor at a time: that finds the minimum inside bounds too
+            for n in range(len(bounds)):
+                better = factors[n] + (right[n] - square[n] @ factors) / square[n, n]
+                factors[n] = min(max(better, low[n]), high[n])
+    return dict(zip(bounds, factors.tolist(), strict=True))
 
 
 def _bounds(machine: Machine, name: str) -> tuple[float, float]:
@@ -193,7 +163,3 @@ def _bounds(machine: Machine, name: str) -> tuple[float, float]:
 def _changed(machine: Machine, name: str, factor: float) -> float:
     now = machine.figure(name)
     return now * factor if name in OVERHEADS else now / factor
-
-
-def _within(value: float, bounds: tuple[float, float]) -> float:
-    return min(max(value, bounds[0]), bounds[1])

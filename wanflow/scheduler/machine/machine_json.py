@@ -73,9 +73,9 @@ class _FieldReader:
             was={name: row["was"] for name, row in figures.items() if "was" in row},
         )
 
-    def _figure(self, name: str, found: object) -> dict[str, Any]:
+    def _figure(self, name: str, value: object) -> dict[str, Any]:
         where = f"figures.{name}"
-        row = self._object(found, where, {"value", "source"}, {"spread", "was"})
+        row = self._object(value, where, {"value", "source"}, {"spread", "was"})
         if row["source"] not in get_args(Source):
             self._wrong(f"{where}.source", f"is {row['source']!r}, not measured, learned, estimate")
         ranges = {"value": _RANGES[name], "was": _RANGES[name], "spread": (0.0, math.inf)}
@@ -102,30 +102,30 @@ class _FieldReader:
         return data
 
     def _object(
-        self, found: object, where: str, needed: set[str], allowed: set[str] | None = None
+        self, value: object, where: str, needed: set[str], allowed: set[str] | None = None
     ) -> dict[str, Any]:
-        if not isinstance(found, dict):
+        if not isinstance(value, dict):
             self._wrong(where, "is not an object")
         dot = f"{where}." if where else ""
-        for name in sorted(found.keys() - needed - (allowed or set())):
+        for name in sorted(value.keys() - needed - (allowed or set())):
             self._wrong(f"{dot}{name}"[:_LONGEST], "is not a field")
-        for name in sorted(needed - found.keys()):
+        for name in sorted(needed - value.keys()):
             self._wrong(f"{dot}{name}", "is missing")
-        return found
+        return value
 
-    def _text(self, found: object, where: str) -> str:
-        if not isinstance(found, str) or len(found) > _LONGEST:
+    def _text(self, value: object, where: str) -> str:
+        if not isinstance(value, str) or len(value) > _LONGEST:
             self._wrong(where, "is not a short text")
-        return found
+        return value
 
-    def _number(self, found: Any, where: str, span: tuple[float, float]) -> float:
+    def _number(self, value: Any, where: str, span: tuple[float, float]) -> float:
         kinds = (int,) if where in _SIZES else (int, float)
-        if type(found) not in kinds:  # a bool is an int to isinstance
-            self._wrong(where, f"is {_short(found)}, not a {'whole ' * (len(kinds) == 1)}number")
+        if type(value) not in kinds:  # a bool is an int to isinstance
+            self._wrong(where, f"is {_short(value)}, not a {'whole ' * (len(kinds) == 1)}number")
         least, most = span
-        if not least <= found <= most:
-            self._wrong(where, f"is {_short(found)}, not from {least:g} to {most:g}")
-        return float(found)
+        if not least <= value <= most:
+            self._wrong(where, f"is {_short(value)}, not from {least:g} to {most:g}")
+        return float(value)
 
     def _wrong(self, where: str, problem: str) -> Never:
         raise InputError(
@@ -135,6 +135,6 @@ class _FieldReader:
         )
 
 
-def _short(found: object) -> str:
-    text = repr(found)
+def _short(value: object) -> str:
+    text = repr(value)
     return text if len(text) <= 40 else f"{text[:40]}..."

@@ -71,9 +71,9 @@ def stored() -> list[Machine]:
 
 def find(name: str) -> Machine:
     """Look a machine up: a stored one, else one with datasheet figures; InputError lists both."""
-    found = load(name)
-    if found is not None:
-        return found
+    machine = load(name)
+    if machine is not None:
+        return machine
     if name == "cpu" or name.lower() in NAMES:
         return named_machine(name)
     raise unknown(name, (*NAMES, *(p.stem for p in sorted(folder().glob("[!.]*.json")))))

@@ -50,11 +50,11 @@ class Packed:
 
 
 def pack(
-    visits: Sequence[Visit], issues: Sequence[int], load: Sequence[int], budget_bytes: int
+    visits: Sequence[Visit], issues: Sequence[int], bytes_at: Sequence[int], budget_bytes: int
 ) -> Packed:
-    """Give every model an arena whose room the budget has; *load* is each call's bytes without."""
+    """Give every model an arena that the budget holds; *bytes_at* is what calls need without."""
     offsets: list[int | None] = [None] * len(visits)
-    level = np.array(load, dtype=np.int64)
+    level = np.array(bytes_at, dtype=np.int64)
     arenas: list[Arena] = []
     wanted = 0
     for model, numbers in _by_model(visits).items():
@@ -76,11 +76,11 @@ def pack(
 
 
 def _by_model(visits: Sequence[Visit]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
+    numbers: dict[str, list[int]] = {}
     for number, visit in enumerate(visits):
         if not visit.values:
-            found.setdefault(visit.segment.partition("/")[0], []).append(number)
-    return found
+            numbers.setdefault(visit.segment.partition("/")[0], []).append(number)
+    return numbers
 
 
 def _place(
@@ -107,14 +107,14 @@ def _height(visits: Sequence[Visit], placed: Mapping[int, int]) -> int:
 def _first_fit(
     visits: Sequence[Visit], issues: Sequence[int], numbers: Sequence[int]
 ) -> dict[int, int]:
-    """Give each visit, in the order of their issues, the lowest room that is free from then on."""
+    """Give each visit, in the order of their issues, the lowest gap that is free from then on."""
     placed: dict[int, int] = {}
     there: list[tuple[int, int, int]] = []  # offset, end, last call; by offset
     crowd = _CROWD
     for number in numbers:
         visit = visits[number]
         if len(there) <= _CROWD or len(there) > crowd:
-            there = [each for each in there if each[2] >= issues[number]]
+            there = [block for block in there if block[2] >= issues[number]]
             crowd = max(_CROWD, 2 * len(there))
         offset = 0 if len(there) <= _CROWD else there[-1][1]  # in a crowd, on top of it
         for begin, end, _ in there if not offset else ():

@@ -11,7 +11,7 @@ from wanflow.scheduler.footprint.costs import Footprint
 from wanflow.scheduler.footprint.lifetimes import Lifetimes, lifetimes
 from wanflow.scheduler.machine.call_times import Timing, by_rates
 from wanflow.scheduler.machine.figures import Load, Machine
-from wanflow.scheduler.plan.holds import Uses, load_with, uses_of
+from wanflow.scheduler.plan.holds import Uses, bytes_with, uses_of
 from wanflow.scheduler.plan.host_memory import host_order, share_host
 from wanflow.scheduler.plan.prefetch import Visit, alone, issue_ahead, returns_of, visits_of
 from wanflow.scheduler.plan.queues import QueueTimes, play
@@ -58,7 +58,7 @@ def work_of(
     gaps: Gaps = (),
     timing: Timing = by_rates,
 ) -> Work:
-    """Work out what every draft of a footprint shares that spills the values of *gaps*."""
+    """Work out what every candidate of a footprint shares that spills the values of *gaps*."""
     uses, returns = uses_of(footprint), returns_of(gaps)
     seconds = timing(footprint, machine)
     loads = {
@@ -76,7 +76,7 @@ def work_of(
 
 @attrs.frozen
 class Candidate:
-    """One candidate: the holds it keeps, every visit, what it needs and how long it takes.
+    """A try: the holds it keeps, every visit, what it needs and how long it takes.
 
     `free`: no load had to wait for room, so that no other budget would make it faster.
     """
@@ -121,13 +121,13 @@ class Candidate:
         return self.work.ram_bytes is None or self.host.nbytes <= self.work.ram_bytes
 
 
-def candidate(work: Work, kept: frozenset[int], budget_bytes: int | None, depth: int) -> Candidate:
-    """Play what keeping *kept* takes, loads issued as far ahead as budget and depth allow."""
-    load = load_with(work.life.need_bytes, [work.uses.holds[n] for n in sorted(kept)])
-    visits = visits_of(work.uses, kept, work.single)
+def candidate(work: Work, keep: frozenset[int], budget_bytes: int | None, depth: int) -> Candidate:
+    """Play what keeping some holds takes, loads issued as far ahead as budget and depth allow."""
+    bytes_at = bytes_with(work.life.need_bytes, [work.uses.holds[n] for n in sorted(keep)])
+    visits = visits_of(work.uses, keep, work.single)
     if work.returns:
         visits = list(heapq.merge(work.returns, visits, key=lambda visit: visit.first))
-    ahead = issue_ahead(visits, load, budget_bytes, depth)
+    ahead = issue_ahead(visits, bytes_at, budget_bytes, depth)
     host = share_host(work.host_order, visits, work.machine, work.ram_bytes, work.gaps)
     on_cpu = work.machine.device == "cpu"  # there, what was read before is in the page cache
     cached, times = host.cached, work.loads
@@ -136,4 +136,4 @@ def candidate(work: Work, kept: frozenset[int], budget_bytes: int | None, depth:
         for v in visits
     ]
     timeline = play(work.compute_seconds, visits, ahead.issues, loads, work.leaving)
-    return Candidate(work, depth, kept, visits, ahead.issues, ahead.free, host, load, timeline)
+    return Candidate(work, depth, keep, visits, ahead.issues, ahead.free, host, bytes_at, timeline)

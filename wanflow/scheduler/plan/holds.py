@@ -64,35 +64,35 @@ def uses_of(footprint: Footprint) -> Uses:
     gaps: dict[tuple[str, str, str], list[tuple[int, int]]] = {}
     numbers: dict[tuple[str, str, str], int] = {}
     runs: list[Run] = []
-    left: dict[str, Run] = {}
+    latest: dict[str, Run] = {}
     for segment, first, last in _stretches(footprint):
         stage = footprint.calls[first].stage
         hold = None
-        if segment in left:
-            before = left[segment]
+        if segment in latest:
+            before = latest[segment]
             key = (segment, footprint.calls[before.last].stage, stage)
             hold = numbers.setdefault(key, len(numbers))
             gaps.setdefault(key, []).append((before.last + 1, first))
-        left[segment] = Run(segment, stage, first, last, footprint.segments[segment].nbytes, hold)
-        runs.append(left[segment])
+        latest[segment] = Run(segment, stage, first, last, footprint.segments[segment].nbytes, hold)
+        runs.append(latest[segment])
     holds = (
-        Hold(segment, after, footprint.segments[segment].nbytes, tuple(found), before != after)
-        for (segment, before, after), found in gaps.items()
+        Hold(segment, after, footprint.segments[segment].nbytes, tuple(spans), before != after)
+        for (segment, before, after), spans in gaps.items()
     )
     return Uses(tuple(runs), tuple(holds))
 
 
 def _stretches(footprint: Footprint) -> list[tuple[str, int, int]]:
     """Each run of consecutive calls with one segment: the segment, first and last call."""
-    found: list[tuple[str, int, int]] = []
-    for index, step in enumerate(footprint.calls):
-        if step.segment is None:
+    stretches: list[tuple[str, int, int]] = []
+    for index, call in enumerate(footprint.calls):
+        if call.segment is None:
             continue
-        if found and found[-1][0] == step.segment and found[-1][2] == index - 1:
-            found[-1] = (step.segment, found[-1][1], index)
+        if stretches and stretches[-1][0] == call.segment and stretches[-1][2] == index - 1:
+            stretches[-1] = (call.segment, stretches[-1][1], index)
         else:
-            found.append((step.segment, index, index))
-    return found
+            stretches.append((call.segment, index, index))
+    return stretches
 
 
 def free_holds(uses: Uses, pinned: Mapping[str, str]) -> list[int]:
@@ -102,18 +102,18 @@ def free_holds(uses: Uses, pinned: Mapping[str, str]) -> list[int]:
 
 def regions(uses: Uses, free: Sequence[int]) -> list[list[int]]:
     """Split *free* into groups that never take room at the same call: mostly a group a stage."""
-    found: list[list[int]] = []
+    groups: list[list[int]] = []
     end = 0
     for number in sorted(free, key=lambda n: uses.holds[n].begin):
         hold = uses.holds[number]
-        if not found or hold.begin >= end:
-            found.append([])
-        found[-1].append(number)
+        if not groups or hold.begin >= end:
+            groups.append([])
+        groups[-1].append(number)
         end = max(end, hold.end)
-    return found
+    return groups
 
 
-def load_with(need_bytes: Sequence[int], holds: Sequence[Hold]) -> list[int]:
+def bytes_with(need_bytes: Sequence[int], holds: Sequence[Hold]) -> list[int]:
     """Bytes of every call when *holds* stay."""
     changes = [0] * (len(need_bytes) + 1)
     for hold in holds:

@@ -33,12 +33,12 @@ def orders_of(holds: Sequence[Hold], numbers: Sequence[int], limit: int) -> list
     by_size = sorted(first, key=lambda n: holds[n].nbytes)
     ends = [n for pair in zip(plain, plain[::-1], strict=True) for n in pair][: len(plain)]
     wanted = [first, by_size, ends, turned, plain, plain[::-1], by_size[::-1]]
-    found: dict[tuple[int, ...], None] = {}
+    orders: dict[tuple[int, ...], None] = {}
     for order in itertools.chain(wanted, _chains(first, limit)):
-        if len(found) == limit:
+        if len(orders) == limit:
             break
-        found.setdefault(tuple(order))
-    return [list(order) for order in found]
+        orders.setdefault(tuple(order))
+    return [list(order) for order in orders]
 
 
 def _chains(items: Sequence[int], most: int) -> Iterator[list[int]]:

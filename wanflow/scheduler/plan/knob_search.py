@@ -1,4 +1,4 @@
-"""Choose the knobs of every stage where there are too many settings to plan them all. No torch.
+"""Choose the knobs of every stage where they have too many settings to plan them all. No torch.
 
 Stages take turns on the device, so each group of stages (one, or those of a stream) is planned by
 itself, on a footprint of a few steps, at every setting of its knobs. The time of the few steps
@@ -22,35 +22,34 @@ PlanAt = Callable[[Footprint, int | None], Plan]
 
 def slice_of(footprint: Footprint, stages: Collection[str]) -> Footprint:
     """Cut out the calls of *stages*, which follow each other; what they find there is given."""
-    inside = [i for i, step in enumerate(footprint.calls) if step.stage in stages]
+    inside = [i for i, call in enumerate(footprint.calls) if call.stage in stages]
     first, last = inside[0], inside[-1]
-    steps = [footprint.calls[i] for i in inside]
-    made = {m.value: m for step in footprint.calls[:first] for m in step.makes}
-    later = {value for step in footprint.calls[first:] for value in step.reads}
-    given = [m for number, m in made.items() if number in later | footprint.keeps]
-    after = {value for step in footprint.calls[last + 1 :] for value in step.reads}
-    names = {segment for step in steps if (segment := step.segment) is not None}
-    bytes_given = sum(m.nbytes for m in given)
-    start = CallRecord(
-        steps[0].stage, "given", steps[0].step, Cost(bytes_given, {}, 0), None, 0, (), tuple(given)
+    calls = [footprint.calls[i] for i in inside]
+    later = {number for call in footprint.calls[first:] for number in call.reads} | footprint.keeps
+    values = tuple(
+        value for call in footprint.calls[:first] for value in call.makes if value.value in later
     )
+    after = {number for call in footprint.calls[last + 1 :] for number in call.reads}
+    names = {segment for call in calls if (segment := call.segment) is not None}
+    cost = Cost(sum(value.nbytes for value in values), {}, 0)
+    start = CallRecord(calls[0].stage, "given", calls[0].step, cost, None, 0, (), values)
     return attrs.evolve(
         footprint,
         stages=tuple(facts for facts in footprint.stages if facts.stage in stages),
-        calls=(start, *steps),
+        calls=(start, *calls),
         segments={name: use for name, use in footprint.segments.items() if name in names},
         keeps=footprint.keeps | after,
     )
 
 
-def seconds_of(made: Plan, steps: Mapping[str, int]) -> float:
+def seconds_of(plan: Plan, steps: Mapping[str, int]) -> float:
     """The time of a plan if each stage had so many *steps*: those after the first are alike."""
     spent: dict[tuple[str, int], float] = {}
-    times = made.timeline
-    for step, *parts in zip(
-        made.footprint.calls, times.compute, times.waits, times.leaving, strict=True
+    times = plan.timeline
+    for call, *parts in zip(
+        plan.footprint.calls, times.compute, times.waits, times.leaving, strict=True
     ):
-        key = (step.stage, step.step)
+        key = (call.stage, call.step)
         spent[key] = spent.get(key, 0.0) + sum(parts)
     total = 0.0
     for stage in dict.fromkeys(stage for stage, _ in spent):
@@ -127,4 +126,4 @@ def setting_of(
 
 def joined(settings: Sequence[KnobSetting]) -> dict[str, dict[str, str]]:
     """The settings of all groups as one of the graph."""
-    return {stage: dict(chosen) for each in settings for stage, chosen in each.knobs.items()}
+    return {stage: dict(knobs) for one in settings for stage, knobs in one.knobs.items()}

@@ -1,8 +1,8 @@
 """The planner: a pure function from footprints, a machine and budgets to a plan. No torch.
 
-One search over the settings of the knobs, how much of the room goes to segments that stay and how
-much to loads that are issued ahead, each candidate played on the machine's queues. The fastest that
-fits wins; among equally fast ones the smallest.
+One search over the knobs, over what is spilled, and over how much of the budget goes to segments
+that stay and how much to loads that are issued ahead, each candidate played on the machine's
+queues. The fastest that fits wins; among equally fast ones the smallest.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from wanflow.scheduler.footprint.costs import Footprint
 from wanflow.scheduler.machine.call_times import Timing, by_rates
 from wanflow.scheduler.machine.figures import Machine
 from wanflow.scheduler.plan.arenas import Packed, pack
-from wanflow.scheduler.plan.candidate import Candidate, candidate, work_of
+from wanflow.scheduler.plan.candidate import Candidate, Work, candidate, work_of
 from wanflow.scheduler.plan.gc_pause import held_off
 from wanflow.scheduler.plan.schedule import Alternative, Plan
 from wanflow.scheduler.plan.search import largest, search, smallest
@@ -41,68 +41,91 @@ def plan(
     `none` or `all`. *timing* says what the calls take. Always returns a plan; look at `feasible`:
     an infeasible one is the smallest.
     """
+    # Levels first: what is spilled changes what every call needs, so each set of gaps is searched
+    # as a work of its own.
     works = [
         work_of(footprint, machine, pinned or {}, ram_bytes, gaps, timing)
         for footprint in variants
         for gaps in _levels(footprint, machine, spilled or {})
     ]
-    least = min(
-        (smallest(work) for work in works),
-        key=lambda d: (0 if d.host_fits else d.host.minimum_bytes, d.peak_bytes, d.order),
-    )
+    # Ends before the search: the smallest tells whether anything fits at all, the largest is the
+    # time that no search of the same work can beat.
+    least = min(map(smallest, works), key=_need)
     ends = [largest(work) for work in works]
-    most = min(ends, key=lambda d: d.order)
-    drafts = [*ends, least]
-    if budget_bytes is not None:
-        for work, end in sorted(zip(works, ends, strict=True), key=lambda pair: pair[1].order):
-            if all(end.order < d.order for d in drafts if d.fits(budget_bytes)):
-                drafts += search(work, budget_bytes, end.seconds)
-    fitting = [d for d in drafts if d.fits(budget_bytes)]
-    best = min(fitting, key=lambda d: d.order) if fitting else least
-    considered = sorted(drafts, key=lambda d: (not d.fits(budget_bytes), d.order))
-    room = budget_bytes if fitting and budget_bytes is not None else best.peak_bytes
-    best, packed = _in_arenas(best, room)
+    # Search from the work with the fastest end on, so that most others need not be searched.
+    candidates = [*ends, least, *_searched(works, ends, least, budget_bytes)]
+    # Choose: all that was tried is compared once.
+    candidates.sort(key=lambda c: (not c.fits(budget_bytes), c.order))
+    best = candidates[0] if candidates[0].fits(budget_bytes) else least
+    feasible = best.fits(budget_bytes)
+    # Arenas after the choice: they cost no time, and room only where the budget has some left.
+    room_bytes = budget_bytes if feasible and budget_bytes is not None else best.peak_bytes
+    chosen, packed = _in_arenas(best, room_bytes)
+    # Say it.
+    most = min(ends, key=lambda c: c.order)
     return Plan(
-        feasible=bool(fitting),
-        budget_bytes=budget_bytes if budget_bytes is not None else best.peak_bytes,
+        feasible=feasible,
+        budget_bytes=budget_bytes if budget_bytes is not None else chosen.peak_bytes,
         predicted_peak_bytes=max(packed.bytes_at, default=0),
-        slack_bytes=_slack(best),
-        predicted_seconds=best.timeline.seconds,
-        bound_seconds=best.timeline.bound_seconds,
+        slack_bytes=_slack(chosen),
+        predicted_seconds=chosen.timeline.seconds,
+        bound_seconds=chosen.timeline.bound_seconds,
         minimum_bytes=least.peak_bytes,
         minimum_cause=_cause(least),
         minimum_stage=_stage_of_peak(least),
         resident_bytes=most.peak_bytes,
-        depth=best.depth,
-        host=best.host,
+        depth=chosen.depth,
+        host=chosen.host,
         arenas=packed.arenas,
-        stages=stage_plans(best, packed),
-        turns=turns_of(best, packed),
-        timeline=best.timeline,
+        stages=stage_plans(chosen, packed),
+        turns=turns_of(chosen, packed),
+        timeline=chosen.timeline,
         alternatives=tuple(
-            _alternative(d, budget_bytes) for d in (*considered[:_ALTERNATIVES], most, least)
+            _alternative(c, budget_bytes) for c in (*candidates[:_ALTERNATIVES], most, least)
         ),
-        footprint=best.work.footprint,
+        footprint=chosen.work.footprint,
     )
+
+
+def _need(smallest: Candidate) -> tuple[int, int, tuple[float, int, int]]:
+    """What the host lacks counts first, then what the device needs."""
+    host_bytes = 0 if smallest.host_fits else smallest.host.minimum_bytes
+    return host_bytes, smallest.peak_bytes, smallest.order
+
+
+def _searched(
+    works: Sequence[Work], ends: Sequence[Candidate], least: Candidate, budget_bytes: int | None
+) -> list[Candidate]:
+    """Candidates between the ends; a work whose end is no faster than what fits is left out."""
+    if budget_bytes is None:
+        return []
+    fitting = [c for c in (*ends, least) if c.fits(budget_bytes)]
+    tried: list[Candidate] = []
+    for work, end in sorted(zip(works, ends, strict=True), key=lambda pair: pair[1].order):
+        if all(end.order < c.order for c in fitting):
+            candidates = list(search(work, budget_bytes, end.seconds))
+            tried += candidates
+            fitting += [c for c in candidates if c.fits(budget_bytes)]
+    return tried
 
 
 def _in_arenas(best: Candidate, room_bytes: int) -> tuple[Candidate, Packed]:
     """Put the weights into arenas; where they lack room, loads may be issued later at no cost."""
-    found = _packed(best, room_bytes)
-    short = found.wanted_bytes - room_bytes
+    packed = _packed(best, room_bytes)
+    short = packed.wanted_bytes - room_bytes
     if short > 0:
         later = candidate(best.work, best.kept, room_bytes - short, best.depth)
         other = _packed(later, room_bytes)
-        if later.order[0] <= best.order[0] and len(other.arenas) > len(found.arenas):
+        if later.order[0] <= best.order[0] and len(other.arenas) > len(packed.arenas):
             return later, other
-    return best, found
+    return best, packed
 
 
-def _packed(of: Candidate, room_bytes: int) -> Packed:
+def _packed(chosen: Candidate, room_bytes: int) -> Packed:
     """Arenas where a device's allocator would have to find room for segments of all sizes."""
-    if of.work.machine.device == "cpu":
-        return Packed((), (None,) * len(of.visits), tuple(of.bytes_at), 0)
-    return pack(of.visits, of.issues, of.bytes_at, room_bytes)
+    if chosen.work.machine.device == "cpu":
+        return Packed((), (None,) * len(chosen.visits), tuple(chosen.bytes_at), 0)
+    return pack(chosen.visits, chosen.issues, chosen.bytes_at, room_bytes)
 
 
 def _levels(footprint: Footprint, machine: Machine, spilled: Mapping[str, str]) -> list[Gaps]:
@@ -110,48 +133,51 @@ def _levels(footprint: Footprint, machine: Machine, spilled: Mapping[str, str]) 
     return [()] if machine.device == "cpu" else spill_levels(footprint, spilled)
 
 
-def _alternative(draft: Candidate, budget_bytes: int | None) -> Alternative:
-    footprint = draft.work.footprint
+def _alternative(tried: Candidate, budget_bytes: int | None) -> Alternative:
+    footprint = tried.work.footprint
     return Alternative(
         knobs={facts.stage: facts.knobs for facts in footprint.stages if facts.knobs},
-        depth=draft.depth,
-        resident_bytes=sum(draft.work.uses.holds[n].nbytes for n in draft.kept),
-        spilled_bytes=sum(gap.nbytes for gap in draft.work.gaps),
-        peak_bytes=draft.peak_bytes,
-        seconds=draft.timeline.seconds,
-        fits=draft.fits(budget_bytes),
+        depth=tried.depth,
+        resident_bytes=sum(tried.work.uses.holds[n].nbytes for n in tried.kept),
+        spilled_bytes=sum(gap.nbytes for gap in tried.work.gaps),
+        peak_bytes=tried.peak_bytes,
+        seconds=tried.timeline.seconds,
+        fits=tried.fits(budget_bytes),
     )
 
 
-def _slack(draft: Candidate) -> int:
-    """The allocator's slack at the highest call."""
-    index = max(range(len(draft.bytes_at)), key=lambda i: draft.bytes_at[i], default=None)
-    return 0 if index is None else draft.work.footprint.calls[index].cost.slack_bytes
+def _fullest(of: Candidate) -> int:
+    """The call that needs the most."""
+    return max(range(len(of.bytes_at)), key=of.bytes_at.__getitem__)
 
 
-def _stage_of_peak(draft: Candidate) -> str:
-    if not draft.bytes_at:
-        return ""
-    index = max(range(len(draft.bytes_at)), key=lambda i: draft.bytes_at[i])
-    return draft.work.footprint.calls[index].stage
+def _slack(chosen: Candidate) -> int:
+    """The allocator's slack at the fullest call."""
+    calls = chosen.work.footprint.calls
+    return calls[_fullest(chosen)].cost.slack_bytes if calls else 0
 
 
-def _cause(draft: Candidate) -> str:
+def _stage_of_peak(least: Candidate) -> str:
+    calls = least.work.footprint.calls
+    return calls[_fullest(least)].stage if calls else ""
+
+
+def _cause(least: Candidate) -> str:
     """Say which call needs the most, and what it is made of."""
-    if not draft.bytes_at:
+    footprint, life = least.work.footprint, least.work.life
+    if not footprint.calls:
         return "nothing"
-    index = max(range(len(draft.bytes_at)), key=lambda i: draft.bytes_at[i])
-    footprint, life = draft.work.footprint, draft.work.life
-    step = footprint.calls[index]
-    weights = footprint.segments[step.segment].nbytes if step.segment is not None else 0
+    index = _fullest(least)
+    call = footprint.calls[index]
+    weights = footprint.segments[call.segment].nbytes if call.segment is not None else 0
     parts = [
-        f"workspace {format_bytes(step.cost.workspace_bytes)}",
-        f"weights {format_bytes(weights + step.gathered_bytes)}",
+        f"workspace {format_bytes(call.cost.workspace_bytes)}",
+        f"weights {format_bytes(weights + call.gathered_bytes)}",
         f"values {format_bytes(life.live_bytes[index])}",
     ]
-    stays = draft.bytes_at[index] - life.need_bytes[index]
-    if step.cost.slack_bytes:
-        parts.append(f"allocator slack {format_bytes(step.cost.slack_bytes)}")
+    stays = least.bytes_at[index] - life.need_bytes[index]
+    if call.cost.slack_bytes:
+        parts.append(f"allocator slack {format_bytes(call.cost.slack_bytes)}")
     if stays:
         parts.append(f"pinned weights {format_bytes(stays)}")
-    return f"{step.stage} ({step.kind}): {', '.join(parts)}"
+    return f"{call.stage} ({call.kind}): {', '.join(parts)}"

@@ -79,15 +79,15 @@ def _visit(run: Run, last: int, *, stays: bool) -> Visit:
     return Visit(run.segment, run.stage, run.first, last, run.nbytes, again, stays)
 
 
-def visits_of(uses: Uses, kept: Collection[int], single: Sequence[Visit]) -> list[Visit]:
-    """Every visit in order of its first use. *kept* are holds, *single* what `alone` gives."""
-    if not kept:
+def visits_of(uses: Uses, keep: Collection[int], single: Sequence[Visit]) -> list[Visit]:
+    """Every visit in order of its first use. *keep* are holds, *single* what `alone` gives."""
+    if not keep:
         return list(single)
     begun: dict[str, int] = {}
     last: dict[int, int] = {}  # of the runs that a visit goes beyond
     starts: list[int] = []
     for number, run in enumerate(uses.runs):
-        if run.hold is not None and run.hold in kept:
+        if run.hold is not None and run.hold in keep:
             last[begun[run.segment]] = run.last
         else:
             begun[run.segment] = number
@@ -96,14 +96,14 @@ def visits_of(uses: Uses, kept: Collection[int], single: Sequence[Visit]) -> lis
 
 
 def issue_ahead(
-    visits: Sequence[Visit], load: list[int], budget_bytes: int | None, depth: int
+    visits: Sequence[Visit], bytes_at: list[int], budget_bytes: int | None, depth: int
 ) -> Ahead:
     """Issue each visit's load as early as the room allows, at most *depth* visits ahead.
 
-    *load* is every call's bytes with each visit from its first use on; it is raised in place by
-    what the earlier loads take. Loads keep their order, so that the reader never serves a later one
-    first. More room or depth never issues a load later: at every call that a load may go back to,
-    those before it are there already.
+    *bytes_at* is what every call needs with each visit from its first use on; it is raised in
+    place by what the earlier loads take. Loads keep their order, so that the reader never serves a
+    later one first. More room or depth never issues a load later: at every call that a load may go
+    back to, those before it are there already.
     """
     issues: list[int] = []
     left_at: dict[str, int] = {}  # the call after the one at which a segment was last freed
@@ -113,9 +113,9 @@ def issue_ahead(
         earliest = max(earliest, before, left_at.get(visit.segment, 0), visit.earliest)
         issue, nbytes = visit.first, visit.nbytes
         room = None if budget_bytes is None else budget_bytes - nbytes
-        while issue > earliest and (room is None or load[issue - 1] <= room):
+        while issue > earliest and (room is None or bytes_at[issue - 1] <= room):
             issue -= 1
-            load[issue] += nbytes
+            bytes_at[issue] += nbytes
         free = free and issue == earliest
         issues.append(issue)
         before = issue

@@ -155,12 +155,12 @@ class Plan:
 
     def transitions(self) -> list[dict[str, object]]:
         """Every move of weights and every free, in order, as `plan.json` keeps them."""
-        names = {m.value: m for step in self.footprint.calls for m in step.makes}
+        values = {value.value: value for call in self.footprint.calls for value in call.makes}
         rows: list[dict[str, object]] = []
-        for index, (turn, step) in enumerate(zip(self.turns, self.footprint.calls, strict=True)):
-            row: dict[str, object] = {"call": index, "stage": step.stage, "kind": step.kind}
-            row["step"] = step.step
-            row["workspace_bytes"] = step.cost.workspace_bytes
+        for index, (turn, call) in enumerate(zip(self.turns, self.footprint.calls, strict=True)):
+            row: dict[str, object] = {"call": index, "stage": call.stage, "kind": call.kind}
+            row["step"] = call.step
+            row["workspace_bytes"] = call.cost.workspace_bytes
             if turn.opens:
                 row["opens"] = [[arena.model, arena.nbytes] for arena in turn.opens]
             if turn.brings:
@@ -172,6 +172,6 @@ class Plan:
             if turn.closes:
                 row["closes"] = [arena.model for arena in turn.closes]
             if turn.frees:
-                row["frees"] = [names[v].name for v in turn.frees]
+                row["frees"] = [values[number].name for number in turn.frees]
             rows.append(row)
         return rows

@@ -1,9 +1,9 @@
-"""Search what stays: the fastest draft of one footprint inside a budget. No torch.
+"""Search what stays: the fastest candidate of one footprint inside a budget. No torch.
 
-A candidate is a start of an order of each region's segments (see `orders`): as long as fits a room
-that leaves 0 to 3 of the region's largest segments free, for loads ahead. Rooms go down from the
-budget only as far as a load ahead can ever need: below that a candidate keeps a subset of what
-another one keeps whose loads are already issued as early as can be. That is why more budget is
+A candidate keeps a start of an order of each region's segments (see `keep_orders`): as long as
+fits a room that leaves 0 to 3 of the region's largest segments free, for loads ahead. Rooms go down
+from the budget only as far as a load ahead can ever need: below that a candidate keeps a subset of
+what another one keeps whose loads are already issued as early as can be. That is why more budget is
 never slower: each candidate at less room is there still, or a better one is.
 """
 
@@ -16,7 +16,7 @@ import attrs
 import numpy as np
 
 from wanflow.scheduler.plan.candidate import Candidate, Work, candidate
-from wanflow.scheduler.plan.holds import free_holds, load_with, regions
+from wanflow.scheduler.plan.holds import bytes_with, free_holds, regions
 from wanflow.scheduler.plan.keep_orders import orders_of
 
 DEPTH = 3  # how many loads may be under way ahead of the call that runs
@@ -38,16 +38,16 @@ def largest(work: Work) -> Candidate:
 
 
 def search(work: Work, budget_bytes: int, goal_seconds: float = 0.0) -> Iterator[Candidate]:
-    """Try drafts that fit *budget_bytes*; stop at one that takes no more than *goal_seconds*."""
+    """Try candidates that fit *budget_bytes*, up to one that takes no more than *goal_seconds*."""
     bridges = frozenset(n for n, hold in enumerate(work.uses.holds) if hold.bridges)
     bases = [work.pinned_holds] + ([work.pinned_holds | bridges] if bridges else [])
     best: Candidate | None = None
     for base in bases:
-        for found in _of_base(work, base, budget_bytes):
-            yield found
-            if best is None or found.order < best.order:
-                best = found
-            if found.seconds <= goal_seconds:
+        for tried in _of_base(work, base, budget_bytes):
+            yield tried
+            if best is None or tried.order < best.order:
+                best = tried
+            if tried.seconds <= goal_seconds:
                 break
     if best is not None:
         yield _shallow(best, budget_bytes)
@@ -64,12 +64,12 @@ def _shallow(best: Candidate, budget_bytes: int | None) -> Candidate:
 
 
 def _of_base(work: Work, base: frozenset[int], budget_bytes: int) -> Iterator[Candidate]:
-    """Drafts that keep *base*, and more where it fits."""
+    """Candidates that keep *base*, and more where it fits."""
     holds = work.uses.holds
-    load = load_with(work.life.need_bytes, [holds[n] for n in base])
-    if max(load, default=0) > budget_bytes:
+    bytes_at = bytes_with(work.life.need_bytes, [holds[n] for n in base])
+    if max(bytes_at, default=0) > budget_bytes:
         return
-    effort = _EFFORT_CALLS // max(len(load), 1)
+    effort = _EFFORT_CALLS // max(len(bytes_at), 1)
     limit = min(max(effort, _LEAST_ORDERS), _MOST_ORDERS)
     groups = regions(work.uses, free_holds(work.uses, work.pinned))
     orders = [orders_of(holds, group, limit) for group in groups]
@@ -80,37 +80,37 @@ def _of_base(work: Work, base: frozenset[int], budget_bytes: int) -> Iterator[Ca
     best = float("inf")
     for number in range(max(map(len, orders), default=1)):
         chains = [
-            _chain(work, np.array(load), order[min(number, len(order) - 1)], ahead_bytes, rooms)
+            _chain(work, np.array(bytes_at), order[min(number, len(order) - 1)], ahead_bytes, rooms)
             for order in orders
         ]
-        for reserve in range(DEPTH + 1):
-            for more in _starts(chains, reserve, budget_bytes, ahead_bytes):
-                kept = base.union(more)
-                if kept not in seen:
-                    seen[kept] = candidate(work, kept, budget_bytes, DEPTH)
-                    yield seen[kept]
-                found = seen[kept]
-                best = min(best, found.timeline.seconds)
-                if found.free or found.timeline.bound_seconds >= best:
+        for spare in range(DEPTH + 1):
+            for more in _starts(chains, spare, budget_bytes, ahead_bytes):
+                keep = base.union(more)
+                if keep not in seen:
+                    seen[keep] = candidate(work, keep, budget_bytes, DEPTH)
+                    yield seen[keep]
+                tried = seen[keep]
+                best = min(best, tried.timeline.seconds)
+                if tried.free or tried.timeline.bound_seconds >= best:
                     break  # one that keeps less of the same reads more and is no freer
 
 
 def _starts(
-    chains: Sequence[_Chain], reserve: int, budget_bytes: int, ahead_bytes: int
+    chains: Sequence[_Chain], spare: int, budget_bytes: int, ahead_bytes: int
 ) -> Iterator[list[int]]:
-    """What the chains keep at ever smaller rooms."""
+    """What the chains keep at ever smaller rooms, *spare* of their largest segments left free."""
     room = budget_bytes
     while True:
-        counts = [chain.most(room - reserve * chain.largest) for chain in chains]
+        counts = [chain.most(room - spare * chain.largest) for chain in chains]
         yield [n for chain, count in zip(chains, counts, strict=True) for n in chain.order[:count]]
-        steps = [
-            chain.peak(count) + reserve * chain.largest - 1
+        next_rooms = [
+            chain.peak(count) + spare * chain.largest - 1
             for chain, count in zip(chains, counts, strict=True)
             if count
         ]
-        if not steps or room < budget_bytes - ahead_bytes:
+        if not next_rooms or room < budget_bytes - ahead_bytes:
             return
-        room = min(max(steps), room - 1)
+        room = min(max(next_rooms), room - 1)
 
 
 @attrs.define
@@ -145,7 +145,7 @@ class _Chain:
 
 def _chain(
     work: Work,
-    load: np.ndarray[tuple[int], np.dtype[np.int64]],
+    bytes_at: np.ndarray[tuple[int], np.dtype[np.int64]],
     order: list[int],
     ahead_bytes: int,
     rooms: int,
@@ -153,7 +153,7 @@ def _chain(
     holds = [work.uses.holds[n] for n in order]
     begin, end = min(h.begin for h in holds), max(h.end for h in holds)
     mean = max(sum(h.nbytes for h in holds) // len(holds), 1)
-    step = max(ahead_bytes // mean // rooms, 1)
+    stride = max(ahead_bytes // mean // rooms, 1)
     gaps = [gap for hold in holds for gap in hold.gaps]
     before = [0]
     for hold in holds:
@@ -161,8 +161,8 @@ def _chain(
     return _Chain(
         order=order,
         largest=max(h.nbytes for h in holds),
-        counts=sorted({*range(0, len(order), step), len(order)}),
-        base=load[begin:end],
+        counts=sorted({*range(0, len(order), stride), len(order)}),
+        base=bytes_at[begin:end],
         begins=np.array([b - begin for b, _ in gaps]),
         ends=np.array([e - begin for _, e in gaps]),
         sizes=np.array([hold.nbytes for hold in holds for _ in hold.gaps]),

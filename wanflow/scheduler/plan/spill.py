@@ -1,7 +1,7 @@
 """Which values go to the host between two uses, where that lowers the peak. No torch.
 
-    calls   ---[made or read]------gap------[read]---
-                            leaves          comes
+    calls   ---[written or read]------gap------[read]---
+                               leaves          comes
 
 A value that waits for its next reader takes room at every call of the gap. Spilled, it is copied
 to the host after the call before the gap and brought back, like weights, ahead of the call after
@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 import attrs
 import numpy as np
 
-from wanflow.scheduler.footprint.costs import Footprint
+from wanflow.scheduler.footprint.costs import Footprint, Made
 from wanflow.scheduler.footprint.lifetimes import lifetimes
 
 _LEVELS = 2  # sets that are planned with, beside the empty one
@@ -42,19 +42,19 @@ Gaps = tuple[Gap, ...]
 
 def gaps_of(footprint: Footprint) -> Gaps:
     """Find every gap between two uses of a value that has at least one call in it."""
-    names: dict[int, tuple[str, int]] = {}
+    values: dict[int, Made] = {}
     used: dict[int, int] = {}
-    found: list[Gap] = []
-    for index, step in enumerate(footprint.calls):
-        for value in step.reads:
-            name, nbytes = names[value]
-            if index - used[value] > 1:
-                found.append(Gap(value, name, step.stage, nbytes, used[value], index))
-            used[value] = index
-        for made in step.makes:
-            names[made.value] = (made.name, made.nbytes)
-            used[made.value] = index
-    return tuple(found)
+    gaps: list[Gap] = []
+    for index, call in enumerate(footprint.calls):
+        for number in call.reads:
+            name, nbytes = values[number].name, values[number].nbytes
+            if index - used[number] > 1:
+                gaps.append(Gap(number, name, call.stage, nbytes, used[number], index))
+            used[number] = index
+        for value in call.makes:
+            values[value.value] = value
+            used[value.value] = index
+    return tuple(gaps)
 
 
 def spill_levels(footprint: Footprint, pinned: Mapping[str, str]) -> list[Gaps]:

@@ -1,4 +1,4 @@
-"""Say a draft as a plan: the turns of its calls, the figures of its stages. No torch."""
+"""Say a candidate as a plan: the turns of its calls, the figures of its stages. No torch."""
 
 from __future__ import annotations
 
@@ -16,71 +16,71 @@ from wanflow.units import format_bytes, format_seconds
 _HIDDEN = 0.005  # seconds of waiting that are not worth a word
 
 
-def turns_of(draft: Candidate, packed: Packed) -> tuple[Turn, ...]:
+def turns_of(chosen: Candidate, packed: Packed) -> tuple[Turn, ...]:
     """What is brought before each call and dropped after it."""
-    steps = draft.work.footprint.calls
-    brings: list[list[TierMove]] = [[] for _ in steps]
-    drops: list[list[TierMove]] = [[] for _ in steps]
-    for visit, issue, offset in zip(draft.visits, draft.issues, packed.offsets, strict=True):
+    calls = chosen.work.footprint.calls
+    brings: list[list[TierMove]] = [[] for _ in calls]
+    drops: list[list[TierMove]] = [[] for _ in calls]
+    for visit, issue, offset in zip(chosen.visits, chosen.issues, packed.offsets, strict=True):
         verb = Verb.PLACE if visit.stays else Verb.STREAM
         ahead = f", {visit.first - issue} calls ahead" if issue < visit.first else ""
         if visit.values:
             cause = "comes back" + ahead
-            move = (visit.segment, visit.nbytes, visit.stage, steps[visit.first].step, cause)
+            move = (visit.segment, visit.nbytes, visit.stage, calls[visit.first].step, cause)
             brings[issue].append(TierMove(Verb.PLACE, *move, visit.values))
             continue
         cause = ("stays" if visit.stays else "for this use") + ahead
         place = (visit.segment, visit.nbytes, visit.stage)
-        first, last = steps[visit.first].step, steps[visit.last].step
+        first, last = calls[visit.first].step, calls[visit.last].step
         brings[issue].append(TierMove(verb, *place, first, cause, (), offset))
         drops[visit.last].append(TierMove(Verb.FREE, *place, last, "last use", (), offset))
-    spills: list[list[TierMove]] = [[] for _ in steps]
-    for gap in draft.work.gaps:
+    spills: list[list[TierMove]] = [[] for _ in calls]
+    for gap in chosen.work.gaps:
         cause = f"not used for {gap.comes - gap.leaves - 1} calls"
-        step = steps[gap.leaves]
-        move = (gap.name, gap.nbytes, step.stage, step.step, cause)
+        call = calls[gap.leaves]
+        move = (gap.name, gap.nbytes, call.stage, call.step, cause)
         spills[gap.leaves].append(TierMove(Verb.OFFLOAD, *move, (gap.value,)))
-    frees = draft.work.life.frees
+    frees = chosen.work.life.frees
     turns = [
         Turn(tuple(b), tuple(d), f, tuple(s))
         for b, d, f, s in zip(brings, drops, frees, spills, strict=True)
     ]
     for arena in packed.arenas:
-        before, after = turns[arena.first], turns[arena.last]
+        before = turns[arena.first]
         turns[arena.first] = attrs.evolve(before, opens=(*before.opens, arena))
         after = turns[arena.last]
         turns[arena.last] = attrs.evolve(after, closes=(*after.closes, arena))
     return tuple(turns)
 
 
-def stage_plans(draft: Candidate, packed: Packed) -> tuple[StagePlan, ...]:
+def stage_plans(chosen: Candidate, packed: Packed) -> tuple[StagePlan, ...]:
     """The figures of every stage."""
     calls: dict[str, list[int]] = {}
-    for index, step in enumerate(draft.work.footprint.calls):
-        calls.setdefault(step.stage, []).append(index)
+    for index, call in enumerate(chosen.work.footprint.calls):
+        calls.setdefault(call.stage, []).append(index)
     return tuple(
-        _stage_plan(draft, packed.bytes_at, facts, calls.get(facts.stage, []))
-        for facts in draft.work.footprint.stages
+        _stage_plan(chosen, packed.bytes_at, facts, calls.get(facts.stage, []))
+        for facts in chosen.work.footprint.stages
     )
 
 
 def _stage_plan(
-    draft: Candidate, load: Sequence[int], facts: StageFacts, calls: Sequence[int]
+    chosen: Candidate, bytes_at: Sequence[int], facts: StageFacts, calls: Sequence[int]
 ) -> StagePlan:
-    footprint, timeline, uses = draft.work.footprint, draft.timeline, draft.work.uses
+    footprint, timeline, uses = chosen.work.footprint, chosen.timeline, chosen.work.uses
     sizes = {run.segment: run.nbytes for run in uses.runs if run.stage == facts.stage}
     inside = [n for n, h in enumerate(uses.holds) if not h.bridges and h.stage == facts.stage]
-    staying = [uses.holds[n] for n in inside if n in draft.kept]
-    mine = [v for v in draft.visits if v.stage == facts.stage and v.again]
-    again = sum(v.nbytes for v in mine if not v.values)
-    spilled = sum(v.nbytes for v in mine if v.values)
+    staying = [uses.holds[n] for n in inside if n in chosen.kept]
+    visits = [v for v in chosen.visits if v.stage == facts.stage and v.again]
+    again = sum(v.nbytes for v in visits if not v.values)
+    spilled = sum(v.nbytes for v in visits if v.values)
     waits = sum(timeline.waits[i] + timeline.leaving[i] for i in calls)
     return StagePlan(
         stage=facts.stage,
         op=facts.op,
         model=facts.model,
         steps=facts.steps,
-        peak_bytes=max((load[i] for i in calls), default=0),
+        peak_bytes=max((bytes_at[i] for i in calls), default=0),
         seconds=sum(timeline.compute[i] for i in calls) + waits,
         waiting_seconds=waits,
         weights_bytes=sum(sizes.values()),

@@ -15,7 +15,7 @@ import attrs
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from wanflow.scheduler.footprint.call_kinds import CallCost, KindStore
+from wanflow.scheduler.footprint.call_kinds import CallCost, CallKindStore
 from wanflow.scheduler.footprint.costs import (
     CallRecord,
     Cost,
@@ -70,7 +70,7 @@ class Profiler:
     *kinds* has those that were measured by another process.
     """
 
-    def __init__(self, device: str, kinds: KindStore | None = None) -> None:
+    def __init__(self, device: str, kinds: CallKindStore | None = None) -> None:
         self._workspace = workspace_of(device)
         self._kinds = kinds
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)

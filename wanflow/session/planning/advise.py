@@ -9,8 +9,8 @@ from typing import Any
 import attrs
 
 from wanflow.errors import WanflowError
+from wanflow.scheduler.knobs import ProgramOutline
 from wanflow.scheduler.plan.schedule import Plan
-from wanflow.scheduler.program import Program
 from wanflow.session.planning.planned import Planned, at_budget, plan, replanned
 from wanflow.session.request import Request
 from wanflow.trace.report.advice import Advice, Advised, priority
@@ -116,14 +116,14 @@ def _changes(base: Planned, *, quick: bool) -> Iterator[_Variation]:
     request, prepared = base.prepared.request, base.prepared
     pinned = {text.partition("=")[0] for text in request.pins}
     fullest = max(base.plan.stages, key=lambda stage: stage.peak_bytes).stage
-    for program in prepared.programs(None):
+    for program in prepared.outlines:
         slow = quick or program.stage != fullest
         for words, picture in _pins(program, base.plan, slow=slow, exact=request.exact):
             if words.partition("=")[0] not in pinned:
                 changed = attrs.evolve(request, pins=(*request.pins, words))
                 yield _Variation(("--pin", words), picture, changed)
     for name, located in prepared.models.items():
-        if located.model.precision == "fp32":
+        if located.precision == "fp32":
             words = f"{name}=bf16"
             others = tuple(p for p in request.precision if p.rpartition("=")[0] not in ("", name))
             changed = attrs.evolve(request, precision=(*others, words))
@@ -135,7 +135,9 @@ def _changes(base: Planned, *, quick: bool) -> Iterator[_Variation]:
         yield _Variation(("-i", f"frames={fewer}"), "other", changed)
 
 
-def _pins(program: Program, base: Plan, *, slow: bool, exact: bool) -> Iterator[tuple[str, str]]:
+def _pins(
+    program: ProgramOutline, base: Plan, *, slow: bool, exact: bool
+) -> Iterator[tuple[str, str]]:
     """Values of a stage's knobs that are not in force; of a knob that is slow to profile, one."""
     now = base.knobs.get(program.stage, {})
     for knob in program.knobs:

@@ -13,7 +13,7 @@ from typing import Self, cast
 import attrs
 
 from wanflow.graph import BoundGraph, BoundStage, PortRef
-from wanflow.scheduler.allocator.slack import Reserve
+from wanflow.scheduler.allocator.slack import SlackEstimator
 from wanflow.scheduler.allocator.slack_cache import SlackCache
 from wanflow.scheduler.footprint.costs import Footprint
 from wanflow.scheduler.knobs import Knobs, StageSettings
@@ -22,7 +22,7 @@ from wanflow.scheduler.plan.planner import plan as plan_footprints
 from wanflow.scheduler.plan.schedule import Plan
 from wanflow.scheduler.profile import kind_cache
 from wanflow.scheduler.profile.cache_key import conditions
-from wanflow.scheduler.profile.kind_cache import KindCache
+from wanflow.scheduler.profile.kind_cache import CallKindCache
 from wanflow.scheduler.profile.profiler import Profiler
 from wanflow.session.preparing.place import expandable_segments
 from wanflow.session.preparing.prepared import Prepared
@@ -62,6 +62,7 @@ class KnobSearch:
             chosen = [joined(best), joined(least), joined(fastest)]
         unique = {json.dumps(knobs, sort_keys=True): knobs for knobs in chosen}
         footprints = tuple(self._profiler.footprint(knobs) for knobs in unique.values())
+        self._few_steps.keep()
         self._profiler.keep()
         return footprints
 
@@ -84,7 +85,7 @@ class KnobSearch:
     def _grouped(self, knob_settings: Mapping[str, StageSettings]) -> list[Group]:
         """Make the groups of stages; each is profiled with the other stages left plain."""
         if not self._groups:
-            steps = {p.stage: p.steps for p in self.prepared.programs(None)}
+            steps = {outline.stage: outline.steps for outline in self.prepared.outlines}
             plain = {s: k for stage in knob_settings.values() for s, k in stage.all[0].items()}
             for stages in _streams(self.prepared):
                 own = [knob_settings[stage] for stage in stages if stage in knob_settings]
@@ -127,26 +128,49 @@ class KnobProfiler:
     """
 
     def __init__(self, prepared: Prepared, device: str, beside: KnobProfiler | None = None) -> None:
-        self._prepared = prepared
-        self._programs = prepared.programs(None)
-        self.tools: _Tools = beside.tools if beside is not None else _Tools.opened(prepared, device)
+        self._prepared, self._device, self._beside = prepared, device, beside
+        self._order = [outline.stage for outline in prepared.outlines]
         self._footprints: dict[str, Footprint] = {}
+
+    @functools.cached_property
+    def tools(self) -> _Tools:
+        """What profiles, made when something has to be."""
+        beside = self._beside
+        return _Tools.opened(self._prepared, self._device) if beside is None else beside.tools
 
     def footprint(self, knobs: Knobs) -> Footprint:
         """Profile at a setting; on CUDA with what the allocator takes beside."""
         key = json.dumps(knobs, sort_keys=True, default=dict)
         if key not in self._footprints:
-            keeps = keeps_for(self._prepared.graph)
-            plain = self.tools.profiler.profile(self._programs, knobs, keeps)
-            self._footprints[key] = self._charged(plain)
+            self._footprints[key] = self._kept(knobs, (), lambda: self._profile(knobs))
         return self._footprints[key]
+
+    def _kept(
+        self, knobs: Knobs, stages: Sequence[str], profile: Callable[[], Footprint]
+    ) -> Footprint:
+        """Look a footprint up, else profile it; on CUDA with what the allocator takes beside."""
+        store, granularity = self._prepared.profile, self._prepared.place.machine.granularity_bytes
+        steps = [[outline.stage, outline.steps] for outline in self._prepared.outlines]
+        plain = {stage: dict(values) for stage, values in knobs.items()}
+        key = [plain, list(stages), steps, granularity if self._device == "cuda" else 0]
+        footprint = store.footprint(key) if store is not None else None
+        if footprint is None:
+            footprint = profile()
+            if self.tools.reserve is not None:
+                footprint = self.tools.reserve.charged(footprint, granularity)
+            if store is not None:
+                store.add_footprint(key, footprint)
+        return footprint
 
     def slice(self, knobs: Knobs, stages: Sequence[str]) -> Footprint:
         """Profile at a setting, and keep the calls of *stages*: the allocator plays only these.
 
         What comes after them is not profiled; the values that it reads are kept.
         """
-        order = [program.stage for program in self._programs]
+        return self._kept(knobs, stages, lambda: self._sliced(knobs, stages))
+
+    def _sliced(self, knobs: Knobs, stages: Sequence[str]) -> Footprint:
+        order = self._order
         end = max(map(order.index, stages)) + 1
         reads = {
             f"{ref.stage}.{ref.port}"
@@ -157,21 +181,24 @@ class KnobProfiler:
         }
         keeps = keeps_for(self._prepared.graph)
         footprint = self.tools.profiler.profile(
-            self._programs[:end], knobs, lambda name: keeps(name) or _is_of(name, reads)
+            self._prepared.programs(None)[:end],
+            knobs,
+            lambda name: keeps(name) or _is_of(name, reads),
         )
-        return self._charged(slice_of(footprint, stages))
+        return slice_of(footprint, stages)
 
-    def _charged(self, footprint: Footprint) -> Footprint:
-        if self.tools.reserve is None:
-            return footprint
-        granularity_bytes = self._prepared.place.machine.granularity_bytes
-        return self.tools.reserve.charged(footprint, granularity_bytes)
+    def _profile(self, knobs: Knobs) -> Footprint:
+        keeps = keeps_for(self._prepared.graph)
+        return self.tools.profiler.profile(self._prepared.programs(None), knobs, keeps)
 
     def keep(self) -> None:
-        """Store the kinds that were profiled, and the slack that was played."""
-        for cache in (self.tools.slack, self.tools.kinds):
-            if cache is not None:
-                cache.keep()
+        """Store the kinds that were profiled, the slack that was played, and what came of them."""
+        if "tools" in vars(self):
+            for cache in (self.tools.slack, self.tools.kinds):
+                if cache is not None:
+                    cache.keep()
+        if self._prepared.profile is not None:
+            self._prepared.profile.store.keep()
 
 
 @attrs.frozen
@@ -179,8 +206,8 @@ class _Tools:
     """What measures kinds of calls, what keeps them, and what the allocator takes beside."""
 
     profiler: Profiler
-    kinds: KindCache | None
-    reserve: Reserve | None
+    kinds: CallKindCache | None
+    reserve: SlackEstimator | None
     slack: SlackCache | None
 
     @classmethod
@@ -189,10 +216,10 @@ class _Tools:
         identities, expandable = prepared.identities(), expandable_segments()
         kinds = slack = reserve = None
         if folder is not None:
-            kinds = KindCache(folder, identities, about)
+            kinds = CallKindCache(folder, identities, about)
             slack = SlackCache(folder, [identities, about, expandable])
         if device == "cuda":
-            reserve = Reserve(expandable=expandable, cache=slack)
+            reserve = SlackEstimator(expandable=expandable, cache=slack)
         return cls(Profiler(device, kinds), kinds, reserve, slack if reserve else None)
 
 
@@ -200,7 +227,7 @@ def _streams(prepared: Prepared) -> list[list[str]]:
     """Stages in groups: those of a stream are in one."""
     groups: dict[str, list[str]] = {}
     of: dict[str, str] = {}
-    for program in prepared.programs(None):
+    for program in prepared.outlines:
         head = of.get(program.consumes, program.consumes) if program.consumes else program.stage
         of[program.stage] = head
         groups.setdefault(head, []).append(program.stage)

@@ -8,7 +8,7 @@ import attrs
 import torch
 
 from wanflow.errors import BudgetError, InputError
-from wanflow.scheduler.machine.call_times import Listener, MeasuredTimes, Timing, by_rates
+from wanflow.scheduler.machine.call_times import CallTimes, MeasuredTimes, Timing, by_rates
 from wanflow.scheduler.machine.store import find
 from wanflow.scheduler.plan.planner import plan as plan_footprints
 from wanflow.scheduler.plan.schedule import Plan
@@ -64,19 +64,19 @@ def replay(
 
 def _read(trace: Path) -> _RecordedRun:
     """Read a trace through; the events themselves are not kept."""
-    collector, listener = Collector(str(trace)), Listener()
+    collector, times = Collector(str(trace)), CallTimes()
     last_ns = 0
     with TraceReader(trace) as reader:
         for event in reader:
             if isinstance(event, FootprintRows):
                 collector.take(event)
                 continue
-            listener.hear(event)
+            times.hear(event)
             last_ns = max(last_ns, getattr(event, "ended_ns", 0), getattr(event, "at_ns", 0))
         file = reader.info()
     recorded = collector.recorded()
     ran = recorded.variants[recorded.ran]
-    measured = MeasuredTimes(ran, recorded.machine, listener.seconds_of(ran))
+    measured = MeasuredTimes(ran, recorded.machine, times.seconds_of(ran))
     return _RecordedRun(recorded, file, last_ns, measured)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import itertools
@@ -20,10 +21,13 @@ from wanflow.models.backends import choose_backend
 from wanflow.models.bound import LocatedModel, bind_model
 from wanflow.models.weights.locate import locate, missing, parse_weights
 from wanflow.models.weights.tokenizer import Tokenize, find_tokenizer, load_tokenizer
-from wanflow.scheduler.knobs import StageSettings, settings_of
-from wanflow.scheduler.program import Program
+from wanflow.scheduler.knobs import ProgramOutline, StageSettings, settings_of
+from wanflow.scheduler.profile.cache_key import conditions
+from wanflow.scheduler.profile.kind_cache import folder
+from wanflow.scheduler.program import Program, outline_of
 from wanflow.session.preparing.input_files import absolute, check_file, files_of, in_shape
-from wanflow.session.preparing.place import Place
+from wanflow.session.preparing.kept_profile import KeptProfile
+from wanflow.session.preparing.place import Place, expandable_segments
 from wanflow.session.preparing.prompt_cache import Prompts, prompts_of
 from wanflow.session.preparing.stage_key import stage_identity
 from wanflow.session.request import Request, pairs, precisions
@@ -61,14 +65,39 @@ class Prepared:
         """What decides the costs of each stage's calls, besides knobs and inputs."""
         return {
             stage.name: stage_identity(
-                self._setup(stage, None), self.models[stage.model] if stage.model else None
+                stage,
+                self._around(stage, None),
+                self.models[stage.model] if stage.model else None,
             )
             for stage in self.graph.stages
         }
 
+    @functools.cached_property
+    def profile(self) -> KeptProfile | None:
+        """What was profiled before of this graph; None with weights, or without a home."""
+        if any(located.folder is not None for located in self.models.values()):
+            return None
+        elsewhere = self.request.machine is not None
+        device = self.place.machine.device if elsewhere else self.place.device.type
+        about = [self.identities(), conditions(device), expandable_segments()]
+        with contextlib.suppress(RuntimeError):
+            return KeptProfile.in_folder(folder(), about)
+        return None
+
+    @functools.cached_property
+    def outlines(self) -> tuple[ProgramOutline, ...]:
+        """What planning asks of each program but its calls."""
+        outlines = self.profile.outlines() if self.profile is not None else None
+        if outlines is None:
+            outlines = tuple(map(outline_of, self.programs(None)))
+            if self.profile is not None:
+                self.profile.add_outlines(outlines)
+        steps = {s.name: int(str(s.params.get("steps", 0))) for s in self.graph.stages}
+        return tuple(attrs.evolve(o, steps=steps[o.stage] or o.steps) for o in outlines)
+
     def knob_settings(self) -> dict[str, StageSettings]:
         """The knob settings of each stage that pins and `--exact` leave."""
-        knobs = {program.stage: program.knobs for program in self.programs(None)}
+        knobs = {outline.stage: outline.knobs for outline in self.outlines}
         return settings_of(knobs, self.knob_pins(), exact=self.request.exact)
 
     def knobs(self) -> list[dict[str, dict[str, str]]]:
@@ -79,7 +108,7 @@ class Prepared:
     def keeping(self, knobs: Mapping[str, Mapping[str, str]]) -> Prepared:
         """The same, with the values of *knobs* pinned where a knob has values that round."""
         pinned, pins = self.knob_pins(), list(self.request.pins)
-        for program in self.programs(None):
+        for program in self.outlines:
             for knob in program.knobs:
                 value = knobs.get(program.stage, {}).get(knob.name)
                 rounds = "rounding" in knob.choices.values() and not self.request.exact
@@ -103,7 +132,7 @@ class Prepared:
     @functools.cached_property
     def _pins(self) -> dict[tuple[str, str], str]:
         pins = {}
-        programs = {p.stage: p for p in self.programs(None)}
+        programs = {outline.stage: outline for outline in self.outlines}
         spills = self.place.machine.device != "cpu"
         for key, value in pairs(self.request.pins, "--pin", "STAGE.KNOB=VALUE").items():
             stage, _, knob = key.partition(".")
@@ -139,11 +168,11 @@ class Prepared:
         """Channels of what the transformer makes, factors of the VAE, Wan 2.1's without one."""
         configs = _configs(self.models)
         dit, vae = configs.get("transformer"), configs.get("vae")
-        channels = dit.out_channels if dit is not None else getattr(vae, "z_dim", 16)
+        channels = dit["out_channels"] if dit is not None else (vae or {}).get("z_dim", 16)
         return LatentSpace(
             channels=channels,
-            spatial=vae.scale_factor_spatial if vae is not None else 8,
-            temporal=vae.scale_factor_temporal if vae is not None else 4,
+            spatial=vae["scale_factor_spatial"] if vae is not None else 8,
+            temporal=vae["scale_factor_temporal"] if vae is not None else 4,
         )
 
     def _latent_shape(self, stage: BoundStage, space: LatentSpace) -> tuple[int, ...]:
@@ -190,10 +219,10 @@ def _tokenizer(path: Path, _changed_ns: int) -> Tokenize:
     return load_tokenizer(path)
 
 
-def _checked_pin(program: Program, key: str, value: str, *, spills: bool) -> str:
+def _checked_pin(program: ProgramOutline, key: str, value: str, *, spills: bool) -> str:
     knob_name = key.partition(".")[2]
     allowed = {k.name: tuple(k.choices) for k in program.knobs}
-    if program.model is not None:
+    if program.has_model:
         allowed |= _WEIGHTS
     if spills:
         allowed |= _SPILL
@@ -213,7 +242,7 @@ def _checked_pin(program: Program, key: str, value: str, *, spills: bool) -> str
     return value
 
 
-def _check_exact(program: Program, key: str, value: str) -> None:
+def _check_exact(program: ProgramOutline, key: str, value: str) -> None:
     marks = {f"{program.stage}.{k.name}": k.choices for k in program.knobs}
     if marks.get(key, {}).get(value) == "rounding":
         raise InputError(
@@ -269,16 +298,16 @@ def _choose_backends(graph: BoundGraph, models: Mapping[str, LocatedModel], plac
             choose_backend(module, name, place.device, f"stage {stage.name}")
 
 
-def _configs(models: Mapping[str, LocatedModel]) -> dict[str, Any]:
-    """The modules' configurations by part, with the fields that upstream fills in."""
-    return {m.spec.part: m.model.module.config for m in models.values()}
+def _configs(models: Mapping[str, LocatedModel]) -> dict[str, Mapping[str, Any]]:
+    """The models' configurations by part, with the fields that upstream fills in."""
+    return {located.spec.part: located.fields for located in models.values()}
 
 
 def _rules(models: Mapping[str, LocatedModel]) -> VideoRules | None:
     by_part = _configs(models)
     if "transformer" not in by_part or "vae" not in by_part:
         return None
-    return VideoRules.of(dict(by_part["transformer"]), dict(by_part["vae"]))
+    return VideoRules.of(by_part["transformer"], by_part["vae"])
 
 
 def versions() -> dict[str, str]:

@@ -9,8 +9,6 @@ damaged, full or out of reach at any moment and nobody is told: the prompt is th
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 import weakref
 from collections.abc import Mapping
@@ -99,14 +97,11 @@ class Prompts:
         if rows.dtype != self.dtype:
             return
         body = rows.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
-        with contextlib.suppress(OSError):
-            self.path.mkdir(parents=True, exist_ok=True)
-            cache.write(self._file(tokens), _MAGIC, body)
-            cache.prune(self.path, LARGEST_BYTES, MOST_FILES)
+        cache.put(self._file(tokens), _MAGIC, body, LARGEST_BYTES, MOST_FILES)
 
     def _file(self, tokens: Tokens) -> Path:
-        text = json.dumps([self.identity, tokens.ids, tokens.count], sort_keys=True)
-        return self.path / f"{hashlib.sha256(text.encode()).hexdigest()}.bin"
+        digest = cache.digest([self.identity, tokens.ids, tokens.count])
+        return self.path / f"{digest.hex()}.bin"
 
 
 def _opened(path: Path, nbytes: int) -> KeptRows | None:

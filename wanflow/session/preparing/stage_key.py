@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import attrs
 
+from wanflow.graph import BoundStage
 from wanflow.models.bound import LocatedModel
 from wanflow.models.weights.checkpoint import Checkpoint
-from wanflow.stages import StageSetup
+from wanflow.stages.base import Surroundings
 
 
-def stage_identity(setup: StageSetup, located: LocatedModel | None) -> dict[str, object]:
+def stage_identity(
+    bound: BoundStage, around: Surroundings, located: LocatedModel | None
+) -> dict[str, object]:
     """Give the identity of a stage.
 
     Text is left out: it reaches tensors only through a call that stands in for what is outside of
     them, and from there on by the shape of its ids, which every call is looked up by. Of pictures
     it counts which ones are given.
     """
-    bound, around = setup.bound, setup.around
     return {
         "stage": bound.name,
         "op": bound.op.name,
         # How often a stage repeats decides how many calls there are, not what one of them costs.
         "params": {name: str(v) for name, v in bound.params.items() if name != "steps"},
-        "inputs": {n: str(v) for n, v in bound.inputs.items() if not isinstance(v, str)},
+        "inputs": {
+            n: str(v) for n, v in bound.inputs.items() if not isinstance(v, str) and n != "seed"
+        },
         "given": sorted(n for n, v in bound.inputs.items() if isinstance(v, str) and v),
         "latent_space": attrs.astuple(around.latent_space),
         "latent_shape": around.latent_shape,
@@ -34,19 +36,11 @@ def stage_identity(setup: StageSetup, located: LocatedModel | None) -> dict[str,
 
 
 def model_identity(located: LocatedModel) -> dict[str, object]:
-    """Say which module it is, with the fields that upstream fills in, and what it is made of."""
-    config: Any = located.model.module.config
-    fields = config.to_dict() if hasattr(config, "to_dict") else dict(config)
-    tensors = [
-        f"{segment.name} {t.name} {t.shape} {t.dtype}"
-        for segment in located.model.segments.values()
-        for t in segment.tensors
-    ]
+    """Say which module it is, with the fields that upstream fills in."""
     return {
         "part": located.spec.part,
-        "precision": located.model.precision,
-        "config": {str(n): str(v) for n, v in fields.items() if not str(n).startswith("_")},
-        "tensors": tensors,
+        "precision": located.precision,
+        "config": {name: str(value) for name, value in located.fields.items()},
     }
 
 

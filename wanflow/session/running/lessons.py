@@ -2,43 +2,35 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 import attrs
 
 from wanflow.errors import WanflowError
 from wanflow.scheduler.footprint.costs import Footprint
+from wanflow.scheduler.machine.call_times import CallTimes
 from wanflow.scheduler.machine.figures import Machine
 from wanflow.session import machines
 from wanflow.trace import TraceSink
-from wanflow.trace.events import Event, Move, Note, Transfer, Workspace
-
-_MOST = 100_000  # events; of a longer run the last ones
+from wanflow.trace.events import Event, Note, Workspace
 
 
 @attrs.define
 class Lessons:
-    """A sink that keeps what `machine_learn` reads, and at the end of the run learns from it."""
+    """A sink that hears what calls take, and at the end of the run learns from it."""
 
     machine: Machine
-    _heard: deque[Event] = attrs.field(factory=lambda: deque(maxlen=_MOST), init=False)
+    _times: CallTimes = attrs.field(factory=CallTimes, init=False)
     _last_ns: int = attrs.field(default=0, init=False)
 
     def emit(self, event: Event) -> None:
         """Keep calls and waits; a try that ran out of memory is forgotten."""
-        match event:
-            case Workspace():
-                self._heard.append(event)
-                self._last_ns = event.ended_ns
-            case Move() | Transfer() if event.waited_ns:
-                self._heard.append(event)
-            case Note(topic="out of memory"):
-                self._heard.clear()
+        self._times.hear(event)
+        if isinstance(event, Workspace):
+            self._last_ns = event.ended_ns
 
     def keep(self, footprint: Footprint, sink: TraceSink) -> None:
         """Store what was learned; what goes wrong is a note, since the run itself is done."""
         try:
-            learned = machines.learn(self.machine, footprint, self._heard)
+            learned = machines.learn(self.machine, footprint, self._times)
             problem = machines.keep_learned(self.machine, learned)
         except (WanflowError, OSError, ArithmeticError) as error:
             problem = f"what this run taught was not kept: {error}"

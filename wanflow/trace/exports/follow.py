@@ -1,6 +1,6 @@
 """The levels of every tier as the exports write them: in time, and with what changed them.
 
-What a tier holds is followed by `wanflow.trace.residency`. Here the instants of one tier never go
+What a tier holds is followed by `wanflow.trace.levels`. Here the instants of one tier never go
 back, whatever the trace says, and there are only so many tiers.
 """
 
@@ -11,28 +11,20 @@ from collections.abc import Iterator
 import attrs
 
 from wanflow.trace.events import Event, Move, Workspace
-from wanflow.trace.residency import Level, Residency
+from wanflow.trace.levels import Level, Residency
 
-KINDS = ("weights", "state", "value", "workspace", "slack")
+KINDS = ("weights", "state", "value", "workspace", "slack", "other")  # in the exports' order
 MOST_TIERS = 64  # a trace is anybody's; a run has three
 _ELSEWHERE = "(more tiers)"
 
 
 @attrs.frozen
 class LevelChange:
-    """A level from `at_ns` on. `what` brought it: a verb, `call` or `call ends`."""
+    """A level, and `what` brought it: a verb, `call` or `call ends`."""
 
-    at_ns: int
     what: str
     event: Move | Workspace
     level: Level
-
-    @property
-    def by_kind(self) -> tuple[int, ...]:
-        """Bytes of each of `KINDS`; `slack` is the allocator's own."""
-        level = self.level
-        held = (level.weights_bytes, level.state_bytes, level.value_bytes)
-        return (*held, level.workspace_bytes, level.slack_bytes)
 
 
 @attrs.define
@@ -53,5 +45,14 @@ class Follower:
         words = (str(event.verb),) if isinstance(event, Move) else ("call", "call ends")
         for what, level in zip(words, self._residency.see(event), strict=True):
             now = self._now_ns[event.tier] = max(level.at_ns, self._now_ns[event.tier])
-            resident = max(level.resident_bytes, 0)
-            yield LevelChange(now, what, event, attrs.evolve(level, resident_bytes=resident))
+            yield LevelChange(what, event, _drawable(level, now))
+
+
+def _drawable(level: Level, at_ns: int) -> Level:
+    """Put a level to a time, and lift one below zero: bytes of names that are not there."""
+    below = min(level.resident_bytes, 0)
+    if not below and at_ns == level.at_ns:
+        return level
+    by_kind = attrs.evolve(level.by_kind, other_bytes=level.by_kind.other_bytes - below)
+    resident = level.resident_bytes - below
+    return attrs.evolve(level, at_ns=at_ns, resident_bytes=resident, by_kind=by_kind)

@@ -8,10 +8,11 @@ from typing import Any, BinaryIO
 
 import attrs
 
+from wanflow.trace.cells import NOTHING
 from wanflow.trace.events import Event, Memory, Note, StageSpan, Step, Workspace
 from wanflow.trace.exports.follow import Follower
+from wanflow.trace.levels import Level
 from wanflow.trace.reader import TraceReader
-from wanflow.trace.residency import Level
 from wanflow.trace.summary import Summary
 
 _NS = 1e9
@@ -35,12 +36,12 @@ def write_memory_events(reader: TraceReader, summary: Summary, out: BinaryIO) ->
 
 
 def _head(summary: Summary) -> dict[str, Any]:
-    kept = (
+    names = (
         "graph", "plan_id", "device", "simulated", "started", "budget_bytes", "budget_tier",
         "predicted_peak_bytes", "measured_peak_bytes", "measured_source", "seconds",
     )  # fmt: skip
-    found = {name: getattr(summary, name) for name in kept}
-    return {"format": "wanflow-memory-events", "version": 1, **found}
+    facts = {name: getattr(summary, name) for name in names}
+    return {"format": "wanflow-memory-events", "version": 1, **facts}
 
 
 @attrs.define
@@ -49,7 +50,7 @@ class _Points:
 
     tier: str
     _follower: Follower = attrs.field(factory=Follower, init=False)
-    _now: Level | None = attrs.field(default=None, init=False)
+    _now: Level = attrs.field(default=NOTHING, init=False)
     _peak_bytes: int = attrs.field(default=0, init=False)
     _last_ns: int = attrs.field(default=0, init=False)
     _step_peaks: dict[str, int] = attrs.field(factory=dict, init=False)
@@ -75,9 +76,9 @@ class _Points:
 
     def _started(self, event: Event) -> Iterator[dict[str, Any]]:
         """A stage starts where its first call does."""
-        known = self._step_peaks
-        if isinstance(event, Workspace) and event.stage not in known and len(known) < _MOST_STAGES:
-            known[event.stage] = 0
+        peaks = self._step_peaks
+        if isinstance(event, Workspace) and event.stage not in peaks and len(peaks) < _MOST_STAGES:
+            peaks[event.stage] = 0
             yield self._row("stage_start", event.began_ns, stage=event.stage)
 
     def _ended(self, event: Event) -> Iterator[dict[str, Any]]:
@@ -106,14 +107,12 @@ class _Points:
 
     def _row(self, what: str, at_ns: int, **more: object) -> dict[str, Any]:
         self._last_ns = max(self._last_ns, at_ns)
-        now = self._now
+        now, by_kind = self._now, self._now.by_kind
         return {
             "event": what,
             "at_seconds": self._last_ns / _NS,
             **more,
-            "allocated_bytes": 0 if now is None else now.resident_bytes,
+            "allocated_bytes": now.resident_bytes,
             "peak_bytes": self._peak_bytes,
-            "weights_bytes": 0 if now is None else now.weights_bytes,
-            "state_bytes": 0 if now is None else now.state_bytes,
-            "value_bytes": 0 if now is None else now.value_bytes,
+            **{f"{kind}_bytes": by_kind[kind] for kind in ("weights", "state", "value")},
         }

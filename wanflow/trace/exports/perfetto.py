@@ -7,6 +7,7 @@ from typing import Any, BinaryIO
 
 import attrs
 
+from wanflow.terminal.safe import printable
 from wanflow.trace.events import (
     Event,
     Memory,
@@ -20,10 +21,12 @@ from wanflow.trace.events import (
 )
 from wanflow.trace.exports.follow import Follower, LevelChange
 from wanflow.trace.exports.tracks import Tracks
-from wanflow.trace.listing import printable
 from wanflow.trace.reader import TraceReader
 
-_COUNTERS = ("weights", "states", "values", "workspace", "slack")  # as `KINDS`
+_COUNTERS = {  # of a kind of bytes, in this order on the screen
+    "weights": "weights", "states": "state", "values": "value", "workspace": "workspace",
+    "slack": "slack",
+}  # fmt: skip
 _MOST_WAITING = 1024  # uploads that no call has used yet
 _ALWAYS = ("stages", "steps", "compute", "copy", "disk")  # in this order on the screen
 
@@ -78,17 +81,17 @@ class _Drawing:
                 self._call(event)
             case Step():
                 name = f"{event.stage} {event.index + 1} of {event.total}"
-                found = {"resident_bytes": event.resident_bytes}
-                found |= {"measured_peak_bytes": event.measured_peak_bytes}
-                self._slice("steps", name, event, found)
+                resident, measured = event.resident_bytes, event.measured_peak_bytes
+                args: dict[str, Any] = {"resident_bytes": resident, "measured_peak_bytes": measured}
+                self._slice("steps", name, event, args)
             case StageSpan():
                 knobs = ", ".join(map(printable, event.knobs))
                 args = {"op": printable(event.op), "peak_bytes": event.peak_bytes, "knobs": knobs}
                 self._slice("stages", event.stage, event, args)
             case Memory():
                 name = f"memory {event.tier} by {event.source}"
-                found = {"now": event.now_bytes, "peak": event.peak_bytes}
-                self.tracks.counter(printable(name), event.at_ns, found)
+                counts = {"now": event.now_bytes, "peak": event.peak_bytes}
+                self.tracks.counter(printable(name), event.at_ns, counts)
             case Note():
                 self.tracks.instant(
                     "notes", printable(event.topic), event.at_ns, {"text": printable(event.text)}
@@ -106,9 +109,9 @@ class _Drawing:
 
     def _change(self, change: LevelChange) -> None:
         level = change.level
-        held = dict(zip(_COUNTERS, change.by_kind, strict=True))
-        found = {"resident": level.resident_bytes, **held}
-        self.tracks.counter(f"memory {printable(level.tier)}", change.at_ns, found)
+        held = {word: level.by_kind[kind] for word, kind in _COUNTERS.items()}
+        values = {"resident": level.resident_bytes, **held}
+        self.tracks.counter(f"memory {printable(level.tier)}", level.at_ns, values)
 
     def _move(self, move: Move) -> None:
         args = {

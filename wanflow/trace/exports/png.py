@@ -6,8 +6,8 @@ from io import BytesIO
 
 from PIL import Image, ImageDraw, ImageFont
 
-from wanflow.trace.exports.scene import Anchor, Area, Label, Line, Point, Scene
-from wanflow.trace.listing import printable
+from wanflow.terminal.safe import printable
+from wanflow.trace.exports.scene import PALETTE, Anchor, Area, Label, Line, Point, Scene
 
 _SCALE = 2
 _ANCHORS: dict[Anchor, str] = {"start": "ls", "middle": "ms", "end": "rs"}
@@ -16,7 +16,7 @@ _DASH, _GAP = 6, 4
 
 def png_bytes(scene: Scene) -> bytes:
     """Paint the scene. Pillow's own font is used: signs that it lacks show as boxes."""
-    image = Image.new("RGB", (scene.width * _SCALE, scene.height * _SCALE), "#ffffff")
+    image = Image.new("RGB", (scene.width * _SCALE, scene.height * _SCALE), PALETTE["paper"])
     draw = ImageDraw.Draw(image)
     for shape in scene.shapes:
         _paint(draw, shape)
@@ -28,18 +28,17 @@ def png_bytes(scene: Scene) -> bytes:
 def _paint(draw: ImageDraw.ImageDraw, shape: Area | Line | Label) -> None:
     match shape:
         case Area():
-            draw.polygon([_scaled(p) for p in shape.points], fill=shape.fill)
+            draw.polygon([_scaled(p) for p in shape.points], fill=PALETTE[shape.fill])
         case Line():
             pieces = _dashes(shape.points) if shape.dashed else [shape.points]
             for piece in pieces:
                 width = max(round(shape.width * _SCALE), 1)
-                draw.line([_scaled(p) for p in piece], fill=shape.stroke, width=width)
+                draw.line([_scaled(p) for p in piece], fill=PALETTE[shape.stroke], width=width)
         case Label():
             font = ImageFont.load_default(shape.size * _SCALE)
             anchor = _ANCHORS[shape.anchor]
-            draw.text(
-                _scaled(shape.at), printable(shape.text), fill=shape.fill, font=font, anchor=anchor
-            )
+            text, fill = printable(shape.text), PALETTE[shape.fill]
+            draw.text(_scaled(shape.at), text, fill=fill, font=font, anchor=anchor)
 
 
 def _scaled(point: Point) -> Point:

@@ -1,4 +1,7 @@
-"""A drawing as plain shapes, so that an SVG and a PNG of it show the same."""
+"""A drawing as plain shapes, so that an SVG and a PNG of it show the same.
+
+Colours go by their names in `PALETTE`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,11 @@ from typing import Literal
 import attrs
 
 Point = tuple[float, float]
+PALETTE = {
+    "paper": "#ffffff", "ink": "#333333", "line": "#d9dce1", "soft": "#f3f4f6",
+    "strong": "#cc3311", "aside": "#b8bcc4", "weights": "#4477aa", "state": "#aa3377",
+    "value": "#ccbb44", "workspace": "#66ccee", "slack": "#88aa99", "other": "#777777",
+}  # fmt: skip
 Anchor = Literal["start", "middle", "end"]
 
 
@@ -37,12 +45,12 @@ class Label:
     text: str
     size: int = 12
     anchor: Anchor = "start"
-    fill: str = "#333333"
+    fill: str = "ink"
 
 
 @attrs.frozen
 class Scene:
-    """Shapes in the order in which they are painted, on white. Sizes are pixels."""
+    """Shapes in the order in which they are painted, on paper. Sizes are pixels."""
 
     width: int
     height: int

@@ -2,42 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from html import escape
 
-from wanflow.trace.exports.scene import Area, Label, Line, Point, Scene
-from wanflow.trace.listing import printable
+from wanflow.terminal.safe import printable
+from wanflow.trace.exports.scene import PALETTE, Area, Label, Line, Point, Scene
 
 _FONT = "system-ui, -apple-system, 'Segoe UI', 'Noto Sans', sans-serif"
 
 
+Paint = Callable[[str], str]
+
+
 def svg_text(scene: Scene) -> str:
-    """Write the scene; every text in it is escaped."""
+    """Write the scene as a file of its own; every text in it is escaped."""
     size = f'width="{scene.width}" height="{scene.height}"'
-    view = f'viewBox="0 0 {scene.width} {scene.height}"'
-    lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} {view} role="img" font-family="{_FONT}">',
-        f"<title>{_text(scene.title)}</title>",
-        f'<rect {size} fill="#ffffff"/>',
-        *map(_shape, scene.shapes),
-        "</svg>",
-    ]
-    return "\n".join(lines) + "\n"
+    name = f'xmlns="http://www.w3.org/2000/svg" {size}'
+    paper = f'<rect {size} fill="{PALETTE["paper"]}"/>'
+    return _svg(scene, name, f'font-family="{_FONT}"', PALETTE.__getitem__, paper) + "\n"
 
 
-def _shape(shape: Area | Line | Label) -> str:
+def inline_svg(scene: Scene) -> str:
+    """Write the scene for a page, whose style says what each colour is: `--weights`."""
+    return _svg(scene, "", "", lambda colour: f"var(--{colour})")
+
+
+def _svg(scene: Scene, name: str, font: str, paint: Paint, *first: str) -> str:
+    view = f'viewBox="0 0 {scene.width} {scene.height}" role="img"'
+    head = " ".join(part for part in ("<svg", name, view, font) if part)
+    title = f"<title>{_text(scene.title)}</title>"
+    shapes = (_shape(shape, paint) for shape in scene.shapes)
+    return "\n".join([f"{head}>", title, *first, *shapes, "</svg>"])
+
+
+def _shape(shape: Area | Line | Label, paint: Paint) -> str:
     match shape:
         case Area():
             about = f"<title>{_text(shape.about)}</title>" if shape.about else ""
-            return f'<path d="{_path(shape.points)}Z" fill="{shape.fill}">{about}</path>'
+            return f'<path d="{_path(shape.points)}Z" fill="{paint(shape.fill)}">{about}</path>'
         case Line():
             dash = ' stroke-dasharray="6 4"' if shape.dashed else ""
-            stroke = f'stroke="{shape.stroke}" stroke-width="{shape.width:g}"{dash}'
+            stroke = f'stroke="{paint(shape.stroke)}" stroke-width="{shape.width:g}"{dash}'
             return f'<path d="{_path(shape.points)}" fill="none" {stroke}/>'
         case Label():
             x, y = shape.at
-            style = f'font-size="{shape.size}" text-anchor="{shape.anchor}" fill="{shape.fill}"'
-            return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{_text(shape.text)}</text>'
+            style = f'text-anchor="{shape.anchor}" fill="{paint(shape.fill)}"'
+            place = f'x="{x:.1f}" y="{y:.1f}" font-size="{shape.size}"'
+            return f"<text {place} {style}>{_text(shape.text)}</text>"
 
 
 def _path(points: Iterable[Point]) -> str:

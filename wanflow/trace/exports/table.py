@@ -6,15 +6,14 @@ import csv
 import io
 from typing import BinaryIO
 
+from wanflow.terminal.safe import printable
 from wanflow.trace.events import Kind, Memory, Move
-from wanflow.trace.exports.follow import Follower, LevelChange
-from wanflow.trace.listing import printable
+from wanflow.trace.exports.follow import KINDS, Follower, LevelChange
 from wanflow.trace.reader import TraceReader
 
 COLUMNS = (
     "at_ns", "tier", "event", "kind", "name", "stage", "step", "nbytes", "resident_bytes",
-    "weights_bytes", "state_bytes", "value_bytes", "workspace_bytes", "slack_bytes", "other_bytes",
-    "cause",
+    *(f"{kind}_bytes" for kind in KINDS), "cause",
 )  # fmt: skip
 _FORMULA = ("=", "+", "-", "@")  # a spreadsheet would compute what starts like this
 
@@ -48,7 +47,7 @@ def _row(change: LevelChange) -> tuple[object, ...]:
     moved = isinstance(event, Move)
     kind, cause = (event.kind, event.cause) if isinstance(event, Move) else (Kind.WORKSPACE, "")
     return (
-        change.at_ns, cell(level.tier), change.what, str(kind), cell(event.name),
-        cell(event.stage), event.step, event.nbytes, level.resident_bytes, *change.by_kind,
-        level.other_bytes, cell(cause) if moved else "",
+        level.at_ns, cell(level.tier), change.what, str(kind), cell(event.name),
+        cell(event.stage), event.step, event.nbytes, level.resident_bytes,
+        *(level.by_kind[kind] for kind in KINDS), cell(cause) if moved else "",
     )  # fmt: skip

@@ -6,6 +6,8 @@ from typing import Any
 
 import attrs
 
+from wanflow.trace.plain import plain
+
 _LARGE, _SOME = 0.10, 0.03  # of the peak or of the time
 _FREE, _CHEAP = 0.02, 0.25
 
@@ -45,9 +47,7 @@ class Advised:
 
     def to_dict(self) -> dict[str, Any]:
         """Give `advice` of `trace report --json`."""
-        found = attrs.asdict(self)
-        rows = [{**row, "options": list(row["options"])} for row in found["advice"]]
-        return {**found, "advice": rows}
+        return plain(self)
 
 
 def priority(

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 
 import attrs
 
-from wanflow.trace.listing import printable
+from wanflow.terminal.safe import printable
+from wanflow.trace.by_kind import KINDS
+from wanflow.trace.exports.curve import Curves
 from wanflow.trace.report.advice import Advice, Advised
 from wanflow.trace.report.facts import Facts, StepFact
 from wanflow.trace.report.wording import Lang, phrases
-from wanflow.trace.timeline import KINDS, Timeline
+from wanflow.trace.summary import Summary
 from wanflow.units import format_bytes, format_seconds
 
 _OBJECTS = 10
@@ -41,7 +43,8 @@ class Table:
 class Chart:
     """Memory over time."""
 
-    timeline: Timeline
+    summary: Summary
+    curves: Curves
 
 
 Block = Paragraph | Table | Chart
@@ -75,15 +78,15 @@ class Writer:
             "run": self._run(),
             "models": self._models(),
             "peak": self._peak(),
-            "over_time": iter([Chart(self.facts.timeline)]),
+            "over_time": iter([Chart(self.facts.summary, self.facts.curves)]),
             "stages": self._stages(),
             "steps": self._steps(),
             "waiting": self._waiting(),
             "advice": self._advice(),
             "notes": self._notes(),
         }
-        found = ((name, tuple(blocks)) for name, blocks in parts.items())
-        return tuple(Section(n, self.say[n], blocks) for n, blocks in found if blocks)
+        written = ((name, tuple(blocks)) for name, blocks in parts.items())
+        return tuple(Section(n, self.say[n], blocks) for n, blocks in written if blocks)
 
     def _run(self) -> Iterator[Block]:
         s, say = self.facts.summary, self.say
@@ -127,10 +130,10 @@ class Writer:
         if not models:
             yield Paragraph(say["no_models"])
             return
-        whole = format_bytes(sum(model.weights_bytes for model in models))
+        total = format_bytes(sum(model.weights_bytes for model in models))
         most = self._model(models[0].model)
         yield Paragraph(say["models_text"].format(
-            bytes=whole, model=most, share=f"{models[0].share:.1%}"))  # fmt: skip
+            bytes=total, model=most, share=f"{models[0].share:.1%}"))  # fmt: skip
         heads = ("model", "segments", "weights", "share", "at_once", "loaded", "waited")
         rows = tuple(
             (
@@ -155,7 +158,7 @@ class Writer:
             time=format_seconds(moment.at_seconds), stage=self._stage(moment.stage),
             step=moment.step,
         ))  # fmt: skip
-        kinds = [(say[kind], getattr(moment, f"{kind}_bytes")) for kind in KINDS]
+        kinds = [(say[kind], moment.by_kind[kind]) for kind in KINDS]
         stages = [(self._stage(name), nbytes) for name, nbytes in moment.by_stage.items()]
         for head, parts in (("kind", kinds), ("for_stage", stages)):
             parts_rows = tuple(
@@ -182,7 +185,7 @@ class Writer:
         rows = []
         for load in self.facts.stages:
             s = load.summary
-            held = [format_bytes(getattr(load.peak, f"{kind}_bytes", 0)) for kind in KINDS]
+            held = [format_bytes(load.by_kind[kind]) for kind in KINDS]
             rows.append(
                 (
                     self._stage(s.stage), format_seconds(s.seconds), f"{s.share:.1%}",
@@ -202,7 +205,7 @@ class Writer:
         if not several:
             yield Paragraph(say["no_steps"])
         for name, steps in several.items():
-            first, last = (format_bytes(each.resident_bytes) for each in (steps[0], steps[-1]))
+            first, last = (format_bytes(step.resident_bytes) for step in (steps[0], steps[-1]))
             yield Paragraph(say["steps_text"].format(
                 stage=self._stage(name), count=len(steps), first=first, last=last))  # fmt: skip
             hidden = max(0, len(steps) - 2 * _ENDS)

@@ -9,17 +9,17 @@ from typing import Any
 import attrs
 
 from wanflow.trace.events import Event, Step, Transfer
+from wanflow.trace.exports.chart import COLUMNS
+from wanflow.trace.exports.curve import Curves, draw_curves
+from wanflow.trace.levels import MOST_OBJECTS, Residency, Source
 from wanflow.trace.moment import Moment, peak_moment
 from wanflow.trace.reader import read
-from wanflow.trace.residency import MOST_OBJECTS, Residency, Source
-from wanflow.trace.stages import Loads, ModelLoad, StageLoad
+from wanflow.trace.stage_peaks import Loads, ModelLoad, StageLoad
 from wanflow.trace.summary import Summary, summarise, summarise_events
-from wanflow.trace.timeline import Timeline, timeline
 
 _NS = 1e9
 _MOST_STEPS = 10_000
 _MOST_WAITED = 5
-CELLS = 240
 
 
 @attrs.frozen
@@ -60,17 +60,17 @@ class Facts:
     steps_left_out: int
     waits: tuple[WaitFact, ...]
     waited_seconds: float
-    timeline: Timeline
+    curves: Curves
 
     def to_dict(self) -> dict[str, Any]:
         """Give what `trace report --json` prints, the advice aside."""
         return {
             "summary": self.summary.to_dict(),
-            "models": [attrs.asdict(each) for each in self.models],
-            "stages": [each.to_dict() for each in self.stages],
+            "models": [attrs.asdict(model) for model in self.models],
+            "stages": [stage.to_dict() for stage in self.stages],
             "peak": None if self.peak is None else self.peak.to_dict(),
-            "steps": [attrs.asdict(each) for each in self.steps],
-            "waits": [attrs.asdict(each) for each in self.waits],
+            "steps": [attrs.asdict(step) for step in self.steps],
+            "waits": [attrs.asdict(wait) for wait in self.waits],
             "waited_seconds": self.waited_seconds,
         }
 
@@ -80,7 +80,7 @@ class _Steps:
     """The level of the tier, turn by turn; stages that stream into each other take turns."""
 
     tier: str
-    found: list[StepFact] = attrs.field(factory=list)
+    steps: list[StepFact] = attrs.field(factory=list)
     left_out: int = 0
     _residency: Residency = attrs.field(factory=Residency, init=False)
     _peaks: dict[str, int] = attrs.field(factory=dict, init=False)
@@ -101,11 +101,11 @@ class _Steps:
         before = self._ends.get(step.stage, step.resident_bytes)
         self._ends[step.stage] = step.resident_bytes
         peak = max(self._peaks.pop(step.stage, 0), step.resident_bytes)
-        if len(self.found) >= _MOST_STEPS:
+        if len(self.steps) >= _MOST_STEPS:
             self.left_out += 1
             return
         seconds = max(0, step.ended_ns - step.began_ns) / _NS
-        self.found.append(
+        self.steps.append(
             StepFact(
                 step.stage, step.index, step.total, seconds, step.resident_bytes,
                 step.resident_bytes - before, peak,
@@ -153,9 +153,9 @@ def _facts(summary: Summary, events: Source) -> Facts:
         loads.models(),
         tuple(StageLoad(s, loads.peaks.get(s.stage)) for s in summary.stages if s.stage),
         peak_moment(events, tier),
-        tuple(steps.found),
+        tuple(steps.steps),
         steps.left_out,
         tuple(worst),
         sum(stage.waited_seconds for stage in summary.stages),
-        timeline(events, tier, summary.budget_bytes, cells=CELLS, rows=0),
+        draw_curves(events(), round(summary.seconds * _NS), COLUMNS),
     )

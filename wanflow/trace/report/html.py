@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape as escape_html
 
-from wanflow.trace.listing import printable
+from wanflow.terminal.safe import printable
+from wanflow.trace.exports.chart import bare_chart
+from wanflow.trace.exports.follow import KINDS
+from wanflow.trace.exports.scene import PALETTE
+from wanflow.trace.exports.svg import inline_svg
 from wanflow.trace.report.advice import Advised
 from wanflow.trace.report.content import Block, Chart, Paragraph, Table, Writer
 from wanflow.trace.report.facts import Facts
-from wanflow.trace.report.svg import chart
 from wanflow.trace.report.wording import Lang
 
+_COLOURS = " ".join(f"--{name}: {colour};" for name, colour in PALETTE.items())
 _STYLE = """
-:root { --ink: #1b1f24; --paper: #fff; --line: #d8dee4; --soft: #f6f8fa; --strong: #a40e26;
-  --weights: #3b6fb6; --value: #4f9d69; --state: #c2873b; --workspace: #8b6fb3; --slack: #9aa4ae;
-  --other: #c3c9cf; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --paper: #0d1117; --line: #30363d;
   --soft: #161b22; --strong: #ff7b72; } }
 * { box-sizing: border-box; }
@@ -27,10 +29,9 @@ th, td { padding: .25rem .75rem .25rem 0; border-bottom: 1px solid var(--line); 
 .n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 .strong { color: var(--strong); font-weight: 600; }
 pre { background: var(--soft); padding: .5rem; overflow-x: auto; }
-svg { width: 100%; height: auto; display: block; }
-svg text { fill: var(--ink); font-size: 12px; }
-@media (max-width: 40rem) { svg text { font-size: 16px; } body { font-size: 14px; }
-  th, td { padding-right: .5rem; } }
+svg { width: 100%; min-width: 42rem; height: auto; display: block; }
+svg text { paint-order: stroke; stroke: var(--paper); stroke-width: 3px; }
+@media (max-width: 40rem) { body { font-size: 14px; } th, td { padding-right: .5rem; } }
 .key span { display: inline-block; margin-right: 1rem; } .key i { display: inline-block;
   width: .8em; height: .8em; margin-right: .35em; }
 """.strip()
@@ -54,7 +55,7 @@ def html(facts: Facts, advised: Advised | None = None, lang: Lang = "en") -> str
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<link rel="icon" href="data:,">\n'
-        f"<title>{title}</title>\n<style>\n{_STYLE}\n</style>\n</head>\n"
+        f"<title>{title}</title>\n<style>\n:root {{ {_COLOURS} }}\n{_STYLE}\n</style>\n</head>\n"
         f"<body>\n<h1>{title}</h1>\n{body}\n</body>\n</html>\n"
     )
 
@@ -67,8 +68,19 @@ def _block(block: Block, writer: Writer) -> str:
             return f'<p class="strong">{_safe(text)}</p>' if strong else f"<p>{_safe(text)}</p>"
         case Table():
             return _table(block)
-        case Chart(timeline=timeline):
-            return chart(timeline, writer.say)
+        case Chart():
+            return _chart(block, writer.say)
+
+
+def _chart(chart: Chart, say: Mapping[str, str]) -> str:
+    """Draw the budget's tier, with a key of the kinds under it."""
+    drawing = inline_svg(bare_chart(chart.curves, chart.summary, say))
+    key = "".join(
+        f'<span><i style="background:var(--{kind})"></i>{_safe(say[kind])}</span>'
+        for kind in KINDS
+        if f"var(--{kind})" in drawing
+    )
+    return f'<div class="wide">{drawing}</div>\n<p class="key">{key}</p>'
 
 
 def _table(table: Table) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from wanflow.trace.listing import printable
+from wanflow.terminal.safe import printable
 from wanflow.trace.report.advice import Advised
 from wanflow.trace.report.content import Block, Chart, Paragraph, Table, Writer
 from wanflow.trace.report.facts import Facts
@@ -41,18 +41,20 @@ def _block(block: Block) -> list[str]:
             return [f"**{escape(text)}**" if strong else escape(text)]
         case Table():
             return _table(block)
-        case Chart(timeline=timeline):
-            cells = _narrow(timeline.level)
-            top = max(timeline.peak_bytes, timeline.budget_bytes or 0, 1)
-            line = "".join(_BARS[min(9, -(-9 * nbytes // top))] for nbytes in cells)
-            began, ended = map(format_seconds, (timeline.began_seconds, timeline.ended_seconds))
-            return ["```", f"{began} [{line}] {ended}", f"@ = {format_bytes(top)}", "```"]
+        case Chart():
+            return _chart(block)
 
 
-def _narrow(level: tuple[int, ...]) -> list[int]:
-    """Take the most of several cells for one."""
-    size = max(1, -(-len(level) // _CELLS))
-    return [max(level[i : i + size]) for i in range(0, len(level), size)]
+def _chart(chart: Chart) -> list[str]:
+    """Draw the budget's tier, the most of several cells for one."""
+    summary, curve = chart.summary, chart.curves.tiers.get(chart.summary.budget_tier or "")
+    level = curve.resident_bytes if curve is not None else [0] * _CELLS
+    size = len(level) // _CELLS
+    top = max(*level, summary.budget_bytes or 0, 1)
+    cells = (max(level[i : i + size]) for i in range(0, len(level), size))
+    line = "".join(_BARS[min(9, -(-9 * nbytes // top))] for nbytes in cells)
+    ended = format_seconds(chart.curves.last_ns / 1e9)
+    return ["```", f"{format_seconds(0)} [{line}] {ended}", f"@ = {format_bytes(top)}", "```"]
 
 
 def _table(table: Table) -> list[str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from wanflow.terminal.layout import Column, flow, table
+from wanflow.terminal.safe import printable
 from wanflow.trace.check import Checked
-from wanflow.trace.listing import printable
-from wanflow.trace.views.layout import Column, flow, table
 from wanflow.units import format_bytes
 
 _OF_THE_FILE = ("file", "dropped")
@@ -19,19 +19,19 @@ _COLUMNS = (
 )
 
 
-def render_check(found: Checked, console: Console) -> None:
+def render_check(audit: Checked, console: Console) -> None:
     """Print what the audit found: the books of each tier, then what is wrong, then one line."""
-    if found.tiers:
-        console.print(table(found.tiers, _COLUMNS, console.width))
-    for problem in found.problems:
+    if audit.tiers:
+        console.print(table(audit.tiers, _COLUMNS, console.width))
+    for problem in audit.problems:
         where = "" if problem.code in _OF_THE_FILE else f"record {problem.record}: "
         flow(console, [f"{problem.code}: {where}{printable(problem.text)}"], style="bold red")
-    if hidden := found.problem_count - len(found.problems):
+    if hidden := audit.problem_count - len(audit.problems):
         flow(console, [f"and {hidden:,} more"])
-    flow(console, [_verdict(found), f"{found.events:,} events", printable(found.status or "")])
+    flow(console, [_verdict(audit), f"{audit.events:,} events", printable(audit.status or "")])
 
 
-def _verdict(found: Checked) -> str:
-    if found.ok:
+def _verdict(audit: Checked) -> str:
+    if audit.ok:
         return "ok: the file is whole, what came less what left is what is there, within budget"
-    return f"{found.problem_count:,} problem" + ("s" if found.problem_count > 1 else "")
+    return f"{audit.problem_count:,} problem" + ("s" if audit.problem_count > 1 else "")

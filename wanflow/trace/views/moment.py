@@ -5,9 +5,9 @@ from __future__ import annotations
 import attrs
 from rich.console import Console
 
-from wanflow.trace.listing import printable
+from wanflow.terminal.layout import Column, duration, flow, size, table
+from wanflow.terminal.safe import printable
 from wanflow.trace.moment import Moment
-from wanflow.trace.views.layout import Column, duration, flow, size, table
 from wanflow.units import format_bytes, format_seconds
 
 _BAR = 20
@@ -40,10 +40,10 @@ def render_moment(moment: Moment, console: Console, *, rows: int = 15) -> None:
     at, where = duration(moment.at_seconds), f"{printable(moment.stage) or '(run)'}[{moment.step}]"
     start = f"{size(moment.resident_bytes)} on {printable(moment.tier)} at {at}"
     flow(console, [start, f"in {where}"], style="bold")
-    whole = moment.resident_bytes
-    kinds = [_KindRow(name, nbytes, whole) for name, nbytes in _kinds(moment).items() if nbytes]
+    total = moment.resident_bytes
+    kinds = [_KindRow(name, nbytes, total) for name, nbytes in moment.by_kind.words().items()]
     stages = [
-        _KindRow(printable(name) or "(run)", nbytes, whole)
+        _KindRow(printable(name) or "(run)", nbytes, total)
         for name, nbytes in moment.by_stage.items()
         if nbytes
     ]
@@ -54,16 +54,5 @@ def render_moment(moment: Moment, console: Console, *, rows: int = 15) -> None:
     if moment.objects:
         console.print(table(moment.objects[:rows], _OBJECTS, console.width, grow=True))
     if len(moment.objects) > rows:
-        rest = sum(each.nbytes for each in moment.objects[rows:])
+        rest = sum(resident.nbytes for resident in moment.objects[rows:])
         flow(console, [f"and {len(moment.objects) - rows} more with {size(rest)}: --rows"])
-
-
-def _kinds(moment: Moment) -> dict[str, int]:
-    return {
-        "weights": moment.weights_bytes,
-        "values": moment.value_bytes,
-        "states": moment.state_bytes,
-        "workspace": moment.workspace_bytes,
-        "allocator slack": moment.slack_bytes,
-        "other": moment.other_bytes,
-    }

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from wanflow.trace.listing import printable
-from wanflow.trace.stages import StageLoad
-from wanflow.trace.views.layout import Column, table
+from wanflow.terminal.layout import Column, table
+from wanflow.terminal.safe import printable
+from wanflow.trace.by_kind import KINDS, WORDS
+from wanflow.trace.stage_peaks import StageLoad
 from wanflow.units import format_bytes, format_seconds
 
 
 def _held(kind: str) -> Column:
-    title = {"weights": "weights", "value": "values", "state": "states"}.get(kind, kind)
-    return Column(title, lambda s: format_bytes(getattr(s.peak, f"{kind}_bytes", 0)))
+    title = "slack" if kind == "slack" else WORDS[kind]
+    return Column(title, lambda s: format_bytes(s.by_kind[kind]))
 
 
 def _wall(load: StageLoad) -> str:
@@ -27,11 +28,7 @@ _COLUMNS = (
     Column("wall", _wall),
     Column("share", lambda s: f"{s.summary.share:.0%}"),
     Column("peak", lambda s: format_bytes(s.summary.peak_bytes)),
-    _held("weights"),
-    _held("value"),
-    _held("state"),
-    _held("workspace"),
-    _held("slack"),
+    *map(_held, KINDS[:-1]),
     Column("waiting", lambda s: format_seconds(s.summary.waited_seconds)),
     Column("knobs", lambda s: printable(" ".join(s.summary.knobs)), justify="left"),
 )

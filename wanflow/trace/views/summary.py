@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from wanflow.trace.listing import printable
+from wanflow.terminal.layout import Column, command, duration, flow, quote, size, table
+from wanflow.terminal.safe import printable
 from wanflow.trace.summary import StageSummary, Summary
-from wanflow.trace.views.layout import Column, command, duration, flow, quote, size, table
 from wanflow.units import format_bytes, format_seconds
 
 _NOTE_LENGTH = 300
@@ -92,15 +92,7 @@ def _peak(summary: Summary) -> list[str]:
     peak = summary.peak
     if peak is None:
         return []
-    kinds = {
-        "weights": peak.weights_bytes,
-        "values": peak.value_bytes,
-        "states": peak.state_bytes,
-        "workspace": peak.workspace_bytes,
-        "allocator slack": peak.slack_bytes,
-        "other": peak.other_bytes,
-    }
-    held = [f"{name} {size(nbytes)}" for name, nbytes in kinds.items() if nbytes]
+    held = [f"{name} {size(nbytes)}" for name, nbytes in peak.by_kind.words().items()]
     most, at = size(peak.resident_bytes), duration(peak.at_seconds)
     start = f"peak {most} on {printable(peak.tier)} in {printable(peak.stage)} at {at}:"
     return [start, *held]

@@ -8,9 +8,9 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from wanflow.trace.listing import printable
+from wanflow.terminal.layout import clip, duration, flow, size
+from wanflow.terminal.safe import printable
 from wanflow.trace.timeline import Row, Timeline
-from wanflow.trace.views.layout import clip, duration, flow, size
 from wanflow.units import format_bytes, format_seconds
 
 _HEIGHT = 8
@@ -26,23 +26,25 @@ def _name_cells(width: int) -> int:
     return _NAME_CELLS if width < 100 else _NAME_CELLS_WIDE
 
 
-def render_timeline(found: Timeline, console: Console) -> None:
-    """Print *found*, made with `cells_for(console.width)` cells. `-` is the budget."""
-    peak = f"peak {size(found.peak_bytes)}"
-    budget = [] if found.budget_bytes is None else [f"budget {size(found.budget_bytes)} (---)"]
-    flow(console, [f"{printable(found.tier)} over time", peak, *budget], style="bold")
-    top = max(found.peak_bytes, found.budget_bytes or 0, 1)
-    for label, line in _chart(found, top):
+def render_timeline(timeline: Timeline, console: Console) -> None:
+    """Print *timeline*, made with `cells_for(console.width)` cells. `-` is the budget."""
+    peak = f"peak {size(timeline.peak_bytes)}"
+    budget = (
+        [] if timeline.budget_bytes is None else [f"budget {size(timeline.budget_bytes)} (---)"]
+    )
+    flow(console, [f"{printable(timeline.tier)} over time", peak, *budget], style="bold")
+    top = max(timeline.peak_bytes, timeline.budget_bytes or 0, 1)
+    for label, line in _chart(timeline, top):
         _line(console, "", label, line)
-    _line(console, "stage", "", _stages(found.stages))
-    for row in found.rows:
+    _line(console, "stage", "", _stages(timeline.stages))
+    for row in timeline.rows:
         _line(console, printable(row.name), format_bytes(row.most_bytes), _cells(row))
-    began, ended = format_seconds(found.began_seconds), format_seconds(found.ended_seconds)
-    gap = " " * max(1, len(found.level) - len(began) - len(ended))
+    began, ended = format_seconds(timeline.began_seconds), format_seconds(timeline.ended_seconds)
+    gap = " " * max(1, len(timeline.level) - len(began) - len(ended))
     _line(console, "", "", f"{began}{gap}{ended}")
-    if found.left_out:
-        flow(console, [f"{found.left_out} smaller objects are not shown: --rows"])
-    took = duration((found.ended_seconds - found.began_seconds) / max(1, len(found.level)))
+    if timeline.left_out:
+        flow(console, [f"{timeline.left_out} smaller objects are not shown: --rows"])
+    took = duration((timeline.ended_seconds - timeline.began_seconds) / max(1, len(timeline.level)))
     flow(console, [f"a cell is {took}:", "# the most of the object's bytes", "+ a part", ". none"])
 
 
@@ -52,14 +54,14 @@ def _line(console: Console, name: str, number: str, cells: str) -> None:
     console.print(Text(f"{name} {number:>{_SIZE_CELLS}} |{cells}"), no_wrap=True, crop=True)
 
 
-def _chart(found: Timeline, top: int) -> list[tuple[str, str]]:
+def _chart(timeline: Timeline, top: int) -> list[tuple[str, str]]:
     """Draw columns of `#`; the line of the budget is where its bytes are."""
-    budget = found.budget_bytes
+    budget = timeline.budget_bytes
     at_budget = None if budget is None else max(0, -(-budget * _HEIGHT // top) - 1)
     lines = []
     for height in reversed(range(_HEIGHT)):
         floor = top * height // _HEIGHT
-        cells = ["#" if nbytes > floor else " " for nbytes in found.level]
+        cells = ["#" if nbytes > floor else " " for nbytes in timeline.level]
         if height == at_budget:
             cells = ["#" if cell == "#" else "-" for cell in cells]
         label = format_bytes(top * (height + 1) // _HEIGHT) if height % 2 else ""

@@ -3,10 +3,11 @@
 import attrs
 import pytest
 
-from wanflow.trace import residency
+from wanflow.trace import levels as followed
+from wanflow.trace.by_kind import KINDS, ByKind
 from wanflow.trace.events import Kind, Move, Verb, Workspace
+from wanflow.trace.levels import MORE, Residency, levels
 from wanflow.trace.moment import moment_at, peak_moment
-from wanflow.trace.residency import MORE, Residency, levels
 
 GIB, SECOND = 2**30, 10**9
 GPU = "cuda:0"
@@ -27,13 +28,13 @@ class TestLevels:
 
     def test_every_byte_has_a_kind(self, run) -> None:
         """Nothing is left over in a run that writes all down."""
-        assert not [each for each in levels(run) if each.other_bytes]
+        assert not [each for each in levels(run) if each.by_kind.other_bytes]
 
     def test_slack_is_told_apart(self) -> None:
         """What the allocator takes of a workspace is no workspace."""
         during, after = levels([Workspace("c", "s", 0, GPU, 10, 10, 0, 5, 3)])
-        assert (during.workspace_bytes, during.slack_bytes, during.other_bytes) == (7, 3, 0)
-        assert (after.workspace_bytes, after.slack_bytes, after.resident_bytes) == (0, 0, 0)
+        assert during.by_kind == ByKind(workspace_bytes=7, slack_bytes=3)
+        assert (after.by_kind, after.resident_bytes) == (ByKind(), 0)
 
 
 class TestHoldings:
@@ -59,7 +60,7 @@ class TestHoldings:
 
     def test_too_many_names_are_kept_under_one(self, monkeypatch) -> None:
         """A hostile trace can't fill the memory; its bytes are all counted."""
-        monkeypatch.setattr(residency, "MOST_OBJECTS", 3)
+        monkeypatch.setattr(followed, "MOST_OBJECTS", 3)
         follow = Residency()
         for number in range(10):
             follow.see(move(Verb.PLACE, f"x{number}", 1, number + 1))
@@ -87,8 +88,8 @@ class TestMoment:
     def test_objects_add_up(self, run) -> None:
         """By object, by stage, by kind: the same bytes."""
         found = peak_moment(lambda: run, GPU)
-        kinds = found.weights_bytes + found.value_bytes + found.state_bytes
-        assert found.resident_bytes == kinds + found.workspace_bytes + found.slack_bytes
+        assert found.resident_bytes == sum(found.by_kind[kind] for kind in KINDS)
+        assert found.by_kind.other_bytes == 0
         assert found.resident_bytes == sum(each.nbytes for each in found.objects)
         assert found.resident_bytes == sum(found.by_stage.values())
 
@@ -113,4 +114,4 @@ class TestMoment:
             Workspace("c", "s", 0, GPU, 10, 10, 0, 9),
         ]
         found = peak_moment(lambda: events, GPU)
-        assert (found.workspace_bytes, found.other_bytes) == (10, 0)
+        assert (found.by_kind.workspace_bytes, found.by_kind.other_bytes) == (10, 0)

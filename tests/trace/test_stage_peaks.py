@@ -2,7 +2,7 @@
 
 from wanflow.trace import summarise_events
 from wanflow.trace.events import Kind, Move, Transfer, Verb
-from wanflow.trace.stages import Loads, stage_loads
+from wanflow.trace.stage_peaks import Loads, stage_loads
 
 GIB = 2**30
 GPU = "cuda:0"
@@ -28,7 +28,7 @@ class TestStages:
             found[f"peak_{k}_bytes"]
             for k in ("weights", "value", "state", "workspace", "slack", "other")
         )
-        assert encode.peak.weights_bytes == 2 * GIB
+        assert encode.by_kind.weights_bytes == 2 * GIB
         assert decode.peak is None
 
 

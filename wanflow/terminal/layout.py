@@ -1,4 +1,4 @@
-"""What the views share: tables that drop columns and never break a number, lines that flow."""
+"""What screens share: tables that drop columns and never break a number, lines that flow."""
 
 from __future__ import annotations
 
@@ -13,13 +13,34 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from wanflow.trace.listing import printable
+from wanflow.terminal.safe import clean, printable
 from wanflow.units import format_bytes, format_seconds
 
 _GAP = 2
 _NAME_CELLS, _NAME_CELLS_WIDE = 14, 24
 _WORDS_CELLS = 14
 _TIE = "\xa0"
+
+
+def bare_table(*numbers: str, title: str | None = None) -> Table:
+    """Make a table without lines, of columns of numbers; others are added to it."""
+    table = Table(
+        box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold",
+        title=title, title_justify="left", title_style="",
+    )  # fmt: skip
+    for name in numbers:
+        table.add_column(name, no_wrap=True, justify="right")
+    return table
+
+
+def add_row(table: Table, *cells: str) -> None:
+    """Add a row of plain texts."""
+    table.add_row(*map(Text, cells))
+
+
+def line(console: Console, text: str, *, soft_wrap: bool = False) -> None:
+    """Print *text*, made safe; with *soft_wrap* it is the terminal that breaks it."""
+    console.print(Text(clean(text)), soft_wrap=soft_wrap)
 
 
 @attrs.frozen
@@ -41,8 +62,8 @@ def table(
     first, *others = columns
     longest = _NAME_CELLS if width < 100 else _NAME_CELLS_WIDE
     names = [clip(first.cell(row), longest) for row in rows]
-    found = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
-    found.add_column(first.title, no_wrap=True)
+    laid = bare_table()
+    laid.add_column(first.title, no_wrap=True)
     shown, room = [names], width - max([len(first.title), *map(cell_len, names)])
     for column in others:
         cells = [column.cell(row) for row in rows]
@@ -54,12 +75,12 @@ def table(
             break
         room -= need
         shown.append(cells)
-        found.add_column(column.title, justify=column.justify, no_wrap=True)
+        laid.add_column(column.title, justify=column.justify, no_wrap=True)
     if grow:
         shown[0] = [clip(first.cell(row), longest + max(room, 0)) for row in rows]
     for row in zip(*shown, strict=True):
-        found.add_row(*(Text(cell) for cell in row))
-    return found
+        add_row(laid, *row)
+    return laid
 
 
 def _cells_needed(column: Column, cells: Sequence[str]) -> int:

@@ -6,10 +6,11 @@ written when its call ends, so the instants come in the order of the records, ea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import attrs
 
+from wanflow.trace.by_kind import ByKind
 from wanflow.trace.events import Event, Kind, Move, Verb, Workspace
 
 MOST_OBJECTS = 65_536  # a tier; a trace is anybody's, and may never free what it names
@@ -33,27 +34,14 @@ class Held:
 
 @attrs.frozen
 class Level:
-    """What a tier holds from an instant on, by kind. `slack_bytes` are the allocator's own.
-
-    `other_bytes` is what no event explains; below zero, events name more than is there.
-    """
+    """What a tier holds from an instant on."""
 
     tier: str
     at_ns: int
     stage: str
     step: int
     resident_bytes: int
-    weights_bytes: int
-    value_bytes: int
-    state_bytes: int
-    workspace_bytes: int
-    slack_bytes: int
-
-    @property
-    def other_bytes(self) -> int:
-        """Bytes that no object explains."""
-        known = self.weights_bytes + self.value_bytes + self.state_bytes
-        return self.resident_bytes - known - self.workspace_bytes - self.slack_bytes
+    by_kind: ByKind
 
 
 @attrs.define
@@ -117,42 +105,36 @@ class Residency:
 
     def on(self, tier: str) -> Holdings:
         """Give what lies on a tier, empty for one that nothing came to."""
-        found = self.tiers.get(tier)
-        if found is None:
-            found = self.tiers[tier] = Holdings()
-        return found
+        holdings = self.tiers.get(tier)
+        if holdings is None:
+            holdings = self.tiers[tier] = Holdings()
+        return holdings
 
     def _move(self, move: Move) -> Level:
         holdings = self.on(move.tier)
         if move.verb is Verb.FREE:
             holdings.go(move)
-            return level(move, holdings, move.ended_ns)
+            return _level(move, holdings.by_kind, move.ended_ns, move.resident_bytes)
         holdings.come(move)
-        return level(move, holdings, move.began_ns)
+        return _level(move, holdings.by_kind, move.began_ns, move.resident_bytes)
 
     def _workspace(self, work: Workspace) -> tuple[Level, Level]:
-        holdings = self.on(work.tier)
+        held, resident = self.on(work.tier).by_kind, work.resident_bytes
+        at_work = {**held, Kind.WORKSPACE: held[Kind.WORKSPACE] + work.nbytes}
         slack = min(work.slack_bytes, work.nbytes)
-        during = level(work, holdings, work.began_ns, work.nbytes - slack, slack)
-        after = attrs.evolve(
-            level(work, holdings, work.ended_ns), resident_bytes=work.resident_bytes - work.nbytes
-        )
-        return during, after
+        during = _level(work, at_work, work.began_ns, resident, slack)
+        return during, _level(work, held, work.ended_ns, resident - work.nbytes)
 
 
-def level(
+def _level(
     event: Move | Workspace,
-    held: Holdings,
+    held: Mapping[Kind, int],
     at_ns: int,
-    workspace_bytes: int = 0,
+    resident_bytes: int,
     slack_bytes: int = 0,
 ) -> Level:
-    """Say what a tier holds beside what *event* says of it."""
-    kinds = held.by_kind
-    return Level(
-        event.tier, at_ns, event.stage, event.step, event.resident_bytes, kinds[Kind.WEIGHTS],
-        kinds[Kind.VALUE], kinds[Kind.STATE], kinds[Kind.WORKSPACE] + workspace_bytes, slack_bytes,
-    )  # fmt: skip
+    by_kind = ByKind.of(resident_bytes, held, slack_bytes)
+    return Level(event.tier, at_ns, event.stage, event.step, resident_bytes, by_kind)
 
 
 def levels(events: Iterable[Event]) -> Iterator[Level]:

@@ -7,8 +7,10 @@ from typing import Any
 
 import attrs
 
+from wanflow.trace.by_kind import KINDS, ByKind
 from wanflow.trace.events import Event, Kind, Move, Transfer, Verb
-from wanflow.trace.residency import MORE, MOST_OBJECTS, Level, Residency
+from wanflow.trace.levels import MORE, MOST_OBJECTS, Level, Residency
+from wanflow.trace.plain import plain
 from wanflow.trace.summary import StageSummary
 
 _NS = 1e9
@@ -23,10 +25,13 @@ class StageLoad:
 
     def to_dict(self) -> dict[str, Any]:
         """Give one of the objects that `trace stages --json` lists."""
-        found: dict[str, Any] = {**attrs.asdict(self.summary), "knobs": list(self.summary.knobs)}
-        parts = ("weights", "value", "state", "workspace", "slack", "other")
-        held = {f"peak_{p}_bytes": getattr(self.peak, f"{p}_bytes", 0) for p in parts}
-        return {**found, **held}
+        held = {f"peak_{kind}_bytes": self.by_kind[kind] for kind in KINDS}
+        return {**plain(self.summary), **held}
+
+    @property
+    def by_kind(self) -> ByKind:
+        """What the peak is made of."""
+        return ByKind() if self.peak is None else self.peak.by_kind
 
 
 @attrs.frozen
@@ -76,9 +81,9 @@ class Loads:
 
     def models(self) -> tuple[ModelLoad, ...]:
         """Give the models, the heaviest first."""
-        whole = sum(sum(each.segments.values()) for each in self._models.values())
-        found = [_told(name, each, whole) for name, each in self._models.items()]
-        return tuple(sorted(found, key=lambda each: -each.weights_bytes))
+        total = sum(sum(model.segments.values()) for model in self._models.values())
+        loads = [_model_load(name, model, total) for name, model in self._models.items()]
+        return tuple(sorted(loads, key=lambda load: -load.weights_bytes))
 
     def _weights(self, move: Move) -> None:
         model = self._model(move.name)
@@ -114,9 +119,9 @@ def stage_loads(
     return tuple(StageLoad(stage, loads.peaks.get(stage.stage)) for stage in stages)
 
 
-def _told(name: str, model: _ModelBytes, whole: int) -> ModelLoad:
+def _model_load(name: str, model: _ModelBytes, total: int) -> ModelLoad:
     weights = sum(model.segments.values())
     return ModelLoad(
-        name, len(model.segments), weights, weights / whole if whole else 0.0, model.most_bytes,
+        name, len(model.segments), weights, weights / total if total else 0.0, model.most_bytes,
         model.loads, model.loaded_bytes, model.waited_ns / _NS,
     )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Text on a terminal: made safe to print, and laid out."""
