@@ -18,8 +18,8 @@ from tests import test_pictured as pictured
 from tests.jobs import budgets, run_watched
 from tests.official import DIT as SHARDS
 from tests.official import T5, VAE, official_state, write_official
-from tests.payloads import FORMS, payloads
 from tests.pictured import TWINS, make_folder, picture
+from tests.sentinel import PICKLES, Sentinel
 from wanflow.cli import main
 from wanflow.errors import WeightsError
 from wanflow.session import Request, plan
@@ -203,25 +203,27 @@ class TestDamaged:
         assert (code, error["exit_code"], error["code"]) == (4, 4, "cut-weights")
         assert not out.exists()
 
-    @pytest.mark.parametrize("form", FORMS)
+    @pytest.mark.parametrize("place", PICKLES)
     @pytest.mark.parametrize("file", [T5, VAE])
-    def test_a_payload(
+    def test_a_class(
         self,
         official: Path,
-        form: str,
+        place: str,
         file: str,
         tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        """A pickle that would run a command ends the command with 4, and is not run."""
-        folder, sentinel = tmp_path / "hostile", tmp_path / "ran"
+        """A pickle that names a class ends the command with 4, and the class is not made."""
+        monkeypatch.setattr(Sentinel, "unpickled", 0)
+        folder = tmp_path / "other"
         shutil.copytree(official, folder)
         with zipfile.ZipFile(folder / file, "w") as archive:
-            archive.writestr("weights/data.pkl", payloads(f"touch {sentinel}")[form])
+            archive.writestr("weights/data.pkl", PICKLES[place])
         code = main.run(["plan", "t2v-tiny", "--weights", str(folder), "--device", "cpu"])
         assert code == 4
         assert file in capsys.readouterr().err
-        assert not sentinel.exists()
+        assert not Sentinel.unpickled
 
     def test_no_tokenizer(self, official: Path, tmp_path: Path) -> None:
         """A folder without the tokenizer says where it belongs."""

@@ -46,7 +46,8 @@ def _subsets(count: int):
 
 def _seconds(footprint, machine, budget, ram, kept, depth) -> float | None:
     uses = uses_of(footprint)
-    load = list(lifetimes(footprint).need_bytes)
+    staging = footprint.staging_bytes if machine.device == "cpu" else 0
+    load = list(lifetimes(footprint, (), staging).need_bytes)
     for number in kept:
         for begin, end in uses.holds[number].gaps:
             for call in range(begin, end):

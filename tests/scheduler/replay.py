@@ -37,7 +37,7 @@ class Replay:
 
     @property
     def now_bytes(self) -> int:
-        staging = self.plan.footprint.staging_bytes
+        staging = self.plan.footprint.staging_bytes - self.plan.host.staging_bytes
         there = (self.weights, self.values, self.coming, self.arenas)
         taken = sum(end - begin for _, begin, end in self.inside.values())
         return staging + sum(sum(each.values()) for each in there) - taken

@@ -194,7 +194,7 @@ class TestSimpleWays:
         found = of([footprint], like, budget)
         used = list(dict.fromkeys(s.segment for s in footprint.calls if s.segment is not None))
         loading = sum(like.load_seconds(footprint.segments[name].nbytes) for name in used)
-        needs = _needs_without_weights(footprint)
+        needs = _needs_without_weights(footprint, like)
         at_once = sum(footprint.segments[name].nbytes for name in used)
         of_stage = {
             step.stage: sum(footprint.segments[n].nbytes for n in used if n.startswith(step.stage))
@@ -217,9 +217,10 @@ class TestSimpleWays:
         assert plans[1].predicted_seconds < plans[0].predicted_seconds
 
 
-def _needs_without_weights(footprint) -> list[int]:
+def _needs_without_weights(footprint, like) -> list[int]:
     """What each call needs but for segments."""
-    needs = lifetimes(footprint).need_bytes
+    staging = footprint.staging_bytes if like.device == "cpu" else 0
+    needs = lifetimes(footprint, (), staging).need_bytes
     return [
         need - (footprint.segments[s.segment].nbytes if s.segment is not None else 0)
         for need, s in zip(needs, footprint.calls, strict=True)

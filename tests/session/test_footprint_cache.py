@@ -43,6 +43,15 @@ TINY = Request("t2v-tiny", device="cpu")
 LARGE = Request("t2v-14b", machine="rtx4090", vram="24GiB", inputs={"steps": 3})
 
 
+def charged(footprint):
+    """A footprint without what only the allocator's replay needs: its result is the slack."""
+    calls = (
+        attrs.evolve(call, cost=attrs.evolve(call.cost, requests=(), origins=()))
+        for call in footprint.calls
+    )
+    return attrs.evolve(footprint, calls=tuple(calls))
+
+
 class TestWarm:
     @pytest.mark.parametrize("request_", [TINY, LARGE], ids=["t2v-tiny", "t2v-14b"])
     def test_equals_cold(self, cache, measured, request_) -> None:
@@ -51,7 +60,10 @@ class TestWarm:
         was = len(measured)
         warm = footprints(request_)
 
-        assert cold == warm
+        assert [charged(footprint) for footprint in cold] == [charged(f) for f in warm]
+        if request_ is LARGE:  # without weights nothing is driven again
+            assert len(measured) == was
+            return
         assert was > len(measured) - was > 0
         assert all(call.numeric or call.stand_in is not None for call in measured[was:])
 

@@ -36,10 +36,10 @@ def segmentation_of(
             vae_encoder,  # diffusers' VAE, which only a VAE needs
         )
 
-        found = [vae_encoder.segmentation(module)] if "encode_frames" in ops else []
-        if "decode_frames" in ops or not found:
-            found.append(discover(module, vae.walk))
-        return Segmentation.joined(found)
+        segmentations = [vae_encoder.segmentation(module)] if "encode_frames" in ops else []
+        if "decode_frames" in ops or not segmentations:
+            segmentations.append(discover(module, vae.walk))
+        return Segmentation.joined(segmentations)
     if part == "image_encoder":
         return discover(module, clip.walk)
     driver = umt5 if part == "text_encoder" else dit

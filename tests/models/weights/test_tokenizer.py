@@ -1,5 +1,7 @@
 """The tokenizer: the ids and masks that transformers makes, from data alone."""
 
+import sys
+
 import pytest
 from transformers import AutoTokenizer
 
@@ -70,7 +72,7 @@ class TestFile:
             lambda _: b"\xff\xfe",
             lambda data: data.replace(b'"BPE"', b'"Evil"'),
             lambda data: data.replace(b"<pad>", b"<dap>"),
-            lambda _: b"[" * 100_000,
+            lambda _: b"[" * sys.getrecursionlimit(),
         ],
         ids=["cut", "empty", "list", "not text", "other model", "no padding token", "deep"],
     )

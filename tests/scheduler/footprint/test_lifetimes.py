@@ -71,7 +71,7 @@ class TestLive:
         for index, live in enumerate(life.live_bytes):
             before = [m for s in found.calls[:index] for m in s.makes]
             there = (m for m in before if ends.get(m.value, len(found.calls)) >= index)
-            assert live == found.staging_bytes + sum(m.nbytes for m in there)
+            assert live == sum(m.nbytes for m in there)
 
 
 class TestNeeds:
@@ -85,7 +85,7 @@ class TestNeeds:
 
     def test_staging_is_always_there(self) -> None:
         """One buffer for the whole run, used or not."""
-        life = lifetimes(footprint(step(segment="m/s", workspace=20), step(), staging=30))
+        life = lifetimes(footprint(step(segment="m/s", workspace=20), step()), (), 30)
 
         assert (life.live_bytes, life.need_bytes) == ((30, 30), (150, 30))
 

@@ -30,7 +30,7 @@ avx2 = pytest.mark.skipif(
 def test_in_a_process_held_to_avx2() -> None:
     """What is skipped here for newer instructions holds where these are turned off."""
     held = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    command = [sys.executable, "-m", "pytest", "-q", __file__]
     done = subprocess.run(
         command, env={**os.environ, **held}, capture_output=True, text=True, check=False
     )

@@ -35,8 +35,9 @@ def check(found) -> list:
     left = sum(n for value, n in kept.items() if value in found.footprint.keeps)
     assert {tier: n for tier, n in levels.items() if n} == ({TIER: left} if left else {})
     assert ledger.peak_bytes(TIER) == found.predicted_peak_bytes
-    if found.host.nbytes:
-        assert ledger.peak_bytes("host") <= found.host.nbytes
+    host_bytes = found.host.nbytes + found.host.staging_bytes
+    if host_bytes:
+        assert ledger.peak_bytes("host") <= host_bytes
     assert ledger.now_ns() / 1e9 == pytest.approx(found.predicted_seconds, abs=2e-9)
     return sink.events
 

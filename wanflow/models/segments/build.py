@@ -36,30 +36,30 @@ def read_config(folder: Path) -> dict[str, object]:
     """Read a weights folder's `config.json`; WeightsError when it is missing or no JSON object."""
     path = folder / "config.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: cannot be read: {error}", code="bad-config") from None
-    if not isinstance(found, dict):
+    if not isinstance(config, dict):
         raise WeightsError(f"{path}: is not a JSON object", code="bad-config")
-    return found
+    return config
 
 
 def allowed(part: str, config: Mapping[str, object], where: str) -> dict[str, Any]:
     """Keep the known fields of *config*; WeightsError names a missing or wrong one."""
     fields = {**FIELDS[part], **_MORE.get(part, {})}
-    kept = {name: value for name, value in config.items() if name in fields}
-    for name, value in kept.items():
+    values = {name: value for name, value in config.items() if name in fields}
+    for name, value in values.items():
         if refusal := fields[name].refusal(value):
             raise WeightsError(
                 f"{where}: {name} {refusal}, is {reprlib.repr(value)}", code="bad-config"
             )
-    missing = [name for name in _REQUIRED[part] if name not in kept]
+    missing = [name for name in _REQUIRED[part] if name not in values]
     if missing:
         raise WeightsError(f"{where}: {part} config lacks {', '.join(missing)}", code="bad-config")
     defaults = known_config(_PICTURES if part == "image_encoder" else _DEFAULTS, part)
-    for fault in inconsistencies(part, {**defaults, **kept}):
+    for fault in inconsistencies(part, {**defaults, **values}):
         raise WeightsError(f"{where}: {fault}", code="bad-config")
-    return kept
+    return values
 
 
 def filled(part: str, config: Mapping[str, object], where: str = "config") -> dict[str, Any]:
@@ -72,10 +72,10 @@ def filled(part: str, config: Mapping[str, object], where: str = "config") -> di
 
 def build(part: str, config: Mapping[str, object], where: str = "config") -> torch.nn.Module:
     """Build a part's module on the meta device, in eval mode, without gradients."""
-    kept = allowed(part, config, where)
+    values = allowed(part, config, where)
     try:
         with torch.device("meta"):
-            module = _BUILDERS[part](kept)
+            module = _BUILDERS[part](values)
     except (TypeError, ValueError, AssertionError, RuntimeError, ZeroDivisionError) as error:
         raise WeightsError(f"{where}: no {part} can be built: {error}", code="bad-config") from None
     return module.eval().requires_grad_(requires_grad=False)

@@ -28,10 +28,10 @@ def dtype_of(module: torch.nn.Module, name: str, precision: str) -> torch.dtype:
     (`models/model_loading_utils.py`); transformers keeps them at fp16 only
     (`modeling_utils.py`, `_keep_in_fp32_modules`).
     """
-    kept = getattr(module, "_keep_in_fp32_modules", None) or ()
+    fp32_modules = getattr(module, "_keep_in_fp32_modules", None) or ()
     is_transformers = type(module).__module__.startswith("transformers.")
     applies = precision == "fp16" or not is_transformers
-    if applies and any(part in kept for part in name.split(".")):
+    if applies and any(part in fp32_modules for part in name.split(".")):
         return torch.float32
     return DTYPES[precision]
 
@@ -64,13 +64,13 @@ def _pack(
 
 def _by_path(groups: Mapping[str, Sequence[str]]) -> dict[str, set[str]]:
     """Map each module path, and each parameter, to the segments that have weights there."""
-    found: dict[str, set[str]] = {}
+    segments: dict[str, set[str]] = {}
     for segment, names in groups.items():
         for name in names:
             pieces = name.split(".")
             for end in range(1, len(pieces) + 1):
-                found.setdefault(".".join(pieces[:end]), set()).add(segment)
-    return found
+                segments.setdefault(".".join(pieces[:end]), set()).add(segment)
+    return segments
 
 
 @attrs.define
@@ -121,11 +121,13 @@ class BoundModule:
         return self._asked[key]
 
     def _segment_of(self, paths: Sequence[str], at: Mapping[str, set[str]]) -> str:
-        found = {segment for path in paths for segment in at.get(path, ())}
-        if len(found) != 1:
-            msg = f"{self.name}: {', '.join(paths)} in {sorted(found) or 'no'} segments, not in one"
+        owners = {segment for path in paths for segment in at.get(path, ())}
+        if len(owners) != 1:
+            msg = (
+                f"{self.name}: {', '.join(paths)} in {sorted(owners) or 'no'} segments, not in one"
+            )
             raise AssertionError(msg)
-        return found.pop()
+        return owners.pop()
 
     def rows(self, tensor: str) -> TensorSpec:
         """The spec of one row of *tensor*, in the dtype it is used in."""
@@ -151,10 +153,10 @@ class BoundModule:
         self._bound.pop(segment, None)
         for spec in self.segments[segment].tensors:
             others = (self._bound[o] for o in self._owners[spec.name] if o in self._bound)
-            found = next((tensors[spec.name] for tensors in others), None)
-            if found is None:
-                found = torch.empty(spec.shape, dtype=spec.dtype, device="meta")
-            self._put(spec.name, found)
+            tensor = next((tensors[spec.name] for tensors in others), None)
+            if tensor is None:
+                tensor = torch.empty(spec.shape, dtype=spec.dtype, device="meta")
+            self._put(spec.name, tensor)
 
     def _put(self, name: str, tensor: torch.Tensor) -> None:
         owner, _, leaf = name.rpartition(".")

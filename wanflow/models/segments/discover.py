@@ -36,19 +36,19 @@ class Segmentation:
     parts: Mapping[str, Mapping[str, tuple[str, ...]]]
 
     @classmethod
-    def joined(cls, found: Sequence[Segmentation]) -> Segmentation:
+    def joined(cls, segmentations: Sequence[Segmentation]) -> Segmentation:
         """Put segmentations that share no name beside each other."""
-        segments = [item for each in found for item in each.segments.items()]
-        parts = [item for each in found for item in each.parts.items()]
+        segments = [item for each in segmentations for item in each.segments.items()]
+        parts = [item for each in segmentations for item in each.parts.items()]
         return cls(dict(segments), dict(parts))
 
     @property
     def finest(self) -> dict[str, tuple[str, ...]]:
         """The parts of every segment, and the segments that have none."""
-        found: dict[str, tuple[str, ...]] = {}
+        finest: dict[str, tuple[str, ...]] = {}
         for segment, names in self.segments.items():
-            found.update(self.parts.get(segment, {segment: names}))
-        return found
+            finest.update(self.parts.get(segment, {segment: names}))
+        return finest
 
 
 def discover(
@@ -73,9 +73,9 @@ def discover(
     parts: dict[str, dict[str, tuple[str, ...]]] = {}
     for name, units in _grouped(_units(module, sizes)).items():
         segments[name] = tuple(itertools.chain.from_iterable(units.values()))
-        found = _parts(name, _children(module, units), sizes)
-        if len(found) > 1:
-            parts[name] = found
+        pieces = _parts(name, _children(module, units), sizes)
+        if len(pieces) > 1:
+            parts[name] = pieces
     return Segmentation(segments, parts)
 
 
@@ -89,12 +89,12 @@ def _used(copied: torch.nn.Module, forward: Forward, mode: FakeTensorMode) -> li
 
 def _list_at(module: torch.nn.Module, path: str) -> torch.nn.ModuleList:
     """Get a list whose elements all have parameters of the same names and shapes."""
-    found = module.get_submodule(path)
-    shapes = [[(n, p.shape) for n, p in each.named_parameters()] for each in found.children()]
-    if not isinstance(found, torch.nn.ModuleList) or any(each != shapes[0] for each in shapes):
+    elements = module.get_submodule(path)
+    shapes = [[(n, p.shape) for n, p in each.named_parameters()] for each in elements.children()]
+    if not isinstance(elements, torch.nn.ModuleList) or any(each != shapes[0] for each in shapes):
         msg = f"{path} is no list of alike modules"
         raise AssertionError(msg)
-    return found
+    return elements
 
 
 def _repeated(order: Sequence[str], path: str, count: int) -> Iterator[str]:
@@ -158,16 +158,16 @@ def _grouped(units: Sequence[_Unit]) -> dict[str, dict[str, list[str]]]:
     """Name the segments: what repeats by its list and number, the rest by its place."""
     runs = [(r, list(g)) for r, g in itertools.groupby(units, key=lambda unit: unit.repeats)]
     names = _short_names([unit.path for unit in units if unit.repeats])
-    found: dict[str, dict[str, list[str]]] = {}
+    segments: dict[str, dict[str, list[str]]] = {}
     for number, (repeats, run) in enumerate(runs):
         if repeats:
-            found.update({names[unit.path]: {unit.path: unit.names} for unit in run})
+            segments.update({names[unit.path]: {unit.path: unit.names} for unit in run})
             continue
         place = f"between.{number // 2}"
         if number in (0, len(runs) - 1):
             place = "in" if number == 0 else "head"
-        found[place] = {unit.path: unit.names for unit in run}
-    return found
+        segments[place] = {unit.path: unit.names for unit in run}
+    return segments
 
 
 def _short_names(paths: Sequence[str]) -> dict[str, str]:
@@ -187,14 +187,14 @@ def _children(module: torch.nn.Module, units: Mapping[str, Sequence[str]]) -> di
     """What a segment may be cut into: the children of the one unit, or its units."""
     if len(units) > 1:
         return {path: list(names) for path, names in units.items()}
-    found: dict[str, list[str]] = {}
+    children: dict[str, list[str]] = {}
     for path, names in units.items():
         for name in names:
             child, *inside = name.removeprefix(f"{path}.").split(".")
             if inside and isinstance(module.get_submodule(f"{path}.{child}"), torch.nn.ModuleList):
                 child = f"{child}.{inside[0]}"
-            found.setdefault(child, []).append(name)
-    return found
+            children.setdefault(child, []).append(name)
+    return children
 
 
 def _parts(
@@ -203,13 +203,13 @@ def _parts(
     """Cut a segment by its large children; a small one goes with the next, in order of use."""
     weights = {child: sum(sizes[n] for n in names) for child, names in children.items()}
     least = sum(weights.values()) / _SMALL_PART
-    found: dict[str, tuple[str, ...]] = {}
+    parts: dict[str, tuple[str, ...]] = {}
     waiting: tuple[str, ...] = ()
     for child, names in children.items():
         waiting += tuple(names)
         if weights[child] >= least:
-            found[f"{segment}.{child}"] = waiting
+            parts[f"{segment}.{child}"] = waiting
             waiting = ()
-    if waiting and found:
-        found[next(reversed(found))] += waiting
-    return found
+    if waiting and parts:
+        parts[next(reversed(parts))] += waiting
+    return parts

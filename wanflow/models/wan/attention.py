@@ -23,5 +23,5 @@ def dispatch(
     from diffusers.models.attention_dispatch import dispatch_attention_fn
 
     backend = attn.processor._attention_backend  # noqa: SLF001 - where upstream's setter puts it
-    made = dispatch_attention_fn(query, key, value, backend=backend)
-    return torch.as_tensor(made).flatten(2, 3).type_as(query)
+    output = dispatch_attention_fn(query, key, value, backend=backend)
+    return torch.as_tensor(output).flatten(2, 3).type_as(query)

@@ -99,29 +99,29 @@ def run(
     """
     strip, seen = place.strip(lines, cache), place.taken
     if part == "head":
-        line, kept = strip.line(x, seen)
-        made = strip.conv(module.decoder.conv_out, module.decoder.norm_out, kept, x)
+        line, border = strip.line(x, seen)
+        output = strip.conv(module.decoder.conv_out, module.decoder.norm_out, border, x)
         strip.keep(line, x)
-        return made
-    block, made = _block(module, part), x
-    for each in block.resnets:
-        made = resnet(each, made, strip, seen)
+        return output
+    block, output = _block(module, part), x
+    for layer in block.resnets:
+        output = resnet(layer, output, strip, seen)
         seen = max(0, seen - 2)
-    if _upsampler(block) is not None and made.shape[ROWS]:
-        made = _upsample(_upsampler(block), made, strip, seen)
+    if _upsampler(block) is not None and output.shape[ROWS]:
+        output = _upsample(_upsampler(block), output, strip, seen)
     elif _upsampler(block) is not None:
-        made = _skip_upsampler(block, made, strip)
+        output = _skip_upsampler(block, output, strip)
     if _shortcut(block) is None:
-        return made
-    return _with_shortcut(block, x, made, strip, place)
+        return output
+    return _with_shortcut(block, x, output, strip, place)
 
 
 def _upsample(layer: Any, x: torch.Tensor, strip: Strip, seen: int) -> torch.Tensor:
     """Double the frames but the clip's first, then the rows, as `WanResample.forward` does."""
     halves: tuple[torch.Tensor, ...] = (x,)
     if layer.mode == "upsample3d":
-        made = strip.temporal(layer.time_conv, x)
-        halves = (x,) if strip.first else tuple(made.chunk(2, 1))
+        frames = strip.temporal(layer.time_conv, x)
+        halves = (x,) if strip.first else tuple(frames.chunk(2, 1))
     return strip.doubled(layer.resample[1], halves, seen)
 
 
@@ -134,29 +134,29 @@ def _skip_upsampler(block: Any, x: torch.Tensor, strip: Strip) -> torch.Tensor:
 
 
 def _with_shortcut(
-    block: Any, x: torch.Tensor, made: torch.Tensor, strip: Strip, place: StripPlace
+    block: Any, x: torch.Tensor, output: torch.Tensor, strip: Strip, place: StripPlace
 ) -> torch.Tensor:
     """Add Wan 2.2's shortcut, which repeats pixels, to the rows that there are."""
     late = _late(block)
     line = strip.lines.take((*x.shape[:ROWS], late))
-    kept, count = min(late, place.taken), made.shape[ROWS]
+    before, count = min(late, place.taken), output.shape[ROWS]
     if count:
-        rows = torch.cat([line.narrow(ROWS, late - kept, kept), x], ROWS)
+        rows = torch.cat([line.narrow(ROWS, late - before, before), x], ROWS)
         rows = rows.transpose(3, 4) if strip.turned else rows
         repeated = _shortcut(block)(rows.contiguous(), first_chunk=strip.first)
         repeated = repeated.transpose(3, 4) if strip.turned else repeated
         done = max(0, 2 * (place.taken - 2 * len(block.resnets)) - 1)
-        made = made.add_(repeated.narrow(ROWS, done - 2 * (place.taken - kept), count))
+        output = output.add_(repeated.narrow(ROWS, done - 2 * (place.taken - before), count))
     strip.keep(line, x)
-    return made
+    return output
 
 
 def _convs(module: Any, part: str) -> Iterator[Any]:
     if part == "head":
         yield module.decoder.conv_out
         return
-    for each in _block(module, part).resnets:
-        yield from (each.conv1, each.conv2)
+    for layer in _block(module, part).resnets:
+        yield from (layer.conv1, layer.conv2)
 
 
 def _block(module: Any, part: str) -> Any:
@@ -183,9 +183,9 @@ def _late(block: Any) -> int:
     return 2 * len(block.resnets) + 1
 
 
-def cut(whole: torch.Tensor, start: int, stop: int, *, turned: bool) -> torch.Tensor:
+def cut(frame: torch.Tensor, start: int, stop: int, *, turned: bool) -> torch.Tensor:
     """Copy rows out of a whole frame's features, turned if it stands."""
-    rows = (whole.transpose(3, 4) if turned else whole).narrow(ROWS, start, stop - start)
+    rows = (frame.transpose(3, 4) if turned else frame).narrow(ROWS, start, stop - start)
     return channels_last(rows, rows.shape).copy_(rows)
 
 

@@ -37,11 +37,11 @@ def walk(module: Any) -> torch.Tensor:
         pictures = 1 if config.pos_embed_seq_len is None else 2
         tokens = 1 if config.pos_embed_seq_len is None else config.pos_embed_seq_len // 2
         image = torch.zeros(pictures, tokens, config.image_dim)
-    made = embed(module, latents, timestep, text, image)
-    hidden = made.hidden
+    embedding = embed(module, latents, timestep, text, image)
+    hidden = embedding.hidden
     for index in range(len(module.blocks)):
-        hidden = block(module, index, hidden, made.context, made.modulation, rotary)
-    return head(module, hidden, made.time, tuple(latents.shape))
+        hidden = block(module, index, hidden, embedding.context, embedding.modulation, rotary)
+    return head(module, hidden, embedding.time, tuple(latents.shape))
 
 
 def rotary_tables(
@@ -131,8 +131,8 @@ def feed(module: Any, index: int, hidden: torch.Tensor, scales: torch.Tensor) ->
 
 def _of_tokens(scales: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Split scales; each `[B, 1 or tokens, width]`."""
-    each = scales.chunk(6, dim=-2)
-    return each if scales.dim() == 3 else tuple(one.squeeze(2) for one in each)
+    chunks = scales.chunk(6, dim=-2)
+    return chunks if scales.dim() == 3 else tuple(chunk.squeeze(2) for chunk in chunks)
 
 
 def head(
@@ -141,7 +141,7 @@ def head(
     """Norm, project and put the patches back: the prediction, shaped like the latents."""
     if time.dim() == 3:  # a token's own
         scales = module.scale_shift_table.unsqueeze(0) + time.unsqueeze(2)
-        shift, scale = (each.squeeze(2) for each in scales.chunk(2, dim=2))
+        shift, scale = (chunk.squeeze(2) for chunk in scales.chunk(2, dim=2))
     else:
         shift, scale = (module.scale_shift_table + time.unsqueeze(1)).chunk(2, dim=1)
     normed = (module.norm_out(hidden.float()) * (1 + scale) + shift).type_as(hidden)

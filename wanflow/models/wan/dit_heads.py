@@ -42,14 +42,14 @@ def attend(
             asking.copy_(dispatch(attn, asking, key, value).view_as(asking))
         del key, value
     for part in rows.chunks(tokens):
-        made = project(attn, query[:, part].flatten(2))
-        add_gated(hidden[:, part], made, scaled.of(2, part))
+        output = project(attn, query[:, part].flatten(2))
+        add_gated(hidden[:, part], output, scaled.of(2, part))
 
 
 def _head_groups(heads: int, count: int) -> Iterator[slice]:
     """Cut the heads evenly, the larger groups first."""
-    each, larger = divmod(heads, count)
-    ends = (each * number + min(number, larger) for number in range(count + 1))
+    size, larger = divmod(heads, count)
+    ends = (size * number + min(number, larger) for number in range(count + 1))
     return turns([slice(*group) for group in itertools.pairwise(ends)])
 
 
@@ -62,8 +62,8 @@ def _queries(
     statistic = hidden.new_empty((*hidden.shape[:2], 1), dtype=torch.float32)
     for part in rows.chunks(hidden.shape[1]):
         normed = modulated(block.norm1, hidden[:, part], scaled, part, 0)
-        made = heads_of(attn, attn.norm_q(attn.to_q(normed)))
-        rope.turned(made, part, out=heads_of(attn, query)[:, part])
+        chunk = heads_of(attn, attn.norm_q(attn.to_q(normed)))
+        rope.turned(chunk, part, out=heads_of(attn, query)[:, part])
         square = attn.to_k(normed).float().square_().mean(dim=2, keepdim=True)
         statistic[:, part] = torch.rsqrt(square + _epsilon(attn.norm_k))
     return heads_of(attn, query), statistic
@@ -88,9 +88,9 @@ def _keys_values(
     scale = attn.norm_k.weight[columns]
     for part in rows.chunks(hidden.shape[1]):
         normed = modulated(block.norm1, hidden[:, part], scaled, part, 0)
-        made = functional.linear(normed, *to_key).float().mul_(statistic[:, part])
-        made = made.mul_(scale).type_as(normed)
-        rope.turned(made.unflatten(2, (-1, width)), part, out=key[:, part])
+        chunk = functional.linear(normed, *to_key).float().mul_(statistic[:, part])
+        chunk = chunk.mul_(scale).type_as(normed)
+        rope.turned(chunk.unflatten(2, (-1, width)), part, out=key[:, part])
         value[:, part] = functional.linear(normed, *to_value).unflatten(2, (-1, width))
     return key, value
 

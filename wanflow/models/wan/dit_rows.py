@@ -55,8 +55,8 @@ class Rows:
         block = math.gcd(self.size, _KERNEL_ROWS)
         blocks = math.ceil(tokens / block)
         count = max(blocks * block // self.size, 1)
-        each, longer = divmod(blocks, count)
-        ends = [(each * number + min(number, longer)) * block for number in range(count)]
+        size, longer = divmod(blocks, count)
+        ends = [(size * number + min(number, longer)) * block for number in range(count)]
         return turns([slice(*ends) for ends in itertools.pairwise([*ends, tokens])])
 
 
@@ -128,9 +128,9 @@ def _patches(module: Any, latents: torch.Tensor, rows: Rows) -> torch.Tensor:
     hidden = latents.new_empty(batch, frames // patch_t * per_frame, out_channels)
     starts = range(0, frames, step)
     for part in turns([slice(start, min(start + step, frames)) for start in starts]):
-        made = module.patch_embedding(latents[:, :, part]).flatten(2)
+        embedding = module.patch_embedding(latents[:, :, part]).flatten(2)
         first = part.start // patch_t * per_frame
-        hidden[:, first : first + made.shape[2]] = made.transpose(1, 2)
+        hidden[:, first : first + embedding.shape[2]] = embedding.transpose(1, 2)
     return hidden
 
 
@@ -149,19 +149,19 @@ def _keys_values(
     block: Any, hidden: torch.Tensor, scaled: Scales, rope: Rope, rows: Rows
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Keys (normed, turned) and values of all tokens, `[B, tokens, heads, head width]`."""
-    attn, found = block.attn1, None
+    attn, pair = block.attn1, None
     for part in rows.chunks(hidden.shape[1]):
         normed = modulated(block.norm1, hidden[:, part], scaled, part, 0)
-        made = heads_of(attn, attn.norm_k(attn.to_k(normed)))
-        if found is None:
-            shape = (*hidden.shape[:2], *made.shape[2:])
-            found = made.new_empty(shape), made.new_empty(shape)
-        rope.turned(made, part, out=found[0][:, part])
-        found[1][:, part] = heads_of(attn, attn.to_v(normed))
-    if found is None:
+        chunk = heads_of(attn, attn.norm_k(attn.to_k(normed)))
+        if pair is None:
+            shape = (*hidden.shape[:2], *chunk.shape[2:])
+            pair = chunk.new_empty(shape), chunk.new_empty(shape)
+        rope.turned(chunk, part, out=pair[0][:, part])
+        pair[1][:, part] = heads_of(attn, attn.to_v(normed))
+    if pair is None:
         msg = "a hidden state without tokens"
         raise AssertionError(msg)
-    return found
+    return pair
 
 
 def cross(block: Any, hidden: torch.Tensor, context: torch.Tensor, rows: Rows) -> None:
@@ -190,8 +190,8 @@ def feed(block: Any, hidden: torch.Tensor, scaled: Scales, rows: Rows) -> None:
     """Run a block's feed-forward on *hidden*, in place."""
     for part in rows.wide(hidden.shape[1]).chunks(hidden.shape[1]):
         x = hidden[:, part]
-        made = block.ffn(modulated(block.norm3, x, scaled, part, 3))
-        add_gated(x, made, scaled.of(5, part))
+        output = block.ffn(modulated(block.norm3, x, scaled, part, 3))
+        add_gated(x, output, scaled.of(5, part))
 
 
 def head(
@@ -217,9 +217,9 @@ def modulated(norm: Any, x: torch.Tensor, scaled: Scales, part: slice, first: in
     return normed.mul_(scaled.of(first + 1, part)).add_(scaled.of(first, part)).type_as(x)
 
 
-def add_gated(x: torch.Tensor, made: torch.Tensor, gate: torch.Tensor) -> None:
+def add_gated(x: torch.Tensor, output: torch.Tensor, gate: torch.Tensor) -> None:
     """Add to a chunk of the hidden state, in place; the sum is made in fp32."""
-    x.copy_((made * gate).add_(x))
+    x.copy_((output * gate).add_(x))
 
 
 def project(attn: Any, attended: torch.Tensor) -> torch.Tensor:

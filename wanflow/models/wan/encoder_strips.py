@@ -37,11 +37,11 @@ def kept_names(module: Any) -> tuple[str, ...]:
     names = ["in"]
     for i, block in enumerate(_blocks(module)):
         for j in range(len(_resnets(block))):
-            names += [f"{i}.{j}.{each}" for each in ("conv1", "conv2", "short")]
+            names += [f"{i}.{j}.{name}" for name in ("conv1", "conv2", "short")]
         if resampler(block) is not None:
-            names += [f"{i}.{each}" for each in ("down", "time")]
+            names += [f"{i}.{name}" for name in ("down", "time")]
         if _shortcut(block) is not None:
-            names += [f"{i}.{each}" for each in ("odd", "short")]
+            names += [f"{i}.{name}" for name in ("odd", "short")]
     return tuple(names)
 
 
@@ -72,8 +72,8 @@ def _shortcut(block: Any) -> Any:
 
 def _block(block: Any, x: torch.Tensor, strip: NamedStrip, name: str) -> torch.Tensor:
     late = _shortened(block, x, strip, name)
-    for j, each in enumerate(_resnets(block)):
-        x = resnet(each, x, strip, f"{name}.{j}")
+    for j, layer in enumerate(_resnets(block)):
+        x = resnet(layer, x, strip, f"{name}.{j}")
     if resampler(block) is not None and x.shape[strip.axis]:
         x = _resample(resampler(block), x, strip, name)
     if late is None:
@@ -104,11 +104,11 @@ def _resample(layer: Any, x: torch.Tensor, strip: NamedStrip, name: str) -> torc
     x = _halved(layer.resample[1], x, strip, f"{name}.down")
     if layer.mode != "downsample3d" or not x.shape[strip.axis]:
         return x
-    kept = f"{name}.time"
-    strip.made_cache[kept] = x[:, :, -1:].clone()
+    place = f"{name}.time"
+    strip.made_cache[place] = x[:, :, -1:].clone()
     if strip.first:
         return x
-    frames = torch.cat([strip.cache[kept], x], _TIME)
+    frames = torch.cat([strip.cache[place], x], _TIME)
     conv = layer.time_conv
     return F.conv3d(frames, conv.weight, conv.bias, stride=conv.stride)
 
@@ -125,12 +125,12 @@ def _halved(conv: Any, x: torch.Tensor, strip: NamedStrip, name: str) -> torch.T
     if line is not None:
         inner.narrow(axis, 0, before).copy_(line)
     inner.narrow(axis, before, count).copy_(x)
-    made = (shape[axis - 2] - 1) // 2
+    half = (shape[axis - 2] - 1) // 2
     if not strip.bottom:
-        strip.made_lines[name] = inner.narrow(axis, 2 * made, before + count - 2 * made).clone()
-    if made == 0:
+        strip.made_lines[name] = inner.narrow(axis, 2 * half, before + count - 2 * half).clone()
+    if half == 0:
         out = list(x.shape)
         out[axis], out[5 - axis] = 0, x.shape[5 - axis] // 2
         return x.new_empty(out).transpose(0, 1).unsqueeze(0)
-    halved = F.conv2d(rows.narrow(axis, 0, 2 * made + 1), conv.weight, conv.bias, stride=2)
+    halved = F.conv2d(rows.narrow(axis, 0, 2 * half + 1), conv.weight, conv.bias, stride=2)
     return halved.transpose(0, 1).unsqueeze(0)

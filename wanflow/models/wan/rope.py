@@ -53,11 +53,11 @@ class Rope:
         cos, sin = self._rows(part).unbind(-1)
         # The order of upstream's processor: fp32 products, rounded once.
         first, second = x.unflatten(-1, (-1, 2)).unbind(-1)
-        made = torch.empty_like(x) if out is None else out
-        even, odd = made.unflatten(-1, (-1, 2)).unbind(-1)
+        result = torch.empty_like(x) if out is None else out
+        even, odd = result.unflatten(-1, (-1, 2)).unbind(-1)
         even.copy_((first * cos).sub_(second * sin))
         odd.copy_((first * sin).add_(second * cos))
-        return made
+        return result
 
     def _rows(self, part: slice) -> torch.Tensor:
         """Cosines and sines `[1, rows, 1, half a head, 2]`."""
@@ -65,8 +65,8 @@ class Rope:
         axis = 2 * half // 6  # upstream: height and width have a third each, rounded down
         columns = self.table.split([half - 2 * axis, axis, axis], dim=1)
         places = self.places[:, part].unbind()
-        found = [own.index_select(0, place) for own, place in zip(columns, places, strict=True)]
-        return torch.cat(found, dim=1)[None, :, None]
+        rows = [own.index_select(0, place) for own, place in zip(columns, places, strict=True)]
+        return torch.cat(rows, dim=1)[None, :, None]
 
 
 def make_rope(module: Any, grid: Grid, device: torch.device) -> Rope:
@@ -75,8 +75,8 @@ def make_rope(module: Any, grid: Grid, device: torch.device) -> Rope:
     The module's own are on the meta device, hence a new instance of its class.
     """
     kind, config = type(module.rope), module.config
-    made = kind(config.attention_head_dim, config.patch_size, config.rope_max_seq_len)
+    rope = kind(config.attention_head_dim, config.patch_size, config.rope_max_seq_len)
     count = max(attrs.astuple(grid))
     # Upstream has every number twice, for the two halves of a pair.
-    pair = made.freqs_cos[:count, 0::2], made.freqs_sin[:count, 1::2]
+    pair = rope.freqs_cos[:count, 0::2], rope.freqs_sin[:count, 1::2]
     return Rope(torch.stack(pair, dim=-1).to(device), grid.places(device))

@@ -70,9 +70,9 @@ class Strip:
         new = min(size, count)
         line.narrow(ROWS, size - new, new).copy_(x.narrow(ROWS, count - new, new))
 
-    def conv(self, conv: Any, norm: Any, kept: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    def conv(self, conv: Any, norm: Any, border: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         """Norm and activate what is kept and *x*, and convolve the rows that are whole by now."""
-        line, count = kept.shape[ROWS], x.shape[ROWS]
+        line, count = border.shape[ROWS], x.shape[ROWS]
         shape = [*x.shape[:ROWS], line + count + int(self.bottom)]
         if shape[ROWS] <= KEPT_ROWS:
             return x.new_empty(1, conv.out_channels, *x.shape[TIME:ROWS], 0)
@@ -80,7 +80,7 @@ class Strip:
         held = 0 if self.first else KEPT_FRAMES
         shape[TIME] += held
         rows = channels_last(x, shape)
-        activate(norm, (kept, x), rows[:, :, held:] if held else rows)
+        activate(norm, (border, x), rows[:, :, held:] if held else rows)
         if self.first:  # the taps before the clip would meet nothing but zeros
             cache[:, :, 1:].copy_(rows)
             weight = self._weight(conv.weight[:, :, -1])
@@ -102,18 +102,18 @@ class Strip:
         """Double the rows and convolve each frame; the frames of *halves* alternate."""
         x, frames = halves[0], len(halves) * halves[0].shape[TIME]
         line = self.lines.take((*x.shape[:TIME], frames, x.shape[3], 1))
-        kept, count = 2 if seen else 1, x.shape[ROWS]
-        shape = [1, x.shape[1], frames, 2 * x.shape[3], kept + 2 * count + int(self.bottom)]
+        before, count = 2 if seen else 1, x.shape[ROWS]
+        shape = [1, x.shape[1], frames, 2 * x.shape[3], before + 2 * count + int(self.bottom)]
         rows = channels_last(x, shape)
         if seen:
-            _double(line, rows.narrow(ROWS, 0, kept))
+            _double(line, rows.narrow(ROWS, 0, before))
         else:
-            rows.narrow(ROWS, 0, kept).zero_()
+            rows.narrow(ROWS, 0, before).zero_()
         for i, half in enumerate(halves):
-            _double(half, rows[:, :, i :: len(halves)].narrow(ROWS, kept, 2 * count))
+            _double(half, rows[:, :, i :: len(halves)].narrow(ROWS, before, 2 * count))
             self.keep(line[:, :, i :: len(halves)], half)
         if self.bottom:
-            rows.narrow(ROWS, kept + 2 * count, 1).zero_()
+            rows.narrow(ROWS, before + 2 * count, 1).zero_()
         weight = self._weight(conv.weight)
         return as_clip(F.conv2d(as_frames(rows), weight, conv.bias, padding=(1, 0)))
 
@@ -123,21 +123,21 @@ class Strip:
 
 def resnet(block: Any, x: torch.Tensor, strip: Strip, seen: int) -> torch.Tensor:
     """Run a residual block, of whose input *seen* rows have been; it is two rows behind."""
-    line, kept = strip.line(x, seen)
-    hidden = strip.conv(block.conv1, block.norm1, kept, x)
-    inner, inner_kept = strip.line(hidden, max(0, seen - 1))
-    made = strip.conv(block.conv2, block.norm2, inner_kept, hidden)
+    line, border = strip.line(x, seen)
+    hidden = strip.conv(block.conv1, block.norm1, border, x)
+    inner, inner_border = strip.line(hidden, max(0, seen - 1))
+    output = strip.conv(block.conv2, block.norm2, inner_border, hidden)
     strip.keep(inner, hidden)
     del hidden
-    kept = kept.narrow(ROWS, int(seen < KEPT_ROWS), min(seen, 1 + int(seen > 1)))
-    late = min(kept.shape[ROWS], made.shape[ROWS])
-    for shortcut, start in ((kept.narrow(ROWS, 0, late), 0), (x, late)):
-        count = min(shortcut.shape[ROWS], made.shape[ROWS] - start)
+    border = border.narrow(ROWS, int(seen < KEPT_ROWS), min(seen, 1 + int(seen > 1)))
+    late = min(border.shape[ROWS], output.shape[ROWS])
+    for shortcut, start in ((border.narrow(ROWS, 0, late), 0), (x, late)):
+        count = min(shortcut.shape[ROWS], output.shape[ROWS] - start)
         if count:
             rows = block.conv_shortcut(shortcut.narrow(ROWS, 0, count))
-            made.narrow(ROWS, start, count).add_(rows)
+            output.narrow(ROWS, start, count).add_(rows)
     strip.keep(line, x)
-    return made
+    return output
 
 
 def activate(norm: Any, pieces: Sequence[torch.Tensor], out: torch.Tensor) -> None:
@@ -167,8 +167,8 @@ def channels_last(
 
 def _strides(shape: Sequence[int]) -> tuple[int, ...]:
     _, channels, frames, height, width = shape
-    each = (frames * height * width, 1, height * width, width, 1)
-    return tuple(stride if i == 1 else stride * channels for i, stride in enumerate(each))
+    strides = (frames * height * width, 1, height * width, width, 1)
+    return tuple(stride if i == 1 else stride * channels for i, stride in enumerate(strides))
 
 
 def as_frames(x: torch.Tensor) -> torch.Tensor:

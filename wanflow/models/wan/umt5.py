@@ -27,14 +27,14 @@ def attention_mask(module: Any, hidden: torch.Tensor, mask: torch.Tensor) -> tor
     """Turn a `[1, tokens]` mask into the layers' boolean `[1, 1, tokens, tokens]`."""
     from transformers.masking_utils import create_bidirectional_mask
 
-    made = create_bidirectional_mask(
+    full_mask = create_bidirectional_mask(
         config=module.encoder.config,
         inputs_embeds=hidden,
         attention_mask=mask,
         allow_is_bidirectional_skip=False,
     )
-    assert isinstance(made, torch.Tensor)  # noqa: S101 - sdpa always materialises it
-    return made.contiguous()
+    assert isinstance(full_mask, torch.Tensor)  # noqa: S101 - sdpa always materialises it
+    return full_mask.contiguous()
 
 
 def attend(module: Any, index: int, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -62,6 +62,6 @@ def finish(module: Any, hidden: torch.Tensor, mask: torch.Tensor, tokens: int) -
     `[1, n, width]` becomes `[1, tokens, width]`: what was not encoded is zero too.
     """
     normed = module.encoder.final_layer_norm(hidden)
-    kept = torch.as_tensor(normed.masked_fill(mask.unsqueeze(-1) == 0, 0))
-    short = tokens - kept.shape[1]
-    return torch.nn.functional.pad(kept, (0, 0, 0, short)) if short else kept
+    states = torch.as_tensor(normed.masked_fill(mask.unsqueeze(-1) == 0, 0))
+    short = tokens - states.shape[1]
+    return torch.nn.functional.pad(states, (0, 0, 0, short)) if short else states

@@ -22,12 +22,12 @@ def walk(module: Any) -> torch.Tensor:
     """Decode two latent frames of zeros, to see what is used when; the encoder is not."""
     x = denormalise(module, torch.zeros(1, module.config.z_dim, 1, 1, 1))
     caches: dict[str, Cache] = {part: [None] * cache_places(module, part) for part in parts(module)}
-    made = x
+    hidden = x
     for first in (True, False):  # the first frame uses no temporal upsampler
-        made = x
+        hidden = x
         for part, cache in caches.items():
-            made = run(module, part, made, cache, first=first)
-    return made
+            hidden = run(module, part, hidden, cache, first=first)
+    return hidden
 
 
 def parts(module: Any) -> tuple[str, ...]:
@@ -39,8 +39,8 @@ def parts(module: Any) -> tuple[str, ...]:
 def paths(part: str) -> tuple[str, ...]:
     """Where a part's weights are in the module."""
     named = {"in": ("conv_in",), "mid": ("mid_block",), "head": ("norm_out", "conv_out")}
-    found = named.get(part, (f"up_blocks.{part.rpartition('.')[2]}",))
-    return tuple(f"decoder.{path}" for path in found)
+    places = named.get(part, (f"up_blocks.{part.rpartition('.')[2]}",))
+    return tuple(f"decoder.{path}" for path in places)
 
 
 def cache_places(module: Any, part: str) -> int:
@@ -80,11 +80,11 @@ def run(module: Any, part: str, x: torch.Tensor, cache: Cache, *, first: bool) -
 
 def cached(conv: Any, x: torch.Tensor, cache: Cache) -> torch.Tensor:
     """A convolution at an end, with its place in the cache, as its forward has them."""
-    kept = x[:, :, -CACHE_T:].clone()
-    if kept.shape[2] < CACHE_T and cache[0] is not None:
-        kept = torch.cat([cache[0][:, :, -1:], kept], dim=2)
+    frames = x[:, :, -CACHE_T:].clone()
+    if frames.shape[2] < CACHE_T and cache[0] is not None:
+        frames = torch.cat([cache[0][:, :, -1:], frames], dim=2)
     out = conv(x, cache[0])
-    cache[0] = kept
+    cache[0] = frames
     return torch.as_tensor(out)
 
 
@@ -96,6 +96,6 @@ def to_frames(module: Any, decoded: torch.Tensor) -> torch.Tensor:
     return (clamped[0].permute(1, 0, 2, 3) * 0.5 + 0.5).clamp(0, 1)
 
 
-def fill_cache(kept: Sequence[torch.Tensor | None], frame: int) -> Cache:
+def fill_cache(places: Sequence[torch.Tensor | None], frame: int) -> Cache:
     """A part's cache before *frame*: a place that was left empty by frame 0 was a "Rep"."""
-    return [REPEAT if t is None and frame == 1 else t for t in kept]
+    return [REPEAT if t is None and frame == 1 else t for t in places]

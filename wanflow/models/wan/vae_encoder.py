@@ -24,14 +24,14 @@ def walk(module: Any) -> torch.Tensor:
     """Encode two chunks of zeros, to see what is used when; the decoder is not."""
     side, config = spatial(module), module.config
     caches: dict[str, Cache] = {part: [None] * cache_places(module, part) for part in parts(module)}
-    made = []
+    outputs = []
     for count in (1, config.scale_factor_temporal):  # the first chunk uses no temporal convolution
         x = torch.zeros(1, config.in_channels // (config.patch_size or 1) ** 2, count, side, side)
         x = opened(module, x)
         for part, cache in caches.items():
             x = run(module, part, x, cache)
-        made.append(x)
-    return to_latents(module, torch.cat(made, 2))
+        outputs.append(x)
+    return to_latents(module, torch.cat(outputs, 2))
 
 
 def segmentation(module: Any) -> Segmentation:
@@ -39,10 +39,10 @@ def segmentation(module: Any) -> Segmentation:
 
     Their names begin with `encoder`, so that they stand beside the decoder's.
     """
-    found = {f"{PREFIX}.{n}": names for n, names in discover(module, walk).segments.items()}
-    strips = {segment: names for segment, names in found.items() if _is_in_strips(module, names[0])}
+    units = {f"{PREFIX}.{n}": names for n, names in discover(module, walk).segments.items()}
+    strips = {segment: names for segment, names in units.items() if _is_in_strips(module, names[0])}
     together = {STRIPS: tuple(name for names in strips.values() for name in names)}
-    rest = {segment: names for segment, names in found.items() if segment not in strips}
+    rest = {segment: names for segment, names in units.items() if segment not in strips}
     return Segmentation({**together, **rest}, {STRIPS: strips})
 
 

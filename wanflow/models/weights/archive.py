@@ -159,20 +159,20 @@ def _data_start(path: Path, file: BinaryIO, info: zipfile.ZipInfo) -> int:
 
 def _folder(path: Path, spans: Mapping[str, Span]) -> str:
     """The one folder that every entry is in."""
-    found = [name for name in spans if name.count("/") == 1 and name.endswith("/data.pkl")]
-    if len(found) != 1:
+    pickles = [name for name in spans if name.count("/") == 1 and name.endswith("/data.pkl")]
+    if len(pickles) != 1:
         raise WeightsError(
-            f"{path}: is no archive of torch.save: it has {len(found) or 'no'} data.pkl",
+            f"{path}: is no archive of torch.save: it has {len(pickles) or 'no'} data.pkl",
             code="bad-weights",
         )
-    folder = found[0].removesuffix("/data.pkl")
+    folder = pickles[0].removesuffix("/data.pkl")
     if f"{folder}/constants.pkl" in spans:
         raise WeightsError(
             f"{path}: is a TorchScript program, not a dictionary of tensors", code="bad-weights"
         )
-    if spans[found[0]].nbytes > PICKLE_LIMIT_BYTES:
+    if spans[pickles[0]].nbytes > PICKLE_LIMIT_BYTES:
         raise WeightsError(
-            f"{path}: its pickle has {spans[found[0]].nbytes} bytes; up to {PICKLE_LIMIT_BYTES} "
+            f"{path}: its pickle has {spans[pickles[0]].nbytes} bytes; up to {PICKLE_LIMIT_BYTES} "
             "are read",
             code="bad-weights",
         )

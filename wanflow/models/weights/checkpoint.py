@@ -147,8 +147,8 @@ def _fill(handle: int, offset: int, flat: torch.Tensor, path: Path) -> None:
 def merged(indexed: Iterable[tuple[Path, Mapping[str, Entry]]]) -> dict[str, Entry]:
     """Put the tensors of several files together; WeightsError for one that is in two of them."""
     entries: dict[str, Entry] = {}
-    for path, found in indexed:
-        for name, entry in found.items():
+    for path, index in indexed:
+        for name, entry in index.items():
             if name in entries:
                 raise WeightsError(
                     f"{path}: tensor {name!r} is in {entries[name].path.name} too",
@@ -199,16 +199,13 @@ def _entries(path: Path, header: dict[str, object], base: int, size: int) -> dic
 
 
 def _entry(path: Path, name: str, fields: object, base: int) -> tuple[Entry, int]:
-    try:
-        dtype = _DTYPES[fields["dtype"]]  # type: ignore[index]
-        shape = tuple(fields["shape"])  # type: ignore[index]
-        start, end = fields["data_offsets"]  # type: ignore[index]
-        numbers = (*shape, start, end)
-        if any(type(n) is not int or n < 0 for n in numbers):
-            raise ValueError  # noqa: TRY301 - one message for every way to be malformed
-    except (KeyError, TypeError, ValueError):
-        raise WeightsError(f"{path}: tensor {name!r} is malformed", code="bad-weights") from None
-    entry = Entry(path, base + start, dtype, shape)
+    match fields:
+        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(start), int(end)]} if (
+            dtype in _DTYPES and all(type(n) is int and n >= 0 for n in (*shape, start, end))
+        ):
+            entry = Entry(path, base + start, _DTYPES[dtype], tuple(shape))
+        case _:
+            raise WeightsError(f"{path}: tensor {name!r} is malformed", code="bad-weights")
     if entry.nbytes != end - start:
         raise WeightsError(
             f"{path}: tensor {name!r} has {end - start} bytes, its shape needs {entry.nbytes}",

@@ -29,37 +29,37 @@ def first_cut(path: Path) -> str:
 
 
 def _first_cut(path: Path, file: BinaryIO, size: int) -> str:
-    found = _data_start(file, 0)
-    if found is None or not found[0].endswith("/data.pkl"):
+    first = _data_start(file, 0)
+    if first is None or not first[0].endswith("/data.pkl"):
         return ""
-    file.seek(found[1])
+    file.seek(first[1])
     pickled = read_pickle(file.read(PICKLE_LIMIT_BYTES), path)
     storages = {stored.storage.key: stored.storage for stored in pickled.tensors.values()}
-    whole = _whole(file, found[1] + pickled.nbytes, storages, size)
+    complete = _complete(file, first[1] + pickled.nbytes, storages, size)
     for name, stored in pickled.tensors.items():
-        if stored.storage.key not in whole:
+        if stored.storage.key not in complete:
             return f"is cut at byte {size}: tensor {name!r} is not whole"
     return f"is cut at byte {size}: the directory behind its tensors is not whole"
 
 
-def _whole(file: BinaryIO, end: int, storages: Mapping[str, Storage], size: int) -> set[str]:
+def _complete(file: BinaryIO, end: int, storages: Mapping[str, Storage], size: int) -> set[str]:
     """Keys of the storages that are whole, from entry to entry behind the pickle."""
-    whole: set[str] = set()
-    while (found := _data_start(file, _next_header(file, end))) is not None:
-        name, start = found
+    complete: set[str] = set()
+    while (entry := _data_start(file, _next_header(file, end))) is not None:
+        name, start = entry
         _, _, key = name.partition("/data/")
         if key in storages:
             end = start + storages[key].nbytes
             if end > size:
                 break
-            whole.add(key)
+            complete.add(key)
         else:
             file.seek(start)
             footer = file.read(_SMALL_BYTES).find(_FOOTER_SIGN)
             if footer < 0:
                 break
             end = start + footer
-    return whole
+    return complete
 
 
 def _data_start(file: BinaryIO, position: int) -> tuple[str, int] | None:

@@ -54,15 +54,15 @@ def config_of(
             hint="give the model a `config` in the graph",
             code="bad-config",
         )
-    found, where = read_config(folder), str(folder / "config.json")
-    if "dim" not in found:
-        return found, where
-    return fitted(part, _from_official(found, where), entries), where
+    config, where = read_config(folder), str(folder / "config.json")
+    if "dim" not in config:
+        return config, where
+    return fitted(part, _from_official(config, where), entries), where
 
 
-def _from_official(found: Mapping[str, object], where: str) -> dict[str, object]:
+def _from_official(config: Mapping[str, object], where: str) -> dict[str, object]:
     """Say a `WanModel`'s configuration in the fields of `WanTransformer3DModel`."""
-    kind, width, heads = found.get("model_type"), found["dim"], found.get("num_heads")
+    kind, width, heads = config.get("model_type"), config["dim"], config.get("num_heads")
     if kind not in ("t2v", "i2v", "flf2v"):
         raise WeightsError(
             f"{where}: model_type {kind!r} is not served", hint="t2v, i2v, flf2v", code="bad-config"
@@ -72,7 +72,7 @@ def _from_official(found: Mapping[str, object], where: str) -> dict[str, object]
             f"{where}: dim {width!r} is not a multiple of num_heads {heads!r}", code="bad-config"
         )
     fields = known_config(_WAN, "transformer")
-    fields |= {new: found[old] for old, new in _FIELDS.items() if old in found}
+    fields |= {new: config[old] for old, new in _FIELDS.items() if old in config}
     fields["attention_head_dim"] = width // heads
     if kind != "t2v":
         fields |= {"image_dim": _IMAGE_DIM, "added_kv_proj_dim": width}

@@ -31,7 +31,7 @@ class WeightsOption:
 
 def parse_weights(options: Sequence[str], models: Sequence[str]) -> tuple[WeightsOption, ...]:
     """Read `--weights` options; InputError for an unknown model or a path that is not there."""
-    found = []
+    places = []
     for text in options:
         name, separator, path = text.partition("=")
         model = name if separator and name in models else None
@@ -50,8 +50,8 @@ def parse_weights(options: Sequence[str], models: Sequence[str]) -> tuple[Weight
                 hint=f"--weights MODEL={place}, of {', '.join(models)}",
                 code="unknown-model",
             )
-        found.append(WeightsOption(model, place))
-    return tuple(found)
+        places.append(WeightsOption(model, place))
+    return tuple(places)
 
 
 def locate(spec: ModelSpec, options: Sequence[WeightsOption], graph_file: Path) -> Path | None:

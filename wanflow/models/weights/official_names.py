@@ -70,16 +70,16 @@ def renamed(part: str, entries: Mapping[str, Entry]) -> Entries:
     """
     if not is_official(part, entries):
         return dict(entries)
-    found: Entries = {}
+    pieces: Entries = {}
     for old, entry in entries.items():
         for new, piece in _PIECES[part](old, entry).items():
-            if new in found:
+            if new in pieces:
                 raise WeightsError(
-                    f"{entry.path}: tensors {found[new].stored_as!r} and {old!r} are both {new!r}",
+                    f"{entry.path}: tensors {pieces[new].stored_as!r} and {old!r} are both {new!r}",
                     code="same-tensor",
                 )
-            found[new] = attrs.evolve(piece, stored_as=old)
-    return _converted(part, found) if part in _CONVERTED else found
+            pieces[new] = attrs.evolve(piece, stored_as=old)
+    return _converted(part, pieces) if part in _CONVERTED else pieces
 
 
 def _same(old: str, entry: Entry) -> Entries:

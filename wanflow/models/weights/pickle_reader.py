@@ -97,13 +97,13 @@ def read_pickle(data: bytes, path: Path) -> Pickled:
     return Pickled(tensors, nbytes)
 
 
-def _tensors(found: object) -> dict[str, Stored]:
-    if not isinstance(found, dict):
-        raise _MalformedError(f"holds {_kind(found)}, not a dictionary of tensors")
-    for name, value in found.items():
+def _tensors(result: object) -> dict[str, Stored]:
+    if not isinstance(result, dict):
+        raise _MalformedError(f"holds {_kind(result)}, not a dictionary of tensors")
+    for name, value in result.items():
         if not isinstance(value, Stored):
             raise _MalformedError(f"{_short(name)} is {_kind(value)}, not a tensor")
-    return found
+    return result
 
 
 def _short(text: str) -> str:
@@ -148,8 +148,8 @@ class _StackMachine:
         self.stack = []
 
     def above_mark(self) -> list[object]:
-        found, self.stack = self.stack, self.below.pop()
-        return found
+        values, self.stack = self.stack, self.below.pop()
+        return values
 
     def make_tuple(self, count: int) -> None:
         if len(self.stack) < count:
@@ -194,10 +194,10 @@ class _StackMachine:
         args, function = self.stack.pop(), self.stack.pop()
         if not isinstance(function, _Name) or not isinstance(args, tuple):
             raise _PickleRefusedError("a call of what is no name")
-        made = _CALLS.get(function.text, _not_called)(args)
-        if made is None:
+        result = _CALLS.get(function.text, _not_called)(args)
+        if result is None:
             raise _PickleRefusedError(f"{function.text.replace(' ', '.')!r} in an unknown way")
-        self.push(made)
+        self.push(result)
 
     def build(self) -> None:
         """BUILD: an OrderedDict of `state_dict()` has attributes, which say nothing of tensors."""

@@ -51,41 +51,41 @@ def fitted(part: str, config: Mapping[str, object], entries: Entries) -> dict[st
     What no tensor tells stays. Whether they fit together is for whoever builds the module and
     checks every tensor against it.
     """
-    found = dict(config)
+    fields = dict(config)
     for field, (name, side) in _SIZES[part].items():
         shape = entries[name].shape if name in entries else ()
         if len(shape) > side:
-            found[field] = shape[side]
+            fields[field] = shape[side]
     if part in _MORE:
-        _MORE[part](found, entries)
-    if part == "vae" and found != config:  # of another size: its own statistics are another's
-        found |= _measured(found)
-    return found
+        _MORE[part](fields, entries)
+    if part == "vae" and fields != config:  # of another size: its own statistics are another's
+        fields |= _measured(fields)
+    return fields
 
 
-def _measured(found: Mapping[str, object]) -> dict[str, object]:
+def _measured(config: Mapping[str, object]) -> dict[str, object]:
     """Give the latents' statistics of the known autoencoder that has these sizes."""
     for known in (parts["vae"] for parts in KNOWN.values()):
-        if all(found.get(name) == value for name, value in known.items() if name not in MEASURED):
+        if all(config.get(name) == value for name, value in known.items() if name not in MEASURED):
             return {name: known[name] for name in MEASURED}
     return {}
 
 
-def _text_encoder(found: dict[str, object], entries: Entries) -> None:
-    found["num_layers"] = _count(r"encoder\.block\.(\d+)\.", entries) or found["num_layers"]
+def _text_encoder(fields: dict[str, object], entries: Entries) -> None:
+    fields["num_layers"] = _count(r"encoder\.block\.(\d+)\.", entries) or fields["num_layers"]
     query = entries.get(f"{_LAYER}.0.SelfAttention.q.weight")
-    heads = found["num_heads"]
+    heads = fields["num_heads"]
     if query is not None and query.shape and isinstance(heads, int) and heads:
-        found["d_kv"] = query.shape[0] // heads
+        fields["d_kv"] = query.shape[0] // heads
 
 
-def _image_encoder(found: dict[str, object], entries: Entries) -> None:
+def _image_encoder(fields: dict[str, object], entries: Entries) -> None:
     layers = _count(r"encoder\.layers\.(\d+)\.", entries)
-    found["num_hidden_layers"] = layers or found["num_hidden_layers"]
+    fields["num_hidden_layers"] = layers or fields["num_hidden_layers"]
     places = entries.get("embeddings.position_embedding.weight")
-    patch = found["patch_size"]
+    patch = fields["patch_size"]
     if places is not None and places.shape and isinstance(patch, int):
-        found["image_size"] = patch * math.isqrt(max(places.shape[0] - 1, 0))
+        fields["image_size"] = patch * math.isqrt(max(places.shape[0] - 1, 0))
 
 
 def _count(pattern: str, entries: Entries) -> int:

@@ -70,8 +70,8 @@ def _is_contiguous(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
     if 0 in shape:
         return True
     step = 1
-    for side, found in zip(reversed(shape), reversed(stride), strict=True):
-        if side != 1 and found != step:
+    for side, distance in zip(reversed(shape), reversed(stride), strict=True):
+        if side != 1 and distance != step:
             return False
         step *= side
     return True

@@ -33,8 +33,8 @@ def _part(paths: Sequence[str], part: str) -> list[str]:
     if own:
         return own + [path for path in paths if _matches(path, (f"{part}/*.json",))]
     for pattern in OFFICIAL[part]:
-        if found := [path for path in paths if _matches(path, (pattern,))]:
-            return found
+        if matching := [path for path in paths if _matches(path, (pattern,))]:
+            return matching
     return []
 
 

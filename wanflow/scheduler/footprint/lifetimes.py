@@ -32,7 +32,8 @@ class Lifetimes:
 
     `live_bytes[i]` are the values there when call i starts. `need_bytes[i]` is the call's peak with
     its own segment streamed: values, segment, gathered rows, workspace, slack, and the staging
-    buffer that is always there. `frees[i]` are the values whose last reader is call i.
+    buffer, which is always there, where the device is the RAM. `frees[i]` are the values whose last
+    reader is call i.
     """
 
     live_bytes: tuple[int, ...]
@@ -40,10 +41,13 @@ class Lifetimes:
     frees: tuple[tuple[int, ...], ...]
 
 
-def lifetimes(footprint: Footprint, away: Sequence[Absence] = ()) -> Lifetimes:
+def lifetimes(
+    footprint: Footprint, away: Sequence[Absence] = (), staging_bytes: int = 0
+) -> Lifetimes:
     """Work out the lifetimes of a footprint's values from first write and last read.
 
-    *away* are gaps between two uses in which a value is not on the device.
+    *away* are gaps between two uses in which a value is not on the device; *staging_bytes* lie
+    there all along.
     """
     absent = [0] * (len(footprint.calls) + 1)
     for gap in away:
@@ -61,7 +65,7 @@ def lifetimes(footprint: Footprint, away: Sequence[Absence] = ()) -> Lifetimes:
     for number, index in last.items():
         if number not in footprint.keeps:
             frees[index].append(number)
-    live, needs, now = [], [], footprint.staging_bytes
+    live, needs, now = [], [], staging_bytes
     for index, (call, freed) in enumerate(zip(footprint.calls, frees, strict=True)):
         now += absent[index]
         live.append(now)

@@ -41,6 +41,11 @@ class Work:
     loads: Mapping[int, tuple[Load, Load]]  # by bytes: from the disk, and from the host
 
     @property
+    def host_staging_bytes(self) -> int:
+        """The buffer for reading tensors whose dtype changes, where the host has it."""
+        return 0 if self.machine.device == "cpu" else self.footprint.staging_bytes
+
+    @property
     def pinned_holds(self) -> frozenset[int]:
         """What stays because it was asked for."""
         return frozenset(
@@ -65,12 +70,14 @@ def work_of(
         nbytes: (machine.load(nbytes, from_host=False), machine.load(nbytes, from_host=True))
         for nbytes in {run.nbytes for run in uses.runs} | {visit.nbytes for visit in returns}
     }
+    # Tensors are converted in RAM, which is the device on a CPU.
+    staging = footprint.staging_bytes if machine.device == "cpu" else 0
     leaving: dict[int, float] = {}
     for gap in gaps:
         leaving[gap.leaves] = leaving.get(gap.leaves, 0.0) + gap.nbytes / machine.download_rate
     return Work(
-        footprint, machine, pinned, ram_bytes, gaps, returns, leaving, lifetimes(footprint, gaps),
-        uses, alone(uses), host_order(uses), seconds, loads,
+        footprint, machine, pinned, ram_bytes, gaps, returns, leaving,
+        lifetimes(footprint, gaps, staging), uses, alone(uses), host_order(uses), seconds, loads,
     )  # fmt: skip
 
 
@@ -129,6 +136,7 @@ def candidate(work: Work, keep: frozenset[int], budget_bytes: int | None, depth:
         visits = list(heapq.merge(work.returns, visits, key=lambda visit: visit.first))
     ahead = issue_ahead(visits, bytes_at, budget_bytes, depth)
     host = share_host(work.host_order, visits, work.machine, work.ram_bytes, work.gaps)
+    host = attrs.evolve(host, staging_bytes=work.host_staging_bytes)
     on_cpu = work.machine.device == "cpu"  # there, what was read before is in the page cache
     cached, times = host.cached, work.loads
     loads = [

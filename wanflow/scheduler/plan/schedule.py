@@ -101,7 +101,8 @@ class HostPlan:
     """The host's memory: `cached` segments stay there, the others pass through a ring of buffers.
 
     `ring_bytes` is the size of one buffer; `spills` how many buffers spilled values need, by their
-    bytes; `nbytes` is all of it, `minimum_bytes` what it can't do without.
+    bytes; `nbytes` is all of it, `minimum_bytes` what it can't do without. `staging_bytes` are
+    beside that: the buffer for reading tensors whose dtype changes, 0 where the device has it.
     """
 
     cached: frozenset[str]
@@ -109,6 +110,7 @@ class HostPlan:
     nbytes: int
     minimum_bytes: int
     spills: Mapping[int, int] = attrs.field(factory=dict)
+    staging_bytes: int = 0
 
 
 @attrs.frozen

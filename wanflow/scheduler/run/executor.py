@@ -72,10 +72,7 @@ class Executor:
     def __attrs_post_init__(self) -> None:
         self._meter = meter_for(self.device)
         self._works = DeviceWorks(self.streamer, self.watch)
-        staging_tier = "host" if self.streamer.has_host_tier else self.tier
-        self._player = Player(
-            self.plan, self.tier, staging_tier, self.ledger, self.sink, self._works
-        )
+        self._player = Player(self.plan, self.tier, self.ledger, self.sink, self._works)
 
     def run(self) -> Outcome:
         """Run to the end; on any failure everything is let go of and the programs are closed."""

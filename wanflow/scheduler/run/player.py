@@ -88,7 +88,6 @@ class Player:
 
     plan: Plan
     tier: str
-    staging_tier: str
     ledger: Ledger
     sink: TraceSink
     works: Works
@@ -115,7 +114,7 @@ class Player:
         buffers = []
         if staging:
             item = Item("staging", "read staging", Kind.WORKSPACE, staging)
-            buffers.append((item, self.staging_tier))
+            buffers.append((item, "host" if self.plan.host.staging_bytes else self.tier))
         if ring and "host" in self.ledger.tiers:
             buffers.append((Item("ring", "upload ring", Kind.WORKSPACE, ring), "host"))
         return buffers

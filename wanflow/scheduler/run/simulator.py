@@ -41,11 +41,11 @@ def simulate(plan: Plan, tier: str, sink: TraceSink) -> Ledger:
     """Send *sink* the events that running *plan* would make; return the ledger at its end."""
     works = _PlannedWorks(plan)
     budgets = {tier: max(plan.budget_bytes, plan.predicted_peak_bytes)}
-    if plan.host.nbytes:
-        budgets["host"] = plan.host.nbytes
+    if host_bytes := plan.host.nbytes + plan.host.staging_bytes:
+        budgets["host"] = host_bytes
     ledger = Ledger(budgets, sink, clock=works.now_ns)
     step_events = StepEvents(plan, sink, ledger, _CountingMeter(ledger, tier), tier)
-    player = Player(plan, tier, tier, ledger, sink, works)
+    player = Player(plan, tier, ledger, sink, works)
     player.open()
     for index, call in enumerate(plan.footprint.calls):
         step_events.before(call.stage)

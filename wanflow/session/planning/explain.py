@@ -143,7 +143,7 @@ def _parts(plan: Plan, call: CallRecord, contents: Contents) -> dict[str, int]:
         "free in arenas": sum(a.nbytes for a in contents.arenas.values()) - sum(in_arenas),
         "values": sum(value.nbytes for value in values if not value.is_state),
         "states": sum(value.nbytes for value in values if value.is_state),
-        "read staging": plan.footprint.staging_bytes,
+        "read staging": plan.footprint.staging_bytes - plan.host.staging_bytes,
     }
 
 

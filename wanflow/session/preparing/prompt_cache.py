@@ -105,7 +105,7 @@ class Prompts:
 
 
 def _opened(path: Path, nbytes: int) -> KeptRows | None:
-    """Open a file that is as it was written and holds *nbytes*."""
+    """Open a file that is whole and holds *nbytes*."""
     file_bytes = cache.head_bytes(_MAGIC) + nbytes
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
