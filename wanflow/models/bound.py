@@ -13,7 +13,7 @@ import torch
 
 from wanflow.errors import WeightsError
 from wanflow.graph.spec import ModelSpec
-from wanflow.models.segments.build import build, filled
+from wanflow.models.segments.build import allowed, build
 from wanflow.models.segments.cut import BoundModule
 from wanflow.models.segments.discover import Segmentation, discover
 from wanflow.models.wan import clip, dit, umt5
@@ -31,10 +31,7 @@ def segmentation_of(
     Of a VAE that means its decoder, its encoder, or both.
     """
     if part == "vae":
-        from wanflow.models.wan import (
-            vae,
-            vae_encoder,  # diffusers' VAE, which only a VAE needs
-        )
+        from wanflow.models.wan import vae, vae_encoder  # with diffusers, which only a VAE needs
 
         segmentations = [vae_encoder.segmentation(module)] if "encode_frames" in ops else []
         if "decode_frames" in ops or not segmentations:
@@ -66,16 +63,15 @@ def _segmentation_once(
 class LocatedModel:
     """A model of the graph with its module and, where they were found, its weights.
 
-    `fields` is its configuration with what upstream fills in. The module is built when it is first
-    asked for: what was planned before, without weights, is planned again without it.
+    `config` has the known fields that are stated. The module is built when it is first asked for:
+    what was planned before, without weights, is planned again without it.
     """
 
     spec: ModelSpec
     precision: str
-    fields: Mapping[str, Any]
+    config: Mapping[str, Any]
     folder: Path | None
     checkpoint: Checkpoint | None
-    _config: Mapping[str, object]
     _where: str
     _ops: frozenset[str]
 
@@ -83,8 +79,8 @@ class LocatedModel:
     def model(self) -> BoundModule:
         """The module, cut into segments; WeightsError where the weights are not what it needs."""
         part, checkpoint = self.spec.part, self.checkpoint
-        module = build(part, self._config, self._where)
-        segmentation = _segmentation_once(part, self._config, module, self._ops)
+        module = build(part, self.config, self._where)
+        segmentation = _segmentation_once(part, self.config, module, self._ops)
         bound = BoundModule(self.spec.name, module, segmentation, 0, self.precision)
         if checkpoint is not None:
             _check(bound, part, checkpoint)
@@ -112,10 +108,8 @@ def bind_model(
     if checkpoint is not None and spec.part == "image_encoder":
         checkpoint = clip.present(checkpoint)
     config, where = _config(spec, checkpoint, own=own_config)
-    fields = filled(spec.part, config, where)
-    located = LocatedModel(
-        spec, precision, fields, folder, checkpoint, config, where, frozenset(ops)
-    )
+    config = allowed(spec.part, config, where)
+    located = LocatedModel(spec, precision, config, folder, checkpoint, where, frozenset(ops))
     if checkpoint is not None:
         located.model  # noqa: B018 - weights that are here are checked before anything is planned
     return located

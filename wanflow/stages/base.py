@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import attrs
 import torch
@@ -136,6 +136,16 @@ class StageProgram:
     def model(self) -> BoundModule | None:
         """The weights it uses."""
         return self.setup.model
+
+    @property
+    def bound_model(self) -> BoundModule:
+        """The weights of a stage that can't do without."""
+        return self.setup.module()
+
+    @property
+    def module(self) -> Any:
+        """Their module, upstream's."""
+        return self.bound_model.module
 
     @property
     def consumes(self) -> str | None:

@@ -42,14 +42,14 @@ class DecodeFrames(StageProgram):
         own, latents, module = (
             self.setup.own,
             self.setup.source("latents"),
-            self.setup.module().module,
+            self.module,
         )
         latent_frames = shape(latents)[2]
 
         def open_latents(values: Tensors) -> Tensors:
             return {own("latents"): vae.denormalise(module, values[latents])}
 
-        first = self.setup.module().segment_of("post_quant_conv")
+        first = self.bound_model.segment_of("post_quant_conv")
         yield Call("latent", open_latents, (latents,), segment=first)
         setting = knobs.get("strips", WHOLE)
         if setting != WHOLE:
@@ -60,7 +60,7 @@ class DecodeFrames(StageProgram):
                 yield self._part(part, frame)
 
     def _part(self, part: str, frame: int) -> Call:
-        own, module = self.setup.own, self.setup.module().module
+        own, module = self.setup.own, self.module
         places = [own(f"state.{part}.{i}") for i in range(vae.cache_places(module, part))]
         features = own("latents") if part == "in" else own("features")
         made = own("frames") if part == "head" else own("features")
@@ -78,7 +78,7 @@ class DecodeFrames(StageProgram):
             f"{part}.{min(frame, 2)}",
             run,
             (features, *places),
-            segment=self.setup.module().segment_of(*vae.paths(part)),
+            segment=self.bound_model.segment_of(*vae.paths(part)),
             step=frame,
             emits=part == "head",
         )

@@ -101,7 +101,7 @@ class Denoise(StageProgram):
         return None if value == "all" else RowCalls(self.setup, value, in_parts)
 
     def _rotary(self, noise: str) -> Call:
-        own, module, device = self.setup.own, self.setup.module().module, self.setup.around.device
+        own, module, device = self.setup.own, self.module, self.setup.around.device
 
         def rotary(values: Tensors) -> Tensors:
             cos, sin = dit.rotary_tables(module, values[noise], device)
@@ -138,7 +138,7 @@ class Denoise(StageProgram):
             yield self._embed(name, step, latents)
         in_parts = knobs.get("split") == "parts"
         pieces = (self._attend, self._cross, self._feed) if in_parts else (self._block,)
-        for index in range(len(self.setup.module().module.blocks)):  # type: ignore[arg-type]
+        for index in range(len(self.module.blocks)):
             for piece in pieces:
                 for name in passes:
                     yield piece(name, step, index)
@@ -146,7 +146,7 @@ class Denoise(StageProgram):
             yield self._head(name, step, latent_shape)
 
     def _embed(self, name: str, step: int, latents: str) -> Call:
-        own, module = self.setup.own, self.setup.module().module
+        own, module = self.setup.own, self.module
         text, given = f"{self.setup.source('text')}.{name}", self._given
 
         def run(values: Tensors) -> Tensors:
@@ -161,11 +161,11 @@ class Denoise(StageProgram):
             }
 
         reads = (latents, own("timesteps"), text, *given.reads)
-        segment = self.setup.module().segment_of("patch_embedding", "condition_embedder")
+        segment = self.bound_model.segment_of("patch_embedding", "condition_embedder")
         return Call(f"embed.{name}", run, reads, segment=segment, step=step)
 
     def _block(self, name: str, step: int, index: int) -> Call:
-        own, module = self.setup.own, self.setup.module().module
+        own, module = self.setup.own, self.module
         hidden, modulation = own(f"hidden.{name}"), own(f"modulation.{name}")
         context, cos, sin = own(f"context.{name}"), own("rope.cos"), own("rope.sin")
 
@@ -177,11 +177,11 @@ class Denoise(StageProgram):
             return {hidden: out}
 
         reads = (hidden, context, modulation, cos, sin)
-        segment = self.setup.module().segment_of(f"blocks.{index}")
+        segment = self.bound_model.segment_of(f"blocks.{index}")
         return Call(f"block.{name}", run, reads, segment=segment, step=step)
 
     def _attend(self, name: str, step: int, index: int) -> Call:
-        own, module = self.setup.own, self.setup.module().module
+        own, module = self.setup.own, self.module
         hidden, modulation = own(f"hidden.{name}"), own(f"modulation.{name}")
         scales, cos, sin = own(f"scales.{name}"), own("rope.cos"), own("rope.sin")
 
@@ -191,42 +191,42 @@ class Denoise(StageProgram):
             return {hidden: out, scales: made}
 
         block = f"blocks.{index}"
-        segment = self.setup.module().segment_of(
+        segment = self.bound_model.segment_of(
             f"{block}.attn1", f"{block}.scale_shift_table", part=True
         )
         reads = (hidden, modulation, cos, sin)
         return Call(f"block.attn1.{name}", run, reads, segment=segment, step=step)
 
     def _cross(self, name: str, step: int, index: int) -> Call:
-        own, module = self.setup.own, self.setup.module().module
+        own, module = self.setup.own, self.module
         hidden, context = own(f"hidden.{name}"), own(f"context.{name}")
 
         def run(values: Tensors) -> Tensors:
             return {hidden: dit.cross(module, index, values[hidden], values[context])}
 
         block = f"blocks.{index}"
-        segment = self.setup.module().segment_of(f"{block}.attn2", f"{block}.norm2", part=True)
+        segment = self.bound_model.segment_of(f"{block}.attn2", f"{block}.norm2", part=True)
         return Call(f"block.attn2.{name}", run, (hidden, context), segment=segment, step=step)
 
     def _feed(self, name: str, step: int, index: int) -> Call:
-        own, module = self.setup.own, self.setup.module().module
+        own, module = self.setup.own, self.module
         hidden, scales = own(f"hidden.{name}"), own(f"scales.{name}")
 
         def run(values: Tensors) -> Tensors:
             return {hidden: dit.feed(module, index, values[hidden], values[scales])}
 
-        segment = self.setup.module().segment_of(f"blocks.{index}.ffn", part=True)
+        segment = self.bound_model.segment_of(f"blocks.{index}.ffn", part=True)
         return Call(f"block.ffn.{name}", run, (hidden, scales), segment=segment, step=step)
 
     def _head(self, name: str, step: int, latent_shape: tuple[int, ...]) -> Call:
-        own, module = self.setup.own, self.setup.module().module
+        own, module = self.setup.own, self.module
         hidden, time = own(f"hidden.{name}"), own(f"time.{name}")
 
         def run(values: Tensors) -> Tensors:
             out = dit.head(module, values[hidden], values[time], latent_shape)
             return {own(f"prediction.{name}"): out}
 
-        segment = self.setup.module().segment_of("proj_out", "scale_shift_table")
+        segment = self.bound_model.segment_of("proj_out", "scale_shift_table")
         return Call(f"head.{name}", run, (hidden, time), segment=segment, step=step)
 
     def _advance(self, step: int, latents: str) -> Iterator[Call]:

@@ -47,7 +47,7 @@ class EncodeFrames(StageProgram):
         yield self._latents(clip)
 
     def _whole(self, clip: Clip) -> Iterator[Call]:
-        module, pixels = self.setup.module().module, pixels_calls(self.setup, clip)
+        module, pixels = self.module, pixels_calls(self.setup, clip)
         for frame in range(clip.chunks):
             if clip.given(frame):
                 yield next(pixels)
@@ -58,7 +58,7 @@ class EncodeFrames(StageProgram):
     def _open(self, clip: Clip, frame: int) -> Call:
         """Run the first convolution, on the pixels that are given."""
         own, given = self.setup.own, bool(clip.given(frame))
-        module: Any = self.setup.module().module
+        module: Any = self.module
         pixels, kept = own(f"pixels@{frame}"), own("state.in.0")
 
         def run(values: Tensors) -> Tensors:
@@ -71,12 +71,12 @@ class EncodeFrames(StageProgram):
 
         return Call(
             f"in.{min(frame, 2)}", run, (*((pixels,) if given else ()), kept),
-            segment=self.setup.module().segment_of(*vae_encoder.paths("in"), part=True),
+            segment=self.bound_model.segment_of(*vae_encoder.paths("in"), part=True),
             places=(str(frame),),
         )  # fmt: skip
 
     def _latents(self, clip: Clip) -> Call:
-        own, module = self.setup.own, self.setup.module().module
+        own, module = self.setup.own, self.module
         places = tuple(str(frame) for frame in range(clip.chunks))
         moments = tuple(own(f"moments@{place}") for place in places)
 
@@ -85,5 +85,5 @@ class EncodeFrames(StageProgram):
             latents = vae_encoder.to_latents(module, joined)
             return {own("latents"): latents, own("mask"): clip.mask(latents)}
 
-        segment = self.setup.module().segment_of("quant_conv")
+        segment = self.bound_model.segment_of("quant_conv")
         return Call("latents", run, moments, segment=segment, places=places)

@@ -24,30 +24,30 @@ class EncodeImage(StageProgram):
     def calls(self, knobs: Mapping[str, str], shape: ShapeOf) -> Iterator[Call]:
         """Yield: pixels, embeddings, each layer; the last layer's output is the embedding."""
         del knobs, shape
-        own, module = self.setup.own, self.setup.module().module
+        own, module = self.setup.own, self.module
         yield self._pixels()
 
         def embed(values: Tensors) -> Tensors:
             return {own("hidden"): clip.embed(module, values[own("pixels")])}
 
-        segment = self.setup.module().segment_of("embeddings", "pre_layrnorm")
+        segment = self.bound_model.segment_of("embeddings", "pre_layrnorm")
         yield Call("embed", embed, (own("pixels"),), segment=segment)
         count = clip.layers(module)
         for index in range(count):
             yield self._layer(index, "image" if index == count - 1 else "hidden")
 
     def _layer(self, index: int, makes: str) -> Call:
-        own, module = self.setup.own, self.setup.module().module
+        own, module = self.setup.own, self.module
 
         def run(values: Tensors) -> Tensors:
             return {own(makes): clip.layer(module, index, values[own("hidden")])}
 
-        segment = self.setup.module().segment_of(f"encoder.layers.{index}")
+        segment = self.bound_model.segment_of(f"encoder.layers.{index}")
         return Call(f"layer.{makes}", run, (own("hidden"),), segment=segment)
 
     def _pixels(self) -> Call:
         inputs, device = self.setup.bound.inputs, self.setup.around.device
-        config: Any = self.setup.module().module.config
+        config: Any = self.module.config
         paths = [str(inputs[port]) for port in ("image", "last_image") if inputs.get(port)]
         name, side = self.setup.own("pixels"), config.image_size
 

@@ -97,15 +97,15 @@ class EncodeText(StageProgram):
             yield self._rows(text.which)
             yield self._mask(text.which)
         yield from self._layers([text.which for text in texts])
-        norm = self.setup.module().segment_of("encoder.final_layer_norm")
+        norm = self.bound_model.segment_of("encoder.final_layer_norm")
         for text in texts:
             reads = (own(f"hidden.{text.which}"), own(f"ids_mask.{text.which}"))
             yield Call("finish", self._finish(text), reads, segment=norm)
 
     def _layers(self, which: Sequence[str]) -> Iterator[Call]:
-        for index in range(len(self.setup.module().module.encoder.block)):  # type: ignore[union-attr,arg-type]
+        for index in range(len(self.module.encoder.block)):
             attention, feed = (
-                self.setup.module().segment_of(f"encoder.block.{index}.layer.{half}", part=True)
+                self.bound_model.segment_of(f"encoder.block.{index}.layer.{half}", part=True)
                 for half in (0, 1)
             )
             yield from (self._attend(each, index, attention) for each in which)
@@ -115,7 +115,7 @@ class EncodeText(StageProgram):
         """Read what is kept of a prompt; the padding behind it is zeros."""
         name, device = self.setup.own(f"text.{text.which}"), self.setup.around.device
         row, ids = (
-            self.setup.module().rows(umt5.EMBEDDING),
+            self.bound_model.rows(umt5.EMBEDDING),
             0 if text.tokens is None else len(text.tokens.ids),
         )
 
@@ -160,7 +160,7 @@ class EncodeText(StageProgram):
         return Call(f"rows.{which}", run, (ids,), gather=Gather(umt5.EMBEDDING, ids))
 
     def _mask(self, which: str) -> Call:
-        own, module = self.setup.own, self.setup.module().module
+        own, module = self.setup.own, self.module
 
         def run(values: Tensors) -> Tensors:
             hidden, mask = values[own(f"hidden.{which}")], values[own(f"ids_mask.{which}")]
@@ -169,7 +169,7 @@ class EncodeText(StageProgram):
         return Call(f"mask.{which}", run, (own(f"hidden.{which}"), own(f"ids_mask.{which}")))
 
     def _attend(self, which: str, index: int, segment: str) -> Call:
-        own, module = self.setup.own, self.setup.module().module
+        own, module = self.setup.own, self.module
         hidden, mask = own(f"hidden.{which}"), own(f"attention.{which}")
 
         def run(values: Tensors) -> Tensors:
@@ -178,7 +178,7 @@ class EncodeText(StageProgram):
         return Call(f"attend.{which}", run, (hidden, mask), segment=segment)
 
     def _feed(self, which: str, index: int, segment: str) -> Call:
-        module, hidden = self.setup.module().module, self.setup.own(f"hidden.{which}")
+        module, hidden = self.module, self.setup.own(f"hidden.{which}")
 
         def run(values: Tensors) -> Tensors:
             return {hidden: umt5.feed(module, index, values[hidden])}
@@ -186,7 +186,7 @@ class EncodeText(StageProgram):
         return Call(f"feed.{which}", run, (hidden,), segment=segment)
 
     def _finish(self, text: _Text) -> Callable[[Tensors], Tensors]:
-        own, module, around = self.setup.own, self.setup.module().module, self.setup.around
+        own, module, around = self.setup.own, self.module, self.setup.around
 
         def run(values: Tensors) -> Tensors:
             hidden = values[own(f"hidden.{text.which}")]

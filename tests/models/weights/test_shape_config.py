@@ -64,7 +64,7 @@ class TestTiny:
         spec = checked.spec.models[model]
         bound = bind_model(spec, "fp32", folder, checked.source.path, own_config=True)
         tiny = known_config("wan-tiny", part)
-        assert tiny == {field: bound.fields[field] for field in tiny}
+        assert tiny == {field: bound.config[field] for field in tiny}
         with pytest.raises(WeightsError):
             bind_model(spec, "fp32", folder, checked.source.path)
 
@@ -76,7 +76,7 @@ class TestTiny:
         bound = bind_model(
             checked.spec.models["dit"], "fp32", folder, checked.source.path, own_config=True
         )
-        assert known_config("wan-tiny", "transformer") == bound.fields
+        assert known_config("wan-tiny", "transformer") == bound.config
 
 
 class TestStrange:

@@ -62,14 +62,6 @@ def allowed(part: str, config: Mapping[str, object], where: str) -> dict[str, An
     return values
 
 
-def filled(part: str, config: Mapping[str, object], where: str = "config") -> dict[str, Any]:
-    """Give the known fields of *config* with those that upstream fills in; WeightsError."""
-    return {
-        **known_config(_PICTURES if part == "image_encoder" else _DEFAULTS, part),
-        **allowed(part, config, where),
-    }
-
-
 def build(part: str, config: Mapping[str, object], where: str = "config") -> torch.nn.Module:
     """Build a part's module on the meta device, in eval mode, without gradients."""
     values = allowed(part, config, where)

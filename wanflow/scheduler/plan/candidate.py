@@ -39,11 +39,7 @@ class Work:
     host_order: Sequence[tuple[str, int]]
     compute_seconds: tuple[float, ...]
     loads: Mapping[int, tuple[Load, Load]]  # by bytes: from the disk, and from the host
-
-    @property
-    def host_staging_bytes(self) -> int:
-        """The buffer for reading tensors whose dtype changes, where the host has it."""
-        return 0 if self.machine.device == "cpu" else self.footprint.staging_bytes
+    host_staging_bytes: int
 
     @property
     def pinned_holds(self) -> frozenset[int]:
@@ -71,13 +67,14 @@ def work_of(
         for nbytes in {run.nbytes for run in uses.runs} | {visit.nbytes for visit in returns}
     }
     # Tensors are converted in RAM, which is the device on a CPU.
-    staging = footprint.staging_bytes if machine.device == "cpu" else 0
+    on_host = 0 if machine.device == "cpu" else footprint.staging_bytes
+    life = lifetimes(footprint, gaps, footprint.staging_bytes - on_host)
     leaving: dict[int, float] = {}
     for gap in gaps:
         leaving[gap.leaves] = leaving.get(gap.leaves, 0.0) + gap.nbytes / machine.download_rate
     return Work(
-        footprint, machine, pinned, ram_bytes, gaps, returns, leaving,
-        lifetimes(footprint, gaps, staging), uses, alone(uses), host_order(uses), seconds, loads,
+        footprint, machine, pinned, ram_bytes, gaps, returns, leaving, life, uses, alone(uses),
+        host_order(uses), seconds, loads, on_host,
     )  # fmt: skip
 
 

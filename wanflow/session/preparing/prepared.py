@@ -37,6 +37,12 @@ from wanflow.stages import LatentSpace, StageSetup, Surroundings, make_program
 _WEIGHTS = {"weights": ("resident", "stream")}
 _SPILL = {"spill": ("none", "all")}
 
+# What shapes latents, as diffusers' constructors fill it in.
+_SHAPES: Mapping[str, Mapping[str, Any]] = {
+    "transformer": {"patch_size": [1, 2, 2], "out_channels": 16},
+    "vae": {"z_dim": 16, "scale_factor_spatial": 8, "scale_factor_temporal": 4},
+}
+
 
 @attrs.frozen
 class Prepared:
@@ -74,12 +80,17 @@ class Prepared:
 
     @functools.cached_property
     def profile(self) -> KeptProfile | None:
-        """What was profiled before of this graph; None with weights, or without a home."""
+        """What was profiled before of this graph; None with weights, or without a home.
+
+        Its footprints have names of models and know which values live to the end, costs don't.
+        """
         if any(located.folder is not None for located in self.models.values()):
             return None
         elsewhere = self.request.machine is not None
         device = self.place.machine.device if elsewhere else self.place.device.type
-        about = [self.identities(), conditions(device), expandable_segments()]
+        names = [[stage.name, stage.model] for stage in self.graph.stages]
+        outputs = sorted(f"{ref.stage}.{ref.port}" for ref in self.graph.outputs.values())
+        about = [self.identities(), names, outputs, conditions(device), expandable_segments()]
         with contextlib.suppress(RuntimeError):
             return KeptProfile.in_folder(folder(), about)
         return None
@@ -166,13 +177,13 @@ class Prepared:
 
     def _latent_space(self) -> LatentSpace:
         """Channels of what the transformer makes, factors of the VAE, Wan 2.1's without one."""
-        configs = _configs(self.models)
-        dit, vae = configs.get("transformer"), configs.get("vae")
-        channels = dit["out_channels"] if dit is not None else (vae or {}).get("z_dim", 16)
+        shapes = shapes_of(self.models)
+        dit, vae = shapes.get("transformer"), shapes.get("vae")
+        channels = dit["out_channels"] if dit is not None else (vae or _SHAPES["vae"])["z_dim"]
         return LatentSpace(
             channels=channels,
-            spatial=vae["scale_factor_spatial"] if vae is not None else 8,
-            temporal=vae["scale_factor_temporal"] if vae is not None else 4,
+            spatial=(vae or _SHAPES["vae"])["scale_factor_spatial"],
+            temporal=(vae or _SHAPES["vae"])["scale_factor_temporal"],
         )
 
     def _latent_shape(self, stage: BoundStage, space: LatentSpace) -> tuple[int, ...]:
@@ -298,13 +309,18 @@ def _choose_backends(graph: BoundGraph, models: Mapping[str, LocatedModel], plac
             choose_backend(module, name, place.device, f"stage {stage.name}")
 
 
-def _configs(models: Mapping[str, LocatedModel]) -> dict[str, Mapping[str, Any]]:
-    """The models' configurations by part, with the fields that upstream fills in."""
-    return {located.spec.part: located.fields for located in models.values()}
+def shapes_of(models: Mapping[str, LocatedModel]) -> dict[str, dict[str, Any]]:
+    """The fields of transformer and VAE that shape latents, with those that upstream fills in."""
+    shapes: dict[str, dict[str, Any]] = {}
+    for located in models.values():
+        part, shape = located.spec.part, _SHAPES.get(located.spec.part)
+        if shape is not None:
+            shapes[part] = {name: located.config.get(name, value) for name, value in shape.items()}
+    return shapes
 
 
 def _rules(models: Mapping[str, LocatedModel]) -> VideoRules | None:
-    by_part = _configs(models)
+    by_part = shapes_of(models)
     if "transformer" not in by_part or "vae" not in by_part:
         return None
     return VideoRules.of(by_part["transformer"], by_part["vae"])

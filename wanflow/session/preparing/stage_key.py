@@ -36,11 +36,11 @@ def stage_identity(
 
 
 def model_identity(located: LocatedModel) -> dict[str, object]:
-    """Say which module it is, with the fields that upstream fills in."""
+    """Say which module it is: what is left out is filled in by upstream, whose version decides."""
     return {
         "part": located.spec.part,
         "precision": located.precision,
-        "config": {name: str(value) for name, value in located.fields.items()},
+        "config": {name: str(value) for name, value in located.config.items()},
     }
 
 
