@@ -62,7 +62,8 @@ class TestLines:
     def test_nothing_for_memory_leaves_it_to_the_planner(self, asked):
         """No flag, no pin; the seed is drawn, the rest as typed."""
         read, _ = asked(LINES["README, 14B"])
-        assert (read.pins, read.settings, read.precision) == ((), (), ())
+        assert (read.pins, read.precision) == ((), ())
+        assert read.settings == ("denoise.grid=official",)
         assert (read.graph, read.inputs["size"]) == ("t2v-14b", "1280*720")
 
     def test_flags_become_inputs(self, asked):
@@ -75,7 +76,12 @@ class TestLines:
             "prompt": "x", "size": "832*480", "seed": 7, "frames": 17, "steps": 3, "shift": 8.0,
             "guidance": 6.0,
         }  # fmt: skip
-        assert read.settings == ("denoise.sampler=dpm++",)
+        assert read.settings == ("denoise.sampler=dpm++", "denoise.grid=official")
+
+    def test_the_grid_is_a_flag(self, asked):
+        """Wan's own noise levels are the default, diffusers' can be had."""
+        read, _ = asked("--task t2v-1.3B --ckpt_dir DIR --prompt=x --sampler-grid diffusers")
+        assert read.settings == ("denoise.grid=diffusers",)
 
     def test_precision_is_text_encoders_and_transformers(self, asked):
         """The VAE and CLIP stay as upstream computes them."""

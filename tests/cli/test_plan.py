@@ -63,6 +63,11 @@ class TestPage:
             "--set denoise.steps=4 --exact --no-prompt-cache"
         )
 
+    def test_the_grid_is_set_where_latents_are_denoised(self, planned, wanflow_here):
+        """`--sampler-grid` is short for `--set` on each such stage."""
+        _, out, _ = wanflow_here("plan", "t2v-tiny", "--sampler-grid", "official")
+        assert "--set denoise.grid=official" in out.splitlines()[-1]
+
     def test_says_peak_budget_minimum_and_that_rates_are_estimates(self, planned, wanflow_here):
         """The verdict has the numbers that decide."""
         _, out, _ = wanflow_here("plan", "t2v-tiny")

@@ -49,7 +49,8 @@ class TestValues:
         """A stage never has to ask for an op's default."""
         params = bind(graph, {"steps": 4}).stage("denoise").params
         assert params == {
-            "steps": 4, "sampler": "unipc", "shift": 5.0, "guidance": 5.0, "attention": "native",
+            "steps": 4, "sampler": "unipc", "shift": 5.0, "grid": "diffusers", "guidance": 5.0,
+            "attention": "native",
         }  # fmt: skip
 
     def test_optional_port_stays_out(self, graph) -> None:
@@ -211,11 +212,12 @@ class TestSettings:
                 "denoise",
                 "4",
                 "unknown-param",
-                "allowed: attention, guidance, sampler, shift, steps",
+                "allowed: attention, grid, guidance, sampler, shift, steps",
             ),
             ("decode.tile", "4", "unknown-param", "op decode_frames has no params"),
             ("denoise.steps", "x", "wrong-type", ""),
             ("denoise.sampler", "ddim", "bad-choice", "allowed: dpm++, euler, unipc"),
+            ("denoise.grid", "wan", "bad-choice", "allowed: diffusers, official"),
             ("write.name", "../x.mp4", "bad-file-name", "no folders in it, no leading dot"),
         ],
     )
@@ -224,6 +226,12 @@ class TestSettings:
         error = refusal(graph, settings={key: value})
         assert (error.code, error.hint) == (code, hint)
         assert error.message.startswith("--set ")
+
+    def test_no_official_grid_for_euler(self, graph) -> None:
+        """Wan's own code steps by UniPC and DPM-Solver++ alone."""
+        settings = {"denoise.grid": "official", "denoise.sampler": "euler"}
+        error = refusal(graph, settings=settings)
+        assert (error.code, "unipc or dpm++" in error.hint) == ("no-such-grid", True)
 
     def test_settings_can_not_make_two_writers_clash(self, edited) -> None:
         """What the file got right, the command line must not undo."""

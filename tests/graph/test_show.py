@@ -22,6 +22,7 @@ denoise (denoise, model dit, repeats: steps)
   steps = $steps
   sampler = unipc
   shift = 5.0 (default)
+  grid = diffusers (default)
   guidance = 5.0 (default)
   attention = native (default)
 decode (decode_frames, model vae, repeats: latent frames)
@@ -69,8 +70,8 @@ def test_describe_names_stages_and_edges(edited) -> None:
     assert isinstance(stages, list)
     assert [stage["stage"] for stage in stages] == ["encode", "noise", "denoise", "decode", "write"]
     assert stages[2]["params"] == {
-        "steps": "$steps", "sampler": "unipc", "shift": 5.0, "guidance": 5.0,
-        "attention": "native",
+        "steps": "$steps", "sampler": "unipc", "shift": 5.0, "grid": "diffusers",
+        "guidance": 5.0, "attention": "native",
     }  # fmt: skip
 
 

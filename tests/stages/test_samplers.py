@@ -1,5 +1,9 @@
 """Samplers with their history handed in and out step as one diffusers object does."""
 
+import json
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from diffusers import (
@@ -9,6 +13,7 @@ from diffusers import (
 )
 
 from wanflow.stages import samplers
+from wanflow.stages.samplers import Sampling
 
 FLOW = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
 UPSTREAM = {
@@ -39,7 +44,7 @@ def ours(sampler, shift, steps):
     for index in range(steps):
         kept = {name: tensor.clone() for name, tensor in history.items()}
         latents, history = samplers.step(
-            sampler, shift, steps, index, noise(index + 1), latents.clone(), kept
+            Sampling(sampler, shift, steps), index, noise(index + 1), latents.clone(), kept
         )
         assert set(history) <= set(samplers.history_names(sampler))
         trail.append(latents)
@@ -64,11 +69,11 @@ class TestStep:
         latents, history = noise(0), {}
         for index in range(2):
             latents, history = samplers.step(
-                sampler, shift, 6, index, noise(index + 1), latents, history
+                Sampling(sampler, shift, 6), index, noise(index + 1), latents, history
             )
         other = {name: tensor + 0.01 for name, tensor in history.items()}
         made, wrong = (
-            samplers.step(sampler, shift, 6, 2, noise(3), latents, kept)[0]
+            samplers.step(Sampling(sampler, shift, 6), 2, noise(3), latents, kept)[0]
             for kept in (history, other)
         )
         assert torch.equal(made, wrong) == (sampler == "euler")
@@ -77,7 +82,7 @@ class TestStep:
     def test_timesteps(self, sampler, shift, steps):
         """The model is asked at upstream's timesteps."""
         expected, _ = upstream(sampler, shift, steps)
-        assert torch.equal(samplers.timesteps(sampler, shift, steps), expected)
+        assert torch.equal(Sampling(sampler, shift, steps).timesteps(), expected)
 
 
 class TestHistory:
@@ -91,7 +96,9 @@ class TestHistory:
         """After two steps all of a sampler's history is there."""
         latents, history = noise(0), {}
         for index in range(2):
-            latents, history = samplers.step(sampler, 3.0, 6, index, noise(1), latents, history)
+            latents, history = samplers.step(
+                Sampling(sampler, 3.0, 6), index, noise(1), latents, history
+            )
         assert samplers.history_names(sampler) == names
         assert set(history) == set(names)
 
@@ -99,6 +106,50 @@ class TestHistory:
     def test_inputs_stay(self, sampler):
         """A step changes neither the latents nor the prediction it is given."""
         latents, prediction = noise(0), noise(1)
-        samplers.step(sampler, 3.0, 6, 0, prediction, latents, {})
+        samplers.step(Sampling(sampler, 3.0, 6), 0, prediction, latents, {})
         assert torch.equal(latents, noise(0))
         assert torch.equal(prediction, noise(1))
+
+
+OFFICIAL = json.loads(Path(__file__).with_name("official_grids.json").read_text())["grids"]
+STARTS = {"unipc": np.float64(np.float32(0.999)), "dpm++": 1.0}
+
+
+class TestOfficialGrid:
+    """The grid of Wan's own code: its numbers, and its formula at every number of steps."""
+
+    @pytest.mark.parametrize(
+        "grid", OFFICIAL, ids=lambda g: f"{g['solver']}-{g['shift']}-{g['steps']}"
+    )
+    def test_numbers(self, grid):
+        """Levels and timesteps are those that Wan2.1's own schedulers gave."""
+        sampling = Sampling(grid["solver"], grid["shift"], grid["steps"], "official")
+        assert sampling.timesteps().tolist() == grid["timesteps"]
+        assert sampling.sigmas().tolist() == pytest.approx(grid["sigmas"], abs=1e-6)
+
+    @pytest.mark.parametrize("sampler", STARTS)
+    @pytest.mark.parametrize("shift", [3.0, 5.0, 8.0, 12.0])
+    def test_formula(self, sampler, shift):
+        """From its start to 0 in even steps, shifted; timesteps are whole thousandths of it."""
+        for steps in range(4, 51):
+            sampling = Sampling(sampler, shift, steps, "official")
+            even = STARTS[sampler] * (1 - np.arange(steps + 1) / steps)
+            levels = shift * even / (1 + (shift - 1) * even)
+            assert np.abs(sampling.sigmas().numpy() - levels).max() <= 1e-6
+            cut = sampling.timesteps().numpy() - 1000 * levels[:-1]
+            assert (cut <= 1e-6).all()
+            assert (cut > -1 - 1e-6).all()
+
+    @pytest.mark.parametrize("sampler", STARTS)
+    def test_steps(self, sampler):
+        """With its history handed on, each step is that of one object with the same levels."""
+        sampling = Sampling(sampler, 5.0, 9, "official")
+        whole, latents = UPSTREAM[sampler](5.0), noise(0)
+        whole.set_timesteps(9)
+        whole.timesteps, whole.sigmas = sampling.timesteps(), sampling.sigmas()
+        ours, history = noise(0), {}
+        for index, at in enumerate(whole.timesteps):
+            latents = whole.step(noise(index + 1), at, latents, return_dict=False)[0]
+            ours, history = samplers.step(sampling, index, noise(index + 1), ours, history)
+            assert torch.equal(ours, latents)
+            assert torch.isfinite(ours).all()

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from wanflow.cli.official_tasks import DEFAULT, TASKS
 from wanflow.environment import DEVICE, VRAM
 from wanflow.errors import InputError
-from wanflow.graph.ops import LARGEST_SEED, MOST_FRAMES
+from wanflow.graph.ops import LARGEST_SEED, MOST_FRAMES, SAMPLER_GRIDS
 from wanflow.graph.rules import VideoRules
 from wanflow.graph.wording import nearest, quoted
 
@@ -99,6 +99,9 @@ def _parser() -> _Parser:
     own.add_argument("--ram", metavar="SIZE", help="Bound on pinned and staged host memory.")
     own.add_argument("--device", metavar="NAME", help="auto, cuda, cuda:N or cpu.",
                      default=DEVICE.value)  # fmt: skip
+    own.add_argument("--sampler-grid", "--sampler_grid", metavar="NAME", default="official",
+                     type=_choice("sampler-grid", *SAMPLER_GRIDS),
+                     help="official or diffusers: the steps' noise levels. [official]")  # fmt: skip
     own.add_argument("--exact", action="store_true",
                      help="Only choices that leave every bit of the result alone.")  # fmt: skip
     own.add_argument("--json", action="store_true", help="Print one JSON value.")

@@ -154,6 +154,7 @@ def _precision(spec: GraphSpec, flags: Any) -> Iterator[str]:
 def _settings(spec: GraphSpec, flags: Any) -> Iterator[str]:
     if flags.sample_solver is not None:
         yield from (f"{stage}.sampler={flags.sample_solver}" for stage in _of(spec, "denoise"))
+    yield from (f"{stage}.grid={flags.sampler_grid}" for stage in _of(spec, "denoise"))
 
 
 def _pins(spec: GraphSpec, flags: Any) -> Iterator[str]:

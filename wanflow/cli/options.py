@@ -1,6 +1,6 @@
 """The options that `run` and `plan` share, and the request they make together."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from inspect import Parameter, Signature, signature
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,6 +43,10 @@ def gather(
     settings: Annotated[
         Many, Option("--set", metavar="STAGE.PARAM=VALUE", help="Another value for a parameter.")
     ] = None,
+    sampler_grid: Annotated[
+        str | None,
+        Option(metavar="NAME", help="official or diffusers: --set of the grid of every denoiser."),
+    ] = None,
     pins: Annotated[
         Many, Option("--pin", metavar="STAGE.KNOB=VALUE", help="Take a choice from the planner.")
     ] = None,
@@ -66,11 +70,23 @@ def gather(
         device=device,
         weights=tuple(weights or ()),
         precision=tuple(precision or ()),
-        settings=tuple(settings or ()),
+        settings=(*(settings or ()), *_grids(graph, sampler_grid)),
         pins=tuple(pins or ()),
         exact=exact,
         prompt_cache=not no_prompt_cache,
     )
+
+
+def _grids(graph: str, name: str | None) -> Iterator[str]:
+    """The settings that give each denoising stage of a graph a grid."""
+    if name is None:
+        return
+    from wanflow.graph.load import load
+
+    stages = [stage for stage in load(graph).spec.stages.values() if "grid" in stage.op.params]
+    if not stages:
+        raise InputError(f"--sampler-grid: nothing of {graph!r} denoises", code="no-sampler")
+    yield from (f"{stage.name}.grid={name}" for stage in stages)
 
 
 def takes_request(command: Callable[..., int]) -> Callable[..., int]:

@@ -96,6 +96,7 @@ def bind(
     stages = tuple(_stage(spec.stages[name], values, forced, rules) for name in graph.order)
     _check_files(stages)
     _check_pictures(stages)
+    _check_grids(stages)
     return BoundGraph(
         name=spec.name, about=spec.about, source=graph.source, inputs=values, models=spec.models,
         stages=stages, outputs={name: out.ref for name, out in spec.outputs.items()}, rules=rules,
@@ -232,6 +233,16 @@ def _check_pictures(stages: tuple[BoundStage, ...]) -> None:
         if "last_image" in pictures and stage.inputs.get("frames") == 1:
             message = f"stage '{stage.name}' has a last image and one frame"
             raise InputError(message, hint="ask for 5 frames or more", code="frames-twice")
+
+
+def _check_grids(stages: tuple[BoundStage, ...]) -> None:
+    for stage in stages:
+        if (stage.params.get("grid"), stage.params.get("sampler")) == ("official", "euler"):
+            raise InputError(
+                f"stage '{stage.name}': Wan's own code has no grid for euler",
+                hint=f"leave '{stage.name}.grid' at diffusers, or take unipc or dpm++",
+                code="no-such-grid",
+            )
 
 
 def _check_files(stages: tuple[BoundStage, ...]) -> None:

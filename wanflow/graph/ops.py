@@ -20,6 +20,8 @@ ATTENTION_BACKENDS = (
     "xformers",
 )  # fmt: skip
 
+SAMPLER_GRIDS = ("diffusers", "official")
+
 
 class PortType(StrEnum):
     """What flows through a port. The first six are literals or inputs, the rest stages make."""
@@ -189,6 +191,11 @@ _OPS = (
             ParamSpec(
                 name="shift", type=ValueType.FLOAT, default=5.0, minimum=0.01, maximum=100,
                 about="Moves the steps towards the noisy end.",
+            ),
+            ParamSpec(
+                name="grid", type=ValueType.CHOICE, default="diffusers", choices=SAMPLER_GRIDS,
+                about="The noise levels of the steps: diffusers' or those of Wan's own code, which "
+                "has none for euler.",
             ),
             ParamSpec(
                 name="guidance", type=ValueType.FLOAT, default=5.0, minimum=0, maximum=100,

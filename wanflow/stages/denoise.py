@@ -15,6 +15,7 @@ from wanflow.stages import denoise_rows, samplers
 from wanflow.stages.base import StageProgram
 from wanflow.stages.conditions import Conditions
 from wanflow.stages.denoise_rows import RowCalls
+from wanflow.stages.samplers import Sampling
 
 _CFG = Knob(
     "cfg",
@@ -62,9 +63,9 @@ class Denoise(StageProgram):
         return ("positive", "negative") if self._guidance > 1 else ("positive",)
 
     @property
-    def _sampling(self) -> tuple[str, float, int]:
-        sampler, shift = self.setup.param("sampler"), self.setup.param("shift")
-        return str(sampler), float(cast("float", shift)), self.steps
+    def _sampling(self) -> Sampling:
+        sampler, grid = str(self.setup.param("sampler")), str(self.setup.param("grid"))
+        return Sampling(sampler, float(cast("float", self.setup.param("shift"))), self.steps, grid)
 
     def calls(self, knobs: Mapping[str, str], shape: ShapeOf) -> Iterator[Call]:
         """Yield: the tables once; then each step's passes, guidance and sampler step."""
@@ -122,7 +123,7 @@ class Denoise(StageProgram):
         own, device = self.setup.own, self.setup.around.device
 
         def times(_values: Tensors) -> Tensors:
-            return {own("timesteps"): samplers.timesteps(*self._sampling).to(device)}
+            return {own("timesteps"): self._sampling.timesteps().to(device)}
 
         return Call(f"timesteps.{self.steps}", times, numeric=True)
 
@@ -243,14 +244,14 @@ class Denoise(StageProgram):
 
     def _sample(self, step: int, latents: str, prediction: str) -> Call:
         own, sampling = self.setup.own, self._sampling
-        names = {own(f"state.{n}"): n for n in samplers.history_names(sampling[0])}
+        names = {own(f"state.{n}"): n for n in samplers.history_names(sampling.sampler)}
 
         def run(values: Tensors) -> Tensors:
             history = {short: values[name] for name, short in names.items() if name in values}
-            after, kept = samplers.step(
-                *sampling, step, values[prediction], values[latents], history
+            after, history = samplers.step(
+                sampling, step, values[prediction], values[latents], history
             )
-            return {own("latents"): after, **{own(f"state.{n}"): t for n, t in kept.items()}}
+            return {own("latents"): after, **{own(f"state.{n}"): t for n, t in history.items()}}
 
         # The first steps warm the history up and the last lower the order: costs of their own.
         phase = min(step, 2) if step < self.steps - 2 else f"end{self.steps - step}.{min(step, 2)}"
