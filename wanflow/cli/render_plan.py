@@ -124,6 +124,8 @@ def _bounds(report: Report) -> Iterator[str]:
     if report.get("arenas"):
         blocks = [f"{name} {format_bytes(nbytes)}" for name, nbytes in report["arenas"].items()]
         yield f"weights lie in one block each: {', '.join(blocks)}"
+    if report.get("rounding"):
+        yield f"rounds by {', '.join(report['rounding'])}: the budget decides, --exact has none"
     if report.get("host_bytes"):
         ram = report.get("ram_bytes")
         of = f" of {format_bytes(ram)}" if ram else ""

@@ -17,7 +17,9 @@ class Knob:
     """A choice that changes memory and time, not the picture.
 
     `choices` maps each value to `bitwise` or `rounding`; the first one is the plain way. `searched`
-    says whether the planner tries the others, or takes them only when they are pinned.
+    says whether the planner tries the others, or takes them only when they are pinned. `settled`
+    is the value that is taken, where it may be, without a comparison: where what is cached could
+    decide it.
     `levels`: values that save memory, each with the level at which it comes in. A higher level is
     leaner and, after the first, slower. A stage's knobs go through the levels together, so that
     what costs least is given up first, with one setting a level instead of all combinations.
@@ -28,6 +30,7 @@ class Knob:
     about: str
     searched: bool = True
     levels: Mapping[str, int] = attrs.field(factory=dict)
+    settled: str | None = None
 
 
 @attrs.frozen
@@ -82,6 +85,8 @@ def _allowed(knob: Knob, pinned: str | None, *, exact: bool) -> Knob:
         only = {pinned: knob.choices[pinned]}
         return attrs.evolve(knob, choices=only, levels={}, searched=True)
     values = {v: mark for v, mark in knob.choices.items() if mark == "bitwise" or not exact}
+    if knob.settled in values:
+        values = {knob.settled: values[knob.settled]}
     levels = {value: level for value, level in knob.levels.items() if value in values}
     return attrs.evolve(knob, choices=values, levels=levels)
 

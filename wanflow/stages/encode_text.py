@@ -28,6 +28,7 @@ def clean(prompt: str) -> str:
 TOKENS = Knob(
     "tokens", {"all": "bitwise", "real": "rounding"},
     "encode a prompt padded to max_tokens, or its own tokens padded to a multiple of 16",
+    settled="real",
 )  # fmt: skip
 _MULTIPLE = 16  # bit-equal to the full length wherever kernels sum in the same order
 

@@ -2,13 +2,15 @@
 
 import itertools
 
+import attrs
 import pytest
 
 from wanflow.scheduler.footprint.lifetimes import lifetimes
 from wanflow.scheduler.plan.knob_search import seconds_of, slice_of
+from wanflow.scheduler.plan.planner import plan
 from wanflow.session import Request
 from wanflow.session.planning import footprints as variants
-from wanflow.session.planning.footprints import KnobProfiler, KnobSearch
+from wanflow.session.planning.footprints import KnobProfiler, KnobSearch, ram_for
 from wanflow.session.planning.planned import sweep
 from wanflow.session.preparing.place import find_place
 from wanflow.session.preparing.prepared import prepare
@@ -26,13 +28,15 @@ def prepared(request):
 
 def both(request, monkeypatch, share):
     """The plan with every setting, and the one with those that were chosen."""
-    monkeypatch.setattr(variants, "_ALL", 10**6)
-    every = KnobSearch(prepared(request))
-    ends = every.plan(every.at(0), None)
+    ready = prepared(request)
+    machine = ready.place.machine
+    profiler = KnobProfiler(ready, machine.device)
+    every = [profiler.footprint(knobs) for knobs in ready.knobs()]
+    ends = plan(every, machine, None, ram_bytes=ram_for(every, ready.place.ram_bytes))
     budget = ends.minimum_bytes + int((ends.resident_bytes - ends.minimum_bytes) * share)
-    wanted = every.plan(every.at(budget), budget)
+    wanted = plan(every, machine, budget, ram_bytes=ram_for(every, ready.place.ram_bytes))
     monkeypatch.setattr(variants, "_ALL", 0)
-    chosen = KnobSearch(prepared(request))
+    chosen = KnobSearch(ready)
     return wanted, chosen.plan(chosen.at(budget), budget)
 
 
@@ -81,3 +85,63 @@ class TestSlice:
         assert plans[1].predicted_seconds == pytest.approx(
             seconds_of(plans[0], {"denoise": 8}), rel=0.01
         )
+
+
+class TestRounding:
+    """What rounds follows from the request, whatever the machine is known to do."""
+
+    @pytest.mark.parametrize("share", [0.0, 0.1, 0.3, 0.6])
+    @pytest.mark.parametrize(
+        "figures",
+        [
+            {"conv.float32": 1e9, "call_seconds": 1e-6},
+            {"conv.float32": 4e12, "call_seconds": 1e-2},
+            {"gemm.float32": 1e9, "attention.float32": 1e13, "kernel_seconds": 1e-3},
+            {"disk_rate": 1e7, "cached_disk_rate": 2e7, "memory_rate": 1e11},
+        ],
+    )
+    def test_no_time_decides(self, share, figures) -> None:
+        """A machine that was learned to be quite another one has the same choices that round."""
+        ready = prepared(TINY)
+        search = KnobSearch(ready)
+        ends = search.plan(search.at(0), None)
+        budget = ends.minimum_bytes + int((ends.resident_bytes - ends.minimum_bytes) * share)
+        wanted = search.plan(search.at(budget), budget).footprint.rounding
+        place = ready.place
+        taught = place.machine.with_figures(figures, "learned")
+        other = KnobSearch(attrs.evolve(ready, place=attrs.evolve(place, machine=taught)))
+
+        found = other.plan(other.at(budget), budget)
+        assert found.feasible
+        assert found.footprint.rounding == wanted
+
+    def test_time_would_decide(self) -> None:
+        """By those figures alone, other choices would be faster: the test above can fail."""
+        ready = prepared(TINY)
+        profiler = KnobProfiler(ready, "cpu")
+        every = [profiler.footprint(knobs) for knobs in ready.knobs()]
+        machine, budget = ready.place.machine, 6 * 2**20
+        slow = {"disk_rate": 1e7, "cached_disk_rate": 2e7, "memory_rate": 1e11}
+        chosen = {
+            plan(every, there, budget).footprint.rounding
+            for there in (machine, machine.with_figures(slow, "learned"))
+        }
+        assert len(chosen) > 1
+
+    def test_more_is_no_worse_by_what_is_known(self) -> None:
+        """Among choices of one rounding, those are taken that are faster on the machine."""
+        ready = prepared(TINY)
+        place = ready.place
+        taught = place.machine.with_figures({"disk_rate": 1e6, "cached_disk_rate": 1e6}, "learned")
+        ready = attrs.evolve(ready, place=attrs.evolve(place, machine=taught))
+        search = KnobSearch(ready)
+        ends = search.plan(search.at(0), None)
+        budget = (ends.minimum_bytes + ends.resident_bytes) // 2
+        found = search.plan(search.at(budget), budget)
+        profiler = KnobProfiler(ready, "cpu")
+        alike = [
+            footprint
+            for footprint in map(profiler.footprint, ready.knobs())
+            if footprint.rounding == found.footprint.rounding
+        ]
+        assert found.predicted_seconds <= plan(alike, taught, budget).predicted_seconds * 1.01

@@ -90,6 +90,9 @@ class StageFacts:
     rounding: tuple[str, ...]  # knobs whose chosen value rounds differently
 
 
+Rounding = frozenset[tuple[str, str, str]]  # stage, knob, value
+
+
 @attrs.frozen
 class Footprint:
     """A whole graph at one setting of its knobs. `keeps` are values that live to the end.
@@ -104,3 +107,12 @@ class Footprint:
     keeps: frozenset[int]
     dtypes: Mapping[str, str]  # stage -> the dtype its kernels run in
     staging_bytes: int = 0
+
+    @property
+    def rounding(self) -> Rounding:
+        """The choices that round otherwise than the plain way."""
+        return frozenset(
+            (facts.stage, name, facts.knobs[name])
+            for facts in self.stages
+            for name in facts.rounding
+        )

@@ -94,6 +94,7 @@ _CARDS = {
         _Card("h200", (9, 0), 140, 989.4, 494.7, 66.9, 4800, "5x16", 128),
     )
 }
+_ADA = (8, 9)  # for a card of which nothing is known but its memory
 NAMES = ("cpu", *_CARDS)
 
 
@@ -166,3 +167,17 @@ def guessed_machine(
         ram_bytes=ram_bytes,
         guessed_from=like.name,
     )
+
+
+def as_on_paper(machine: Machine) -> Machine:
+    """Give a machine as it was before anything was measured or learned: what no time may decide."""
+    if machine.device == "cpu":
+        paper = cpu_machine(machine.ram_bytes)
+    elif (card := _CARDS.get(machine.guessed_from or machine.name)) is not None:
+        paper = card.machine()
+    else:
+        paper = guessed_machine(machine.name, _ADA, machine.capacity_bytes, machine.ram_bytes)
+    return attrs.evolve(
+        paper, name=machine.name, capacity_bytes=machine.capacity_bytes,
+        ram_bytes=machine.ram_bytes, granularity_bytes=machine.granularity_bytes,
+    )  # fmt: skip

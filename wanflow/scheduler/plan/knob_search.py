@@ -8,7 +8,7 @@ the one that needs least, the one that is fastest without a budget.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import attrs
 
@@ -17,6 +17,7 @@ from wanflow.scheduler.knobs import Knobs
 from wanflow.scheduler.plan.schedule import Plan
 
 _CLOSE = 0.001  # a share of the time
+Timed = Callable[["KnobSetting"], "KnobSetting"]
 PlanAt = Callable[[Footprint, int | None], Plan]
 
 
@@ -81,6 +82,17 @@ class Group:
     settings: Sequence[KnobSetting]
     steps: Mapping[str, int]
     between: Callable[[], Sequence[KnobSetting]] = tuple
+
+    def rounding_as(self, chosen: KnobSetting, timed: Timed) -> Group:
+        """Leave the settings that round as *chosen* does, each *timed* anew."""
+        rounding = chosen.footprint.rounding
+
+        def alike(settings: Iterable[KnobSetting]) -> list[KnobSetting]:
+            return [timed(s) for s in settings if s.footprint.rounding == rounding]
+
+        return Group(
+            alike(self.settings) or [timed(chosen)], self.steps, lambda: alike(self.between())
+        )
 
     @property
     def leanest(self) -> KnobSetting:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from wanflow.scheduler.footprint.costs import Footprint
+from wanflow.scheduler.footprint.costs import Footprint, Rounding
 from wanflow.scheduler.machine.call_times import Timing, by_rates
 from wanflow.scheduler.machine.figures import Machine
 from wanflow.scheduler.plan.arenas import Packed, pack
-from wanflow.scheduler.plan.candidate import Candidate, Work, candidate, work_of
+from wanflow.scheduler.plan.candidate import Candidate, candidate, work_of
 from wanflow.scheduler.plan.gc_pause import held_off
 from wanflow.scheduler.plan.schedule import Alternative, Plan
 from wanflow.scheduler.plan.search import largest, search, smallest
@@ -33,13 +33,16 @@ def plan(
     ram_bytes: int | None = None,
     spilled: Mapping[str, str] | None = None,
     timing: Timing = by_rates,
+    *,
+    keep_rounding: bool = False,
 ) -> Plan:
     """Return the fastest plan that fits *budget_bytes* on the device and *ram_bytes* on the host.
 
     None stands for as much as it takes. *variants* are footprints of the same graph at different
     knobs, the plain one first. *pinned* maps a stage to `resident` or `stream`, *spilled* one to
-    `none` or `all`. *timing* says what the calls take. Always returns a plan; look at `feasible`:
-    an infeasible one is the smallest.
+    `none` or `all`. *timing* says what the calls take. With *keep_rounding* the plan rounds as the
+    first variant does where that fits, else as the next: no time decides it. Always returns a plan;
+    look at `feasible`: an infeasible one is the smallest.
     """
     # Levels first: what is spilled changes what every call needs, so each set of gaps is searched
     # as a work of its own.
@@ -50,10 +53,15 @@ def plan(
     ]
     # Ends before the search: the smallest tells whether anything fits at all, the largest is the
     # time that no search of the same work can beat.
-    least = min(map(smallest, works), key=_need)
+    leanest = [smallest(work) for work in works]
     ends = [largest(work) for work in works]
+    least, most = min(leanest, key=_need), min(ends, key=lambda c: c.order)
+    if keep_rounding:
+        rounding = _rounding_of_first(leanest, budget_bytes)
+        leanest, ends = _that_round(leanest, rounding), _that_round(ends, rounding)
     # Search from the work with the fastest end on, so that most others need not be searched.
-    candidates = [*ends, least, *_searched(works, ends, least, budget_bytes)]
+    small = min(leanest, key=_need)
+    candidates = [*ends, small, *_searched(ends, small, budget_bytes)]
     # Choose: all that was tried is compared once.
     candidates.sort(key=lambda c: (not c.fits(budget_bytes), c.order))
     best = candidates[0] if candidates[0].fits(budget_bytes) else least
@@ -62,7 +70,6 @@ def plan(
     room_bytes = budget_bytes if feasible and budget_bytes is not None else best.peak_bytes
     chosen, packed = _in_arenas(best, room_bytes)
     # Say it.
-    most = min(ends, key=lambda c: c.order)
     return Plan(
         feasible=feasible,
         budget_bytes=budget_bytes if budget_bytes is not None else chosen.peak_bytes,
@@ -93,17 +100,27 @@ def _need(smallest: Candidate) -> tuple[int, int, tuple[float, int, int]]:
     return host_bytes, smallest.peak_bytes, smallest.order
 
 
+def _rounding_of_first(leanest: Sequence[Candidate], budget_bytes: int | None) -> Rounding:
+    """How the first variant rounds of which some plan fits; where none does, the first."""
+    fitting = [c for c in leanest if c.fits(budget_bytes)] or leanest
+    return fitting[0].work.footprint.rounding
+
+
+def _that_round(candidates: Sequence[Candidate], rounding: Rounding) -> list[Candidate]:
+    return [c for c in candidates if c.work.footprint.rounding == rounding]
+
+
 def _searched(
-    works: Sequence[Work], ends: Sequence[Candidate], least: Candidate, budget_bytes: int | None
+    ends: Sequence[Candidate], least: Candidate, budget_bytes: int | None
 ) -> list[Candidate]:
     """Candidates between the ends; a work whose end is no faster than what fits is left out."""
     if budget_bytes is None:
         return []
     fitting = [c for c in (*ends, least) if c.fits(budget_bytes)]
     tried: list[Candidate] = []
-    for work, end in sorted(zip(works, ends, strict=True), key=lambda pair: pair[1].order):
+    for end in sorted(ends, key=lambda c: c.order):
         if all(end.order < c.order for c in fitting):
-            candidates = list(search(work, budget_bytes, end.seconds))
+            candidates = list(search(end.work, budget_bytes, end.seconds))
             tried += candidates
             fitting += [c for c in candidates if c.fits(budget_bytes)]
     return tried

@@ -17,6 +17,8 @@ from wanflow.scheduler.allocator.slack import SlackEstimator
 from wanflow.scheduler.allocator.slack_cache import SlackCache
 from wanflow.scheduler.footprint.costs import Footprint
 from wanflow.scheduler.knobs import Knobs, StageSettings
+from wanflow.scheduler.machine.datasheets import as_on_paper
+from wanflow.scheduler.machine.figures import Machine
 from wanflow.scheduler.plan.knob_search import Group, KnobSetting, joined, setting_of, slice_of
 from wanflow.scheduler.plan.planner import plan as plan_footprints
 from wanflow.scheduler.plan.schedule import Plan
@@ -24,7 +26,7 @@ from wanflow.scheduler.profile import kind_cache
 from wanflow.scheduler.profile.cache_key import conditions
 from wanflow.scheduler.profile.kind_cache import CallKindCache
 from wanflow.scheduler.profile.profiler import Profiler
-from wanflow.session.preparing.place import expandable_segments
+from wanflow.session.preparing.place import expandable_segments, overhead_of
 from wanflow.session.preparing.prepared import Prepared
 
 _ALL = 2  # so many knob settings are planned one by one
@@ -32,25 +34,37 @@ _STEPS = 4  # of a repeating stage, where knob settings are compared
 
 
 class KnobSearch:
-    """Chooses the knob settings of a request that are planned with, and plans with them."""
+    """Chooses the knob settings of a request that are planned with, and plans with them.
+
+    What rounds is chosen by the machine's figures on paper, so that the same request gives the same
+    bits whatever was measured, learned or is free at the moment; the rest by what is known.
+    """
 
     def __init__(self, prepared: Prepared) -> None:
         self.prepared = prepared
         place, elsewhere = prepared.place, prepared.request.machine is not None
+        self._paper = as_on_paper(place.machine)
         self._device = place.machine.device if elsewhere else place.device.type
         self._profiler = KnobProfiler(prepared, self._device)
         self._few_steps = KnobProfiler(_few_steps(prepared), self._device, self._profiler)
         self._groups: list[Group] = []
+        self._known: dict[int, KnobSetting] = {}  # by id of the setting on paper
         self._last: tuple[object, Plan, tuple[Footprint, ...]] | None = None
 
     def at(self, budget_bytes: int) -> tuple[Footprint, ...]:
         """Give the footprints to plan with at a budget, one that needs least among them."""
         knob_settings = self.prepared.knob_settings()
-        if math.prod(len(stage.all) for stage in knob_settings.values()) <= _ALL:
+        few = math.prod(len(stage.all) for stage in knob_settings.values()) <= _ALL
+        if few and self.prepared.rounds_one_way:
             chosen = self.prepared.knobs()
         else:
             groups = self._grouped(knob_settings)
-            best = [group.at(budget_bytes, self._plan) for group in groups]
+            best = [group.at(self._on_paper(budget_bytes), self._plan_paper) for group in groups]
+            if self._paper.figures != self.prepared.place.machine.figures:
+                best = [
+                    group.rounding_as(setting, self._timed).at(budget_bytes, self._plan)
+                    for group, setting in zip(groups, best, strict=True)
+                ]
             fastest = [group.fastest for group in groups]
             # One group needs most of all: the others need only be no larger than that. What is
             # taken depends on no budget, so that the minimum is the same at each.
@@ -74,35 +88,67 @@ class KnobSearch:
         return self._last[1]
 
     def _planned(self, footprints: Sequence[Footprint], budget_bytes: int | None) -> Plan:
-        prepared = self.prepared
-        pins, spills, place = prepared.weight_pins(), prepared.spill_pins(), prepared.place
-        ram = ram_for(footprints, place.ram_bytes)
-        return plan_footprints(footprints, place.machine, budget_bytes, pins, ram, spills)
+        place = self.prepared.place
+        return self._plan_on(place.machine, place.ram_bytes, footprints, budget_bytes)
 
     def _plan(self, footprint: Footprint, budget_bytes: int | None) -> Plan:
         return self.plan([footprint], budget_bytes)
 
+    def _plan_paper(self, footprint: Footprint, budget_bytes: int | None) -> Plan:
+        stated = self.prepared.request.ram not in {None, "auto"}
+        ram_bytes = self.prepared.place.ram_bytes if stated else None
+        return self._plan_on(self._paper, ram_bytes, [footprint], budget_bytes)
+
+    def _plan_on(
+        self,
+        machine: Machine,
+        ram_bytes: int | None,
+        footprints: Sequence[Footprint],
+        budget_bytes: int | None,
+    ) -> Plan:
+        pins, spills = self.prepared.weight_pins(), self.prepared.spill_pins()
+        ram = ram_for(footprints, ram_bytes)
+        return plan_footprints(
+            footprints, machine, budget_bytes, pins, ram, spills, keep_rounding=True
+        )
+
+    def _on_paper(self, budget_bytes: int) -> int:
+        """The room there would be on paper: what libraries take of it is measured too."""
+        place = self.prepared.place
+        return budget_bytes + place.overhead_bytes - overhead_of(self._paper)
+
+    def _timed(self, setting: KnobSetting) -> KnobSetting:
+        """A setting on paper with its two ends on the machine as it is known, once."""
+        if id(setting) not in self._known:
+            steps = self._steps
+            self._known[id(setting)] = setting_of(
+                setting.knobs, setting.footprint, steps, self._plan
+            )
+        return self._known[id(setting)]
+
+    @functools.cached_property
+    def _steps(self) -> dict[str, int]:
+        return {outline.stage: outline.steps for outline in self.prepared.outlines}
+
     def _grouped(self, knob_settings: Mapping[str, StageSettings]) -> list[Group]:
         """Make the groups of stages; each is profiled with the other stages left plain."""
         if not self._groups:
-            steps = {outline.stage: outline.steps for outline in self.prepared.outlines}
             plain = {s: k for stage in knob_settings.values() for s, k in stage.all[0].items()}
             for stages in _streams(self.prepared):
                 own = [knob_settings[stage] for stage in stages if stage in knob_settings]
-                self._groups.append(self._group(own, stages, steps, plain))
+                self._groups.append(self._group(own, stages, plain))
         return self._groups
 
     def _group(
         self,
         knob_settings: Sequence[StageSettings],
         stages: Sequence[str],
-        steps: Mapping[str, int],
         plain: Knobs,
     ) -> Group:
         def compared(combination: Sequence[Knobs]) -> KnobSetting:
             knobs = {stage: values for part in combination for stage, values in part.items()}
             footprint = self._few_steps.slice({**plain, **knobs}, stages)
-            return setting_of(knobs, footprint, steps, self._plan)
+            return setting_of(knobs, footprint, self._steps, self._plan_paper)
 
         def between() -> list[KnobSetting]:
             combinations = itertools.product(*(stage.all for stage in knob_settings))
@@ -111,7 +157,7 @@ class KnobSearch:
             ]
 
         always = [*itertools.product(*(stage.always for stage in knob_settings))]
-        return Group([*map(compared, always)], steps, functools.cache(between))
+        return Group([*map(compared, always)], self._steps, functools.cache(between))
 
 
 def ram_for(footprints: Sequence[Footprint], ram_bytes: int | None) -> int | None:

@@ -61,7 +61,7 @@ def replanned(planned: Planned, budget_bytes: int) -> Plan:
 
 def at_budget(planned: Planned, budget_bytes: int) -> Plan:
     """Plan the same for another budget, the knob settings that may win there among it."""
-    footprints = {id(f): f for f in (*planned.footprints, *planned.search.at(budget_bytes))}
+    footprints = {id(f): f for f in (*planned.search.at(budget_bytes), *planned.footprints)}
     return planned.search.plan(tuple(footprints.values()), budget_bytes)
 
 
@@ -160,6 +160,9 @@ def plan_figures(place: Place, plan: Plan) -> dict[str, object]:
         "minimum_cause": plan.minimum_cause,
         "resident_bytes": plan.resident_bytes + overhead,
         "plan_id": plan.plan_id,
+        "rounding": [
+            f"{stage}.{knob}={value}" for stage, knob, value in sorted(plan.footprint.rounding)
+        ],
         "stages": [stage_report(stage, overhead) for stage in plan.stages],
     }
 

@@ -67,7 +67,7 @@ def place_on(machine: Machine, device: torch.device, request: Request) -> Place:
             code="ram-on-cpu",
         )
     budget = parse_budget(request.vram)
-    overhead = machine.context_bytes + machine.library_bytes if kind == "cuda" else 0
+    overhead = overhead_of(machine)
     nbytes = budget.nbytes
     if budget.share is not None:
         nbytes = int(machine.capacity_bytes * budget.share)
@@ -84,6 +84,11 @@ def place_on(machine: Machine, device: torch.device, request: Request) -> Place:
     ram_bytes = _ram_bytes(request, machine) if kind == "cuda" else None
     tier = "cpu" if kind == "cpu" else str(device) if device.type == "cuda" else "cuda:0"
     return Place(device, tier, machine, nbytes, budget.text, overhead, ram_bytes)
+
+
+def overhead_of(machine: Machine) -> int:
+    """What of a budget is not ours to give out."""
+    return machine.context_bytes + machine.library_bytes if machine.device == "cuda" else 0
 
 
 def _ram_bytes(request: Request, machine: Machine) -> int:

@@ -111,6 +111,23 @@ class Prepared:
         knobs = {outline.stage: outline.knobs for outline in self.outlines}
         return settings_of(knobs, self.knob_pins(), exact=self.request.exact)
 
+    @property
+    def rounds_one_way(self) -> bool:
+        """Whether no knob has values left that round otherwise than another of it."""
+        marks = {
+            (outline.stage, knob.name): knob.choices
+            for outline in self.outlines
+            for knob in outline.knobs
+        }
+        ways: dict[tuple[str, str], set[str]] = {}
+        for settings in self.knob_settings().values():
+            for setting in settings.all:
+                for stage, knobs in setting.items():
+                    for name, value in knobs.items():
+                        plain = marks[stage, name][value] == "bitwise"
+                        ways.setdefault((stage, name), set()).add("" if plain else value)
+        return all(len(values) == 1 for values in ways.values())
+
     def knobs(self) -> list[dict[str, dict[str, str]]]:
         """Every knob setting of the whole graph, the plain one first."""
         combinations = itertools.product(*(stage.all for stage in self.knob_settings().values()))
