@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from av.bitstream import BitStreamFilterContext
 
 from wanflow.graph import PortRef
 from wanflow.stages.video_file import VideoFile, frame_rate
@@ -62,6 +63,18 @@ def boxes(data):
         made.append((kind.decode("ascii"), data[offset + 8 : offset + length]))
         offset += length
     return made
+
+
+def header(path):
+    """What the stream's own header says, as FFmpeg's filter that reads it names each field."""
+    av.logging.set_level(av.logging.TRACE)
+    try:
+        with av.open(path) as video, av.logging.Capture() as said:
+            BitStreamFilterContext("trace_headers", video.streams.video[0])
+    finally:
+        av.logging.set_level(None)
+    lines = [line.split() for _, _, line in said]
+    return {words[1]: int(words[-1]) for words in lines if len(words) == 5}
 
 
 class TestFile:
@@ -154,12 +167,11 @@ class TestColours:
             assert np.abs(shown.astype(int) - frame[0]).max() <= 3
 
     def test_where_the_colours_lie(self, tmp_path):
-        """Samples of colour are those of the left one of two pixels, and between two rows."""
+        """A sample of colour is of the middle of its four pixels, and the stream says so."""
         wide = np.zeros((1, 64, 128, 3), np.uint8)
         wide[..., 2] = np.arange(128)
         tall = wide.transpose(0, 2, 1, 3)
-        cases = ((wide, 1, 0.0), (tall, 0, 0.5))
-        for frames, axis, expected in cases:
+        for frames, axis in ((wide, 1), (tall, 0)):
             height, width = frames.shape[1:3]
             with av.open(encoded(tmp_path / "v.mp4", frames)) as video:
                 planes = next(video.decode(video=0)).to_ndarray(format="yuv420p").reshape(-1)
@@ -168,7 +180,8 @@ class TestColours:
             line = blue.mean(1 - axis)[8:-8]
             step = 224 / 255 * (1 - 0.0722) / 1.8556  # of the number, a pixel
             offset = (line - 128) / step - 2 * np.arange(8, len(line) + 8)
-            assert offset.mean() == pytest.approx(expected, abs=0.25)
+            assert offset.mean() == pytest.approx(0.5, abs=0.25)
+        assert header(tmp_path / "v.mp4")["chroma_sample_loc_type_top_field"] == 1
 
 
 class TestRepeats:

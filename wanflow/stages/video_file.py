@@ -13,16 +13,11 @@ import torch
 
 # x264's output depends on its thread count: one count everywhere, so that files repeat.
 _THREADS = 2
-_OPTIONS = {"crf": "18", "preset": "medium", "chroma_sample_location": "left"}
+_OPTIONS = {"crf": "18", "preset": "medium", "chroma_sample_location": "center"}
 # With AVX-512 its macroblock tree reads memory that nothing was written to (core 165): the same
 # frames then make another video each time. Every CPU with AVX-512 has AVX2.
 _NO_AVX512 = {"x264-params": "asm=avx2"}
 _BT709, _LIMITED = 1, 1  # the numbers of ITU-T H.273 for each of the tags; the range of 16 to 235
-# The same numbers on every processor (bitexact), none off by more than a half (accurate_rnd).
-_SCALE = (
-    "out_color_matrix=bt709:out_primaries=bt709:out_transfer=bt709:out_range=limited:"
-    "out_chroma_loc=left:flags=bilinear+accurate_rnd+bitexact"
-)
 _BROADCAST = (24, 30, 48, 60, 120, 240)  # rates that 1000/1001 of are in use
 _LARGEST_DENOMINATOR = 1_000_000
 
@@ -48,7 +43,7 @@ class VideoFile:
         self._count = 0
         self._container: Any = None
         self._stream: Any = None
-        self._colours: Any = None
+        self._reformatter: Any = None
 
     def write(self, frames: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
         """Encode `[n, H, W, 3]`."""
@@ -57,11 +52,24 @@ class VideoFile:
         for frame in frames:
             if self._container is None:
                 self._open(frame.shape[1], frame.shape[0])
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            picture = self._to_bt709(rgb)
             picture.pts, picture.duration, picture.time_base = self._count, 1, 1 / self._fps
             self._count += 1
-            self._colours.push(picture)
-            self._container.mux(self._stream.encode(self._colours.pull()))
+            self._container.mux(self._stream.encode(picture))
+
+    def _to_bt709(self, rgb: Any) -> Any:
+        """Convert to yuv420p, a sample of colour the mean of four pixels, as its tag says.
+
+        The same numbers on every processor (bitexact), none off by more than a half (accurate_rnd).
+        """
+        from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
+
+        self._reformatter = self._reformatter or VideoReformatter()
+        return self._reformatter.reformat(
+            rgb, format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=_LIMITED,
+            interpolation=Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.BITEXACT,
+        )  # fmt: skip
 
     def _open(self, width: int, height: int) -> None:
         import av
@@ -77,7 +85,6 @@ class VideoFile:
         codec.thread_count = _THREADS
         codec.colorspace = codec.color_primaries = codec.color_trc = _BT709
         codec.color_range = _LIMITED
-        self._colours = _to_bt709(width, height, 1 / self._fps)
 
     def finish(self) -> None:
         """Encode the frames that are waiting."""
@@ -88,18 +95,6 @@ class VideoFile:
         container, self._container = self._container, None
         if container is not None:
             container.close()
-
-
-def _to_bt709(width: int, height: int, time_base: Fraction) -> Any:
-    """Make the filter from RGB to yuv420p, its colour samples where H.264 has them by default."""
-    from av import VideoFormat
-    from av.filter import Graph
-
-    graph, rgb = Graph(), VideoFormat("rgb24", width, height)
-    source = graph.add_buffer(width=width, height=height, format=rgb, time_base=time_base)
-    filters = (source, graph.add("scale", _SCALE), graph.add("format", "yuv420p"))
-    graph.link_nodes(*filters, graph.add("buffersink")).configure()
-    return graph
 
 
 def _options() -> dict[str, str]:
