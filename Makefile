@@ -73,8 +73,9 @@ bench: $(VENV)/.dev             ## each script of benchmarks/ once, results as J
 soak: $(VENV)/.dev              ## both lanes: SOAK=1 lengthens the random ones
 	SOAK=1 $(PYTEST)
 
-browser-check: $(VENV)/.dev     ## a report in headless Chromium (Debian: apt install chromium)
+browser-check: $(VENV)/.dev     ## a report, and a video's colours, in headless Chromium (Debian: apt install chromium)
 	$(BIN)/python scripts/browser_check.py
+	$(BIN)/python -m scripts.browser_colours
 
 wheel: $(VENV)/.dev             ## dist/wanflow-*.whl
 	$(BIN)/python -m pip --disable-pip-version-check wheel -qq --no-deps --no-build-isolation \

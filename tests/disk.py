@@ -15,7 +15,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 
 from wanflow.session.running import saved_state as state
-from wanflow.stages import write_video
+from wanflow.stages.video_file import VideoFile
 
 _DIGITS = re.compile(r"\d+")
 
@@ -94,7 +94,7 @@ class Disk:
         patch.setattr(os, name, do)
 
     def _patch_writers(self, patch: pytest.MonkeyPatch) -> None:
-        saved, begun = safetensors.torch.save_file, write_video._Encoder._open
+        saved, begun = safetensors.torch.save_file, VideoFile._open
 
         def save(tensors: Any, path: Path) -> None:
             try:
@@ -105,14 +105,14 @@ class Disk:
                 raise SafetensorError(text) from None
             saved(tensors, path)
 
-        def begin(encoder: Any, width: int, height: int) -> None:
-            self.ask("create", encoder.path)
-            begun(encoder, width, height)
-            encoder._container = _Container(encoder._container, self, encoder.path)
+        def begin(video: Any, width: int, height: int) -> None:
+            self.ask("create", video.path)
+            begun(video, width, height)
+            video._container = _Container(video._container, self, video.path)
 
         for module in (state, safetensors.torch):
             patch.setattr(module, "save_file", save)
-        patch.setattr(write_video._Encoder, "_open", begin)
+        patch.setattr(VideoFile, "_open", begin)
 
 
 class _File:

@@ -13,6 +13,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from scripts.train_tiny.drawing import draw
 from scripts.train_tiny.judge import Verdict, judge, read_video
 from scripts.train_tiny.sampling import Parts, generate, load_parts
 from scripts.train_tiny.world import FPS, Scene, draw_scene
+from wanflow.stages.video_file import VideoFile
 
 SETS = {"choosing": 71_000_000, "final": 93_000_000}
 ASPECTS = ("background", "colour", "shape", "motion")
@@ -79,19 +81,12 @@ def verdicts(case: Case, seen: Verdict) -> dict[str, bool]:
 
 
 def through_mp4(clip: NDArray[np.uint8], folder: Path) -> NDArray[np.uint8]:
-    """Encode with the settings of `write_video`, and decode."""
-    import av
-
+    """Encode as `write_video` does, and decode."""
     path = folder / "clip.mp4"
-    with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream(
-            "libx264", rate=FPS, options={"crf": "18", "preset": "medium"}
-        )
-        stream.height, stream.width = clip.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        for frame in clip:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
+    video = VideoFile(path, Fraction(FPS), None)
+    video.write(clip)
+    video.finish()
+    video.close()
     return read_video(path)
 
 

@@ -48,6 +48,14 @@ class TestLines:
         assert all(report["weights"].values())
         assert report["graph"] == read.graph
 
+    @pytest.mark.parametrize(
+        ("words", "wanted"), [([], True), (["--no-metadata"], False), (["--no_metadata"], False)]
+    )
+    def test_metadata(self, asked, words, wanted):
+        """What the video is to say of itself, in either spelling."""
+        read, flags = asked(LINES["fork, for memory"], *words)
+        assert read.request(flags).metadata == wanted
+
     @pytest.mark.parametrize("task", TASKS)
     def test_the_graphs_have_the_official_defaults(self, task):
         """What a flag does not say is the graph's, and that is what generate.py has."""

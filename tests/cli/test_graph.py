@@ -1,8 +1,11 @@
 """`wanflow graph`: check, show, schema."""
 
 import json
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[2]
 
 GRAPH = """\
 wanflow: 1
@@ -75,7 +78,8 @@ class TestShow:
 
 
 def test_schema_is_a_json_schema(wanflow_here):
-    """Editors read draft-07."""
+    """Editors read draft-07; what is printed is the file that is shipped."""
     code, out, _ = wanflow_here("graph", "schema")
     assert code == 0
+    assert out == (ROOT / "graphs" / "wanflow.schema.json").read_text()
     assert "draft-07" in json.loads(out)["$schema"]

@@ -96,6 +96,21 @@ class TestPage:
         assert ["2.00", "MiB", "-", "-", "no"] in rows
         assert ["8.00", "MiB", "7.00", "MiB", "9.50", "s", "yes"] in rows
 
+    def test_says_what_is_cut(self, planned, report, wanflow_here):
+        """One line for each prompt, however long, and what would hurt a terminal shown."""
+        rest = "number 74 a red circle moves right and more\x1b"
+        report["cut_prompts"] = [
+            {"stage": "encode", "prompt": prompt, "tokens": 2801, "max_tokens": 512, "cut_at": 900,
+             "cut_from": words}
+            for prompt, words in (("prompt", rest), ("negative_prompt", "blur\x1b"))
+        ]  # fmt: skip
+        _, out, _ = wanflow_here("plan", "t2v-tiny")
+        assert (
+            "\nprompt of encode: 2801 tokens, 512 count; "
+            'cut from "number 74 a red circle moves rig..." on\n'
+            'negative_prompt of encode: 2801 tokens, 512 count; cut from "blur\\x1b" on\n'
+        ) in out
+
     def test_markup_in_names_is_text(self, planned, report, wanflow_here):
         """Square brackets and control characters out of a file are shown, not obeyed."""
         report["stages"][0]["why"] = "[red]\x1b[31m[/red]"

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from wanflow.cli import progress
+from wanflow.cli.live import LiveRun
 from wanflow.errors import StageFailed
 from wanflow.trace.events import Kind, Move, Note, StageSpan, Step, Verb
 
@@ -86,6 +87,28 @@ class TestCommand:
             "error: denoise failed at step 3",
             "hint: wanflow trace summary x",
         ]
+
+
+class TestCutPrompt:
+    @pytest.mark.parametrize("kind", [progress.ProgressLines, progress.ProgressBars, LiveRun])
+    def test_is_said_before_the_run(self, report, capsys, kind):
+        """On stderr, whatever shows the run."""
+        cut = {"stage": "encode", "prompt": "prompt", "tokens": 601, "max_tokens": 512}
+        shown = kind()
+        shown.start({**report, "cut_prompts": [{**cut, "cut_at": 9, "cut_from": "circle"}]})
+        shown.finish()
+        line = 'prompt of encode: 601 tokens, 512 count; cut from "circle" on'
+        assert capsys.readouterr().err.splitlines()[0] == line
+
+
+class TestMetadata:
+    @pytest.mark.parametrize(("words", "wanted"), [([], True), (["--no-metadata"], False)])
+    def test_reaches_the_session(self, session, done, wanflow_here, words, wanted):
+        """It is on unless it is said otherwise."""
+        requests = []
+        session.run = lambda request, **_: requests.append(request) or done
+        assert wanflow_here("run", "t2v-tiny", *words)[0] == 0
+        assert [request.metadata for request in requests] == [wanted]
 
 
 class TestLines:

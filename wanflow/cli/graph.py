@@ -59,9 +59,9 @@ def show(
 @app.command()
 def schema() -> int:
     """Print the JSON Schema of graph files, for editors."""
-    from wanflow.graph.schema import json_schema
+    from wanflow.graph.schema import schema_text
 
-    say_json(json_schema())
+    say(schema_text().rstrip("\n"))
     return 0
 
 

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from wanflow.cli.progress import Progress, StageProgress, head_line, memory_lines, watch
+from wanflow.cli.progress import (
+    Progress,
+    StageProgress,
+    head_line,
+    memory_lines,
+    say_cuts,
+    watch,
+)
 from wanflow.terminal.safe import clean
 from wanflow.trace import TraceReader
 from wanflow.trace.events import Event
@@ -84,6 +91,7 @@ class LiveRun:
         from rich.console import Console
 
         self._screen.state.plan(report)
+        say_cuts(report)
         names = ("graph", "device", "plan_id", "budget_bytes", "predicted_peak_bytes",
                 "predicted_seconds")  # fmt: skip
         self._header = {key: report[key] for key in names if key in report}

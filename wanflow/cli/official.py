@@ -104,6 +104,8 @@ def _parser() -> _Parser:
                      help="official or diffusers: the steps' noise levels. [official]")  # fmt: skip
     own.add_argument("--exact", action="store_true",
                      help="Only choices that leave every bit of the result alone.")  # fmt: skip
+    own.add_argument("--no-metadata", "--no_metadata", action="store_true",
+                     help="Put nothing into the video of what it was made from.")  # fmt: skip
     own.add_argument("--json", action="store_true", help="Print one JSON value.")
     for flag in _REFUSED:
         parser.add_argument(f"--{flag}", action=_Refuse, nargs="?", help=argparse.SUPPRESS)

@@ -58,6 +58,7 @@ class TranslatedFlags:
             pins=self.pins,
             exact=flags.exact,
             own_configs=True,
+            metadata=not flags.no_metadata,
         )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import attrs
 
 from wanflow.cli.output import note
+from wanflow.cli.render_cuts import cut_lines
 from wanflow.terminal.safe import clean
 from wanflow.trace.events import Event, Move, Note, StageSpan, Step, Workspace
 from wanflow.units import format_bytes, format_seconds
@@ -49,6 +50,12 @@ def watch() -> Iterator[Progress]:
         yield progress
     finally:
         progress.finish()
+
+
+def say_cuts(report: Mapping[str, Any]) -> None:
+    """Say before a run which prompts are cut."""
+    for text in cut_lines(report):
+        note(text)
 
 
 @attrs.frozen
@@ -125,6 +132,7 @@ class ProgressLines:
     def start(self, report: Mapping[str, Any]) -> None:
         """Learn the plan."""
         self._state.plan(report)
+        say_cuts(report)
 
     def emit(self, event: Event) -> None:
         """Say a line if it is time for one."""
@@ -157,6 +165,7 @@ class ProgressBars:
         from rich.live import Live
 
         self._state.plan(report)
+        say_cuts(report)
         console = Console(stderr=True, markup=False, highlight=False, emoji=False)
         self._live = Live(
             console=console,

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import attrs
 from typer import Option
 
 from wanflow.cli.options import Json, takes_request
@@ -19,6 +20,9 @@ def run(
         Path | None, Option(metavar="DIR", help="Run folder. [default: runs/<graph>-<time>]")
     ] = None,
     *,
+    no_metadata: Annotated[
+        bool, Option("--no-metadata", help="Put nothing into the video of what it was made from.")
+    ] = False,
     force: Annotated[bool, Option("--force", help="Use a run folder that is there.")] = False,
     live: Annotated[bool, Option("--live", help="Show the trace's summary while it runs.")] = False,
     json: Json = False,
@@ -29,6 +33,7 @@ def run(
     from wanflow.cli.progress import silent, watch
     from wanflow.cli.render_run import render
 
+    request = attrs.evolve(request, metadata=not no_metadata)
     with silent() if json else watch_live() if live else watch() as progress:
         done = session.run(request, out=out, force=force, sink=progress)
     say_json(done) if json else say(render(done))

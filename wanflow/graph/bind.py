@@ -43,6 +43,10 @@ class BoundGraph:
     outputs: Mapping[str, PortRef]
     rules: VideoRules | None
 
+    def plain_inputs(self) -> dict[str, str | int | float]:
+        """Give the inputs, sizes as text."""
+        return {n: str(v) if isinstance(v, Size) else v for n, v in self.inputs.items()}
+
     def stage(self, name: str) -> BoundStage:
         """Give a stage by name."""
         bound = next((stage for stage in self.stages if stage.name == name), None)

@@ -54,7 +54,7 @@ _ABOUT = {
     "guidance": _DENOISE["guidance"].about,
     "shift": _DENOISE["shift"].about,
     "seed": "The same seed gives the same video.",
-    "fps": "Frames a second.",
+    "fps": OPS["write_video"].params["fps"].about,
 }
 
 _STANDARD = (

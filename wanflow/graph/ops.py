@@ -226,7 +226,8 @@ _OPS = (
         params=_params(
             ParamSpec(
                 name="fps", type=ValueType.FLOAT, default=16.0, minimum=1, maximum=240,
-                about="Frames a second.",
+                about="Frames a second; 23.976, 29.97 and 59.94 are the broadcast rates, "
+                "n*1000/1001.",
             ),
             ParamSpec(
                 name="name", type=ValueType.FILE_NAME, default="video.mp4",

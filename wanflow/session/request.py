@@ -16,6 +16,7 @@ class Request:
     """One job. `vram` and `ram` are sizes as text (`8GiB`, `80%`, `auto`).
 
     `prompt_cache`: whether a prompt that was encoded before may be read, and a new one kept.
+    `metadata`: whether the video holds what it was made from.
     `own_configs`: whether weights that say a model's shape are believed before the graph is.
     """
 
@@ -32,6 +33,7 @@ class Request:
     machine: str | None = None
     prompt_cache: bool = True
     own_configs: bool = False
+    metadata: bool = True
 
 
 def pairs(texts: Sequence[str], option: str, form: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The ops' code: one file each. `make_program` turns a bound stage into a program."""
+"""The ops' code: a file each, and one for both that write. `make_program` makes an op's program."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ __all__ = ["LatentSpace", "StageSetup", "Surroundings", "make_program"]
 
 # An op's module is imported with its first program: with it come the upstream models.
 _PROGRAMS = {
-    "encode_text": "EncodeText",
-    "encode_image": "EncodeImage",
-    "encode_frames": "EncodeFrames",
-    "noise": "Noise",
-    "denoise": "Denoise",
-    "decode_frames": "DecodeFrames",
-    "write_video": "WriteVideo",
-    "write_frames": "WriteFrames",
+    "encode_text": "encode_text.EncodeText",
+    "encode_image": "encode_image.EncodeImage",
+    "encode_frames": "encode_frames.EncodeFrames",
+    "noise": "noise.Noise",
+    "denoise": "denoise.Denoise",
+    "decode_frames": "decode_frames.DecodeFrames",
+    "write_video": "write.WriteFrames",
+    "write_frames": "write.WriteFrames",
 }
 
 
 def make_program(setup: StageSetup) -> Program:
     """Return the program of a bound stage."""
-    op = setup.bound.op.name
-    return cast("Program", getattr(import_module(f"wanflow.stages.{op}"), _PROGRAMS[op])(setup))
+    module, _, name = _PROGRAMS[setup.bound.op.name].partition(".")
+    return cast("Program", getattr(import_module(f"wanflow.stages.{module}"), name)(setup))

@@ -58,14 +58,15 @@ class Surroundings:
     """What a stage may know of the run: where kernels run, where files go, how prompts are read.
 
     `tokenize` turns text into ids; None while planning without a tokenizer on disk. `out` is None
-    while planning. `texts` are prompts that need no encoding.
+    while planning. `texts` are prompts that need no encoding. `recipe` goes into a video; None for
+    none.
     """
 
     device: torch.device
     latent_space: LatentSpace
     latent_shape: tuple[int, ...]
     out: Path | None
-    recipe: Mapping[str, object]
+    recipe: Mapping[str, object] | None
     tokenize: Callable[[str, int], tuple[list[int], list[int]]] | None
     wants_negative: bool
     texts: KeptTexts | None = None

@@ -3,10 +3,11 @@
 import sys
 
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoTokenizer
 
 from wanflow.errors import WeightsError
-from wanflow.models.weights.tokenizer import find_tokenizer, load_tokenizer
+from wanflow.models.weights.tokenizer import PromptTokenizer, find_tokenizer, load_tokenizer
 
 PROMPTS = {
     "English": "a small red circle moves right on a blue background",
@@ -44,6 +45,63 @@ class TestTokenize:
         before = tokenize(PROMPTS["English"], 512)
         tokenize(PROMPTS["2,000 words"], 8)
         assert tokenize(PROMPTS["English"], 512) == before
+
+
+def pieces():
+    """A tokenizer of UMT5's kind: pieces that begin with the space before them."""
+    letters = [(letter, -5.0) for letter in "▁abcdefghijklmnopqrstuvwxyz"]
+    words = [(f"▁{word}", -1.0) for word in ("red", "circle", "kite")]
+    special = [(name, 0.0) for name in ("<pad>", "</s>", "<unk>")]
+    made = Tokenizer(models.Unigram([*special, *letters, *words], 2))
+    made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    made.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", 1)]
+    )
+    return PromptTokenizer(made, 0)
+
+
+class TestCut:
+    """What of a prompt does not count."""
+
+    @pytest.mark.parametrize(
+        ("prompt", "tokens", "rest"),
+        [
+            ("circle " * 512, 513, "circle "),
+            ("circle " * 600, 601, "circle " * 89),
+            ("circle " * 510 + "kites end", 516, "kites end"),  # a word that is cut in two
+            ("circle " * 509 + "red, end", 514, "end"),
+            ("红色的圆" * 200, 801, "圆" + "红色的圆" * 72),
+            ("circle " * 510 + "🪁 end", 517, "🪁 end"),  # a sign that is cut in two
+        ],
+    )
+    def test_long(self, path, prompt, tokens, rest):
+        """How long it is, and the rest from the first word on that is cut."""
+        cut = load_tokenizer(path).cut(prompt, 512)
+        assert (cut.tokens, cut.rest) == (tokens, rest)
+
+    @pytest.mark.parametrize(
+        "prompt", ["", "circle", "circle " * 511, "圆" * 511, "circle " * 510 + "."]
+    )
+    def test_fits(self, path, prompt):
+        """Up to the very last token."""
+        assert load_tokenizer(path).cut(prompt, 512) is None
+
+    @pytest.mark.parametrize(
+        ("count", "rest"),
+        [(3, "kites over red sea"), (4, "kites over red sea"), (5, "over red sea"),
+         (9, "over red sea"), (10, "red sea"), (14, "sea"), (1, "red circle kites over red sea")],
+    )  # fmt: skip
+    def test_pieces_with_their_space(self, count, rest):
+        """The rest begins with a word, not inside of one or before it."""
+        cut = pieces().cut("red circle kites over red sea", count)
+        assert (cut.tokens, cut.rest) == (15, rest)
+
+    def test_changes_nothing(self, path):
+        """The ids are the same before and after a look."""
+        tokenize = load_tokenizer(path)
+        before = tokenize(PROMPTS["2,000 words"], 512)
+        tokenize.cut(PROMPTS["2,000 words"], 8)
+        assert tokenize(PROMPTS["2,000 words"], 512) == before
 
 
 class TestFile:

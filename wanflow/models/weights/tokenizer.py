@@ -2,13 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import attrs
+import regex
 
 from wanflow.errors import WeightsError
 
-Tokenize = Callable[[str, int], tuple[list[int], list[int]]]
 _PAD = "<pad>"
+# Scripts that are written without spaces have no words that a look could find.
+_WORD = regex.compile(
+    r"(?:(?![\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}])[\p{L}\p{M}\p{N}_])+"
+)
+
+
+@attrs.frozen
+class PromptCut:
+    """Where a prompt is longer than what counts: its tokens, and the text from the cut word on."""
+
+    tokens: int
+    rest: str
+
+
+@attrs.frozen
+class PromptTokenizer:
+    """From text to ids; the end token is one of them, whatever is cut."""
+
+    tokenizer: Any
+    pad: int
+
+    def __call__(self, prompt: str, count: int) -> tuple[list[int], list[int]]:
+        """Give ids and mask, padded or cut to *count*."""
+        ids = self._encoded(prompt, count).ids
+        padding = count - len(ids)
+        return ids + [self.pad] * padding, [1] * len(ids) + [0] * padding
+
+    def cut(self, prompt: str, count: int) -> PromptCut | None:
+        """Say what of a prompt is behind *count* tokens; None where nothing is."""
+        behind = self._encoded(prompt, count).overflowing
+        if not behind:
+            return None
+        start = behind[0].offsets[0][0]
+        inside = (m.start() for m in _WORD.finditer(prompt) if m.start() < start < m.end())
+        self.tokenizer.no_truncation()
+        tokens = len(self.tokenizer.encode(prompt).ids)
+        return PromptCut(tokens, prompt[next(inside, start) :].lstrip())
+
+    def _encoded(self, prompt: str, count: int) -> Any:
+        self.tokenizer.enable_truncation(count)
+        self.tokenizer.no_padding()
+        return self.tokenizer.encode(prompt)
 
 
 def find_tokenizer(text_encoder: Path) -> Path:
@@ -25,8 +69,8 @@ def find_tokenizer(text_encoder: Path) -> Path:
     raise WeightsError(f"{wanted}: no tokenizer.json there", code="missing-tokenizer")
 
 
-def load_tokenizer(path: Path) -> Tokenize:
-    """Return a function from a prompt and a length to ids and mask, padded or cut to the length."""
+def load_tokenizer(path: Path) -> PromptTokenizer:
+    """Read the file of a tokenizer; WeightsError when it is none."""
     from tokenizers import Tokenizer
 
     try:
@@ -36,12 +80,4 @@ def load_tokenizer(path: Path) -> Tokenize:
     pad = tokenizer.token_to_id(_PAD)
     if pad is None:
         raise WeightsError(f"{path}: has no {_PAD} token", code="bad-tokenizer")
-
-    def tokenize(prompt: str, count: int) -> tuple[list[int], list[int]]:
-        tokenizer.enable_truncation(count)
-        tokenizer.no_padding()
-        ids = tokenizer.encode(prompt).ids
-        padding = count - len(ids)
-        return ids + [pad] * padding, [1] * len(ids) + [0] * padding
-
-    return tokenize
+    return PromptTokenizer(tokenizer, pad)

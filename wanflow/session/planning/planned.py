@@ -8,6 +8,7 @@ from wanflow.errors import BudgetError
 from wanflow.scheduler.footprint.costs import Footprint
 from wanflow.scheduler.plan.gc_pause import held_off
 from wanflow.scheduler.plan.schedule import Plan, StagePlan
+from wanflow.session.planning.cut_prompts import cut_prompts
 from wanflow.session.planning.footprints import KnobSearch
 from wanflow.session.preparing.place import FindPlace, Place, find_place
 from wanflow.session.preparing.prepared import Prepared, prepare
@@ -132,6 +133,7 @@ def _report(prepared: Prepared, plan: Plan) -> dict[str, object]:
         "graph": prepared.graph.name,
         "device": str(place.device) if not prepared.request.machine else place.machine.device,
         "exact": prepared.request.exact,
+        "cut_prompts": cut_prompts(prepared),
         "weights": {n: m.folder is not None for n, m in prepared.models.items()},
         **plan_figures(place, plan),
     }

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import importlib.metadata
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from wanflow.graph.check import CheckedGraph
 from wanflow.models.backends import choose_backend
 from wanflow.models.bound import LocatedModel, bind_model
 from wanflow.models.weights.locate import locate, missing, parse_weights
-from wanflow.models.weights.tokenizer import Tokenize, find_tokenizer, load_tokenizer
+from wanflow.models.weights.tokenizer import PromptTokenizer, find_tokenizer, load_tokenizer
 from wanflow.scheduler.knobs import ProgramOutline, StageSettings, settings_of
 from wanflow.scheduler.profile.cache_key import conditions
 from wanflow.scheduler.profile.kind_cache import folder
@@ -52,7 +52,7 @@ class Prepared:
     models: Mapping[str, LocatedModel]
     place: Place
     request: Request
-    recipe: Mapping[str, object]
+    recipe: Mapping[str, object] | None  # None where the video is to hold none
     prompts: Mapping[str, Prompts] = attrs.field(factory=dict)  # of stages that encode them
     files: frozenset[str] = frozenset()  # inputs that are files
 
@@ -187,8 +187,8 @@ class Prepared:
             latent_shape=self._latent_shape(stage, space),
             out=out,
             recipe=self.recipe,
-            tokenize=self._tokenize(stage, to_run=out is not None),
-            wants_negative=self._wants_negative(stage),
+            tokenize=self.tokenizer(stage, to_run=out is not None),
+            wants_negative=self.wants_negative(stage),
             texts=self.prompts.get(stage.name),
         )
 
@@ -217,8 +217,8 @@ class Prepared:
             raise TypeError(msg)
         return space.shape(size.width, size.height, count)
 
-    def _tokenize(self, stage: BoundStage, *, to_run: bool) -> Tokenize | None:
-        """Read the tokenizer; a plan does without."""
+    def tokenizer(self, stage: BoundStage, *, to_run: bool) -> PromptTokenizer | None:
+        """Read the tokenizer of a stage that encodes text; a plan does without."""
         if stage.op.name != "encode_text" or stage.model is None:
             return None
         located = self.models[stage.model]
@@ -234,7 +234,7 @@ class Prepared:
                 raise
             return None
 
-    def _wants_negative(self, stage: BoundStage) -> bool:
+    def wants_negative(self, stage: BoundStage) -> bool:
         """Whether any stage that reads this one's text guides by its negative prompt."""
         text = PortRef(stage.name, "text")
         readers = [s for s in self.graph.stages if s.inputs.get("text") == text]
@@ -242,7 +242,7 @@ class Prepared:
 
 
 @functools.lru_cache(maxsize=4)
-def _tokenizer(path: Path, _changed_ns: int) -> Tokenize:
+def _tokenizer(path: Path, _changed_ns: int) -> PromptTokenizer:
     """Read once while it is as it was: the plan asks often, and then the run."""
     return load_tokenizer(path)
 
@@ -313,9 +313,8 @@ def prepare(request: Request, place: Place, *, to_run: bool) -> Prepared:
     if to_run:
         _choose_backends(bound, models, place)
     prompts = prompts_of(bound, models, place, request)
-    return Prepared(
-        bound, models, place, request, _recipe(bound, chosen), prompts, frozenset(files)
-    )
+    recipe = _recipe(bound, chosen, files) if request.metadata else None
+    return Prepared(bound, models, place, request, recipe, prompts, frozenset(files))
 
 
 def _choose_backends(graph: BoundGraph, models: Mapping[str, LocatedModel], place: Place) -> None:
@@ -349,13 +348,15 @@ def versions() -> dict[str, str]:
     return {"wanflow": __version__, **{n: importlib.metadata.version(n) for n in names}}
 
 
-def _recipe(graph: BoundGraph, chosen: Mapping[str, str]) -> dict[str, object]:
-    """What the video was made from, as its metadata keep it."""
-    inputs = {name: str(v) if isinstance(v, Size) else v for name, v in graph.inputs.items()}
+def _recipe(
+    graph: BoundGraph, chosen: Mapping[str, str], files: Iterable[str]
+) -> dict[str, object]:
+    """What the video was made from, as its metadata keep it: of files their names alone."""
+    inputs = graph.plain_inputs()
     return {
         "wanflow": __version__,
         "graph": graph.name,
-        "inputs": inputs,
+        "inputs": inputs | {name: Path(str(inputs[name])).name for name in files},
         "precision": dict(chosen),
         "versions": versions(),
     }

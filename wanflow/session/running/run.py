@@ -224,7 +224,8 @@ def _facts(planned: Planned, folder: Path) -> dict[str, object]:
         "budget_bytes": place.budget_bytes,
         "predicted_peak_bytes": report["predicted_peak_bytes"],
         "predicted_seconds": report["predicted_seconds"],
-        "inputs": planned.prepared.recipe["inputs"],
+        "cut_prompts": report["cut_prompts"],
+        "inputs": planned.prepared.graph.plain_inputs(),
         "versions": versions(),
     }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 from pathlib import Path
 
-from wanflow.graph import Size
 from wanflow.scheduler.run.simulator import simulate
 from wanflow.session.planning.planned import Planned
 from wanflow.session.planning.record import record_footprints
@@ -38,11 +37,10 @@ def trace_header(planned: Planned, *, simulated: bool = False) -> dict[str, obje
 def _request(planned: Planned) -> dict[str, object]:
     """The request as plain values, without its texts: a trace is shown to others."""
     request, graph = planned.prepared.request, planned.prepared.graph
-    inputs = {n: str(v) if isinstance(v, Size) else v for n, v in graph.inputs.items()}
     file = Path(request.graph)
     return {
         "graph": str(file.resolve()) if file.is_file() else request.graph,
-        "inputs": {n: v for n, v in inputs.items() if _tells(n, v)},
+        "inputs": {n: v for n, v in graph.plain_inputs().items() if _tells(n, v)},
         "vram": f"{planned.prepared.place.budget_bytes}B",
         "ram": None if planned.prepared.place.ram_bytes is None else request.ram,
         "device": request.device,
