@@ -35,6 +35,7 @@ class Request:
     machine: str | None = None
     prompt_cache: bool = True
     own_configs: bool = False
+    allow_nonfinite: bool = False
 
 
 @pytest.fixture

@@ -58,6 +58,7 @@ class TranslatedFlags:
             pins=self.pins,
             exact=flags.exact,
             own_configs=True,
+            allow_nonfinite=flags.allow_nonfinite,
         )
 
 

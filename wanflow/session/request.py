@@ -17,6 +17,7 @@ class Request:
 
     `prompt_cache`: whether a prompt that was encoded before may be read, and a new one kept.
     `own_configs`: whether weights that say a model's shape are believed before the graph is.
+    `allow_nonfinite`: whether a run goes on with NaN or infinity in what a step leaves.
     """
 
     graph: str
@@ -32,6 +33,7 @@ class Request:
     machine: str | None = None
     prompt_cache: bool = True
     own_configs: bool = False
+    allow_nonfinite: bool = False
 
 
 def pairs(texts: Sequence[str], option: str, form: str) -> dict[str, str]:
