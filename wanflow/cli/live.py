@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from wanflow.cli.progress import Progress, StageProgress, head_line, memory_lines, watch
+from wanflow.cli.progress import (
+    Progress,
+    StageProgress,
+    head_line,
+    memory_lines,
+    say_file_notes,
+    watch,
+)
 from wanflow.terminal.safe import clean
 from wanflow.trace import TraceReader
 from wanflow.trace.events import Event
@@ -83,6 +90,7 @@ class LiveRun:
         """Learn the plan and begin to draw."""
         from rich.console import Console
 
+        say_file_notes(report)
         self._screen.state.plan(report)
         names = ("graph", "device", "plan_id", "budget_bytes", "predicted_peak_bytes",
                 "predicted_seconds")  # fmt: skip

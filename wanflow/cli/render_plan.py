@@ -26,6 +26,8 @@ def render(report: Report, request: "Request | None", console: Console) -> None:
     for part in _stages(report, wide=console.width >= _WIDE):
         console.print(part)
     line(console, _verdict(report))
+    for text in report.get("file_notes", ()):
+        line(console, text, soft_wrap=True)
     if "sweep" in report:
         console.print(_sweep(report["sweep"]))
     if report["feasible"] and request is not None:

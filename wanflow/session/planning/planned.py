@@ -9,6 +9,7 @@ from wanflow.scheduler.footprint.costs import Footprint
 from wanflow.scheduler.plan.gc_pause import held_off
 from wanflow.scheduler.plan.schedule import Plan, StagePlan
 from wanflow.session.planning.footprints import KnobSearch
+from wanflow.session.preparing.input_files import notes_of
 from wanflow.session.preparing.place import FindPlace, Place, find_place
 from wanflow.session.preparing.prepared import Prepared, prepare
 from wanflow.session.request import Request
@@ -132,6 +133,7 @@ def _report(prepared: Prepared, plan: Plan) -> dict[str, object]:
         "graph": prepared.graph.name,
         "device": str(place.device) if not prepared.request.machine else place.machine.device,
         "exact": prepared.request.exact,
+        "file_notes": notes_of(prepared.graph.inputs, prepared.opened),
         "weights": {n: m.folder is not None for n, m in prepared.models.items()},
         **plan_figures(place, plan),
     }

@@ -232,6 +232,7 @@ def _facts(planned: Planned, folder: Path) -> dict[str, object]:
         "predicted_peak_bytes": report["predicted_peak_bytes"],
         "predicted_seconds": report["predicted_seconds"],
         "inputs": planned.prepared.recipe["inputs"],
+        "file_notes": report["file_notes"],
         "versions": versions(),
     }
 
