@@ -11,8 +11,8 @@ from contextvars import ContextVar
 
 import torch
 
-# What one look takes: the two ends. On a card they have blocks of 512 bytes, and the reduction has
-# partial results: an estimate.
+# What one look takes: the two ends. On a card these have blocks of 512 bytes, there are the ends of
+# earlier looks, and the reduction has partial results: an estimate.
 ANSWER_BYTES = {"cpu": 8, "cuda": 64 << 10}
 
 Watcher = Callable[[torch.Tensor], None]

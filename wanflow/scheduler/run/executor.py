@@ -76,7 +76,7 @@ class Executor:
 
     def __attrs_post_init__(self) -> None:
         self._meter = meter_for(self.device)
-        self._check = FiniteCheck(self.plan.footprint, self.device, self.nonfinite)
+        self._check = FiniteCheck(self.plan.footprint, self.nonfinite)
         self._works = DeviceWorks(self.streamer, self.watch, self._check)
         self._player = Player(self.plan, self.tier, self.ledger, self.sink, self._works)
 

@@ -2,8 +2,8 @@
 
 Looked at are values that outlive the step that makes them, states aside (what is wrong with one
 shows in the step's values), and what a call is about to lose (`last_look.py`). The reduction is to
-the least and the largest element: these can't overflow and are NaN where any element is. A device
-copies them to the host behind its kernels; they are read when the step is over.
+the least and the largest element: these can't overflow and are NaN where any element is. A card
+keeps them, 512 bytes for all, until they are read when the step is over.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from wanflow.errors import StageFailed
 from wanflow.scheduler.footprint.costs import CallRecord, Footprint
 from wanflow.scheduler.program import Tensors
 
-_SLOTS = 64  # answers of a step that are on their way at once
+_SLOTS = 64  # answers that a card keeps at once
 _DTYPES = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}
 
 Tell = Callable[[str], None]
@@ -51,7 +51,7 @@ def is_finite(tensor: torch.Tensor) -> bool:
 
 @attrs.frozen
 class _Answer:
-    """A value's extremes: numbers, or a slot of the host that a device writes them to."""
+    """A value's extremes: numbers, or the slot of a card that has them."""
 
     name: str
     call: CallRecord
@@ -74,7 +74,6 @@ class FiniteCheck:
     """
 
     footprint: Footprint
-    device: torch.device
     tell: Tell | None = None
     call: CallRecord = attrs.field(init=False)  # the one that runs
     _values: frozenset[int] = attrs.field(init=False)
@@ -85,8 +84,6 @@ class FiniteCheck:
     def __attrs_post_init__(self) -> None:
         self.call = self.footprint.calls[0]
         self._values = outliving(self.footprint)
-        if self.device.type == "cuda":
-            self._slots = torch.empty(_SLOTS, 2, pin_memory=True)
 
     def made(self, tensors: Tensors) -> None:
         """Look at what the call has made, where it outlives the step."""
@@ -106,19 +103,19 @@ class FiniteCheck:
         if len(self._open) == _SLOTS:
             self.settle()
         ends = extremes(tensor)
-        if self._slots is None or not tensor.is_cuda:
+        if not tensor.is_cuda:
             self._open.append(_Answer(name, self.call, (ends[0].item(), ends[1].item())))
             return
+        if self._slots is None:
+            self._slots = torch.empty(_SLOTS, 2, device=tensor.device)
         slot = self._slots[len(self._open)]
         for place, end in zip(slot, ends, strict=True):
-            place.copy_(end, non_blocking=True)
+            place.copy_(end)
         self._open.append(_Answer(name, self.call, slot))
 
     def settle(self) -> None:
         """Read the answers, at the end of a step; StageFailed (exit 1) for the first bad one."""
         answers, self._open = self._open, []
-        if answers and self.device.type == "cuda":
-            torch.cuda.current_stream(self.device).synchronize()
         bad = next((answer for answer in answers if answer.wrong), None)
         if bad is None or self._told:
             return
