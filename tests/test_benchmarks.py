@@ -127,6 +127,17 @@ class TestShrunken:
             assert row["traced_seconds"]["median"] > 0
 
     @pytest.mark.wide
+    def test_finite_share(self, shrunken, tmp_path) -> None:
+        """Looks of two graphs, timed in the run, and runs that look against runs that don't."""
+        rows = frozenset({"case", "looks", "look_us", "share", "looked_over_unlooked"})
+        report = shrunken("finite_share", "--pairs", "1", "--scratch", str(tmp_path), rows=rows)
+
+        assert [row["case"] for row in report["rows"]] == ["t2v-tiny", "1.3b-2-layers"]
+        for row in report["rows"]:
+            assert row["looks"] > 0 < row["share"] < 1
+            assert row["unlooked_seconds"]["median"] > 0
+
+    @pytest.mark.wide
     def test_text_encode(self, shrunken, tmp_path) -> None:
         """Both sides make the same text; wanflow's peak is the predicted one."""
         more = ("--pairs", "1", "--exact", "--scratch", str(tmp_path))

@@ -97,7 +97,8 @@ class Peer:
     def _encode_frames(self, pipe: Any, took: Took) -> torch.Tensor:
         """Read the clip and encode it, as `WanImageToVideoPipeline.prepare_latents` does."""
         device, config = self.alone.place.device, pipe.vae.config
-        pixels = torch.cat([*Clip.of(self.alone.program.setup).read()], 1).to(device)
+        setup = self.alone.program.setup
+        pixels = torch.cat([*Clip.of(setup).read(setup.around)], 1).to(device)
         clip = (pixels[None].float() / 255 * 2 - 1).to(pipe.vae.dtype)
         mode = pipe.vae.encode(clip).latent_dist.mode().float()
         mean = torch.tensor(config.latents_mean).view(1, -1, 1, 1, 1).to(mode)

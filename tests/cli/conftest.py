@@ -36,6 +36,7 @@ class Request:
     prompt_cache: bool = True
     own_configs: bool = False
     metadata: bool = True
+    allow_nonfinite: bool = False
 
 
 @pytest.fixture

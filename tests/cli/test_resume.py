@@ -25,7 +25,7 @@ class TestCommand:
 
     def test_json(self, session, wanflow_here):
         """One value, and nobody watches."""
-        session.resume = lambda _, *, sink: DONE if sink is None else None
+        session.resume = lambda _, *, sink, **_options: DONE if sink is None else None
         code, out, err = wanflow_here("resume", "runs/x", "--json")
         assert (code, err) == (0, "")
         assert json.loads(out) == DONE

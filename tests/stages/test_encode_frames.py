@@ -184,7 +184,7 @@ class TestVideo:
 
     def test_what_is_no_video(self, program, picture):
         """A path that isn't there."""
-        with pytest.raises(InputError, match="no video"):
+        with pytest.raises(InputError, match="No such file"):
             encode(program(64, 48, 9, video=str(Path(picture()).parent / "none.mp4")), "whole")
 
 

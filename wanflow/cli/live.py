@@ -19,6 +19,7 @@ from wanflow.cli.progress import (
     head_line,
     memory_lines,
     say_cuts,
+    say_file_notes,
     watch,
 )
 from wanflow.terminal.safe import clean
@@ -90,6 +91,7 @@ class LiveRun:
         """Learn the plan and begin to draw."""
         from rich.console import Console
 
+        say_file_notes(report)
         self._screen.state.plan(report)
         say_cuts(report)
         names = ("graph", "device", "plan_id", "budget_bytes", "predicted_peak_bytes",

@@ -59,6 +59,7 @@ class TranslatedFlags:
             exact=flags.exact,
             own_configs=True,
             metadata=not flags.no_metadata,
+            allow_nonfinite=flags.allow_nonfinite,
         )
 
 

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from wanflow.session import Request
 
 Json = Annotated[bool, Option("--json", help="Print one JSON value instead of text.")]
+AllowNonfinite = Annotated[
+    bool,
+    Option("--allow-nonfinite", help="Go on with NaN or infinity in what a step leaves."),
+]
 Many = list[str] | None
 
 
@@ -57,6 +61,7 @@ def gather(
     no_prompt_cache: Annotated[
         bool, Option("--no-prompt-cache", help="Encode prompts anew; keep none.")
     ] = False,
+    allow_nonfinite: AllowNonfinite = False,
 ) -> "Request":
     """Make the request of a command line."""
     values = _inputs(inputs or [], prompt=prompt, seed=seed)
@@ -74,6 +79,7 @@ def gather(
         pins=tuple(pins or ()),
         exact=exact,
         prompt_cache=not no_prompt_cache,
+        allow_nonfinite=allow_nonfinite,
     )
 
 

@@ -122,6 +122,12 @@ class StageProgress:
         self.now_bytes, self.peak_bytes = now, max(self.peak_bytes, now)
 
 
+def say_file_notes(report: Mapping[str, Any]) -> None:
+    """Say before a run what of its pictures is not shown."""
+    for text in report.get("file_notes", ()):
+        note(clean(text))
+
+
 class ProgressLines:
     """For a pipe or a log file: one line at most every ten seconds, and one a stage."""
 
@@ -131,6 +137,7 @@ class ProgressLines:
 
     def start(self, report: Mapping[str, Any]) -> None:
         """Learn the plan."""
+        say_file_notes(report)
         self._state.plan(report)
         say_cuts(report)
 
@@ -164,6 +171,7 @@ class ProgressBars:
         from rich.console import Console
         from rich.live import Live
 
+        say_file_notes(report)
         self._state.plan(report)
         say_cuts(report)
         console = Console(stderr=True, markup=False, highlight=False, emoji=False)

@@ -27,7 +27,7 @@ def render(report: Report, request: "Request | None", console: Console) -> None:
     for part in _stages(report, wide=console.width >= _WIDE):
         console.print(part)
     line(console, _verdict(report))
-    for text in cut_lines(report):
+    for text in (*cut_lines(report), *report.get("file_notes", ())):
         line(console, text, soft_wrap=True)
     if "sweep" in report:
         console.print(_sweep(report["sweep"]))

@@ -18,6 +18,7 @@ class Request:
     `prompt_cache`: whether a prompt that was encoded before may be read, and a new one kept.
     `metadata`: whether the video holds what it was made from.
     `own_configs`: whether weights that say a model's shape are believed before the graph is.
+    `allow_nonfinite`: whether a run goes on with NaN or infinity in what a step leaves.
     """
 
     graph: str
@@ -34,6 +35,7 @@ class Request:
     prompt_cache: bool = True
     own_configs: bool = False
     metadata: bool = True
+    allow_nonfinite: bool = False
 
 
 def pairs(texts: Sequence[str], option: str, form: str) -> dict[str, str]:

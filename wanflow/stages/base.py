@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import attrs
 import torch
 
+from wanflow.files.pictures import Picture, read_picture
+from wanflow.files.videos import Video, open_video
 from wanflow.graph import BoundStage, PortRef
 from wanflow.models.segments.cut import BoundModule
 from wanflow.scheduler.knobs import Knob
@@ -58,8 +60,8 @@ class Surroundings:
     """What a stage may know of the run: where kernels run, where files go, how prompts are read.
 
     `tokenize` turns text into ids; None while planning without a tokenizer on disk. `out` is None
-    while planning. `texts` are prompts that need no encoding. `recipe` goes into a video; None for
-    none.
+    while planning. `texts` are prompts that need no encoding, `files` pictures and videos that were
+    checked, by path. `recipe` goes into a video; None for none.
     """
 
     device: torch.device
@@ -70,6 +72,17 @@ class Surroundings:
     tokenize: Callable[[str, int], tuple[list[int], list[int]]] | None
     wants_negative: bool
     texts: KeptTexts | None = None
+    files: Mapping[str, Picture | Video] = attrs.field(factory=dict)
+
+    def picture(self, path: str) -> Any:
+        """Decode a picture as it is meant: a PIL image, RGB."""
+        picture = self.files.get(path)
+        return (picture if isinstance(picture, Picture) else read_picture(Path(path))).shown()
+
+    def video(self, path: str) -> Video:
+        """Give a video that was looked through."""
+        video = self.files.get(path)
+        return video if isinstance(video, Video) else open_video(Path(path))
 
 
 @attrs.frozen

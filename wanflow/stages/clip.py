@@ -15,7 +15,7 @@ import torch
 
 from wanflow.errors import InputError
 from wanflow.graph import Size
-from wanflow.stages.base import StageSetup
+from wanflow.stages.base import StageSetup, Surroundings
 
 
 @attrs.frozen
@@ -71,33 +71,23 @@ class Clip:
             made[:, -1, -1] = 1
         return made
 
-    def read(self) -> Iterator[torch.Tensor]:
+    def read(self, around: Surroundings) -> Iterator[torch.Tensor]:
         """Give what is given, chunk by chunk: uint8 `[3, n, H, W]` on the CPU."""
         if not self.video:
             for path in filter(None, (self.first, self.last)):
-                yield _stacked([self._resized(open_image(path))])
+                yield _stacked([self._resized(around.picture(path))])
             return
-        pictures = self._pictures()
+        pictures = self._pictures(around)
         for chunk in range(self.chunks):
             yield _stacked([next(pictures) for _ in range(self.count(chunk))])
 
-    def _pictures(self) -> Iterator[np.ndarray[Any, np.dtype[np.uint8]]]:
+    def _pictures(self, around: Surroundings) -> Iterator[np.ndarray[Any, np.dtype[np.uint8]]]:
         """The first frames of the video; InputError when it is too short."""
-        import av
-
         made = 0
-        try:
-            with av.open(self.video) as container:
-                for frame in container.decode(video=0):
-                    yield self._resized(cast("Any", frame).to_image())
-                    made += 1
-        except (av.FFmpegError, IndexError, OSError) as error:
-            raise InputError(f"{self.video}: no video: {error}", code="bad-video") from None
-        raise InputError(
-            f"{self.video}: has {made} frames, {self.frames} are asked for",
-            hint=f"ask for at most {max(made - 1, 0) // self.temporal * self.temporal + 1}",
-            code="short-video",
-        )
+        for picture in around.video(self.video).frames():
+            yield self._resized(picture)
+            made += 1
+        raise too_short(self.video, made, self.frames, self.temporal)
 
     def _resized(self, picture: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """Resize as diffusers' `VideoProcessor.preprocess` does."""
@@ -107,15 +97,13 @@ class Clip:
         return np.asarray(picture.resize(size, resample=Image.Resampling.LANCZOS))
 
 
-def open_image(path: str) -> Any:
-    """Read a picture file as RGB; InputError when it is none."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as picture:
-            return picture.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: no picture: {error}", code="bad-image") from None
+def too_short(path: str, frames: int, asked: int, temporal: int) -> InputError:
+    """Say that a video has fewer frames than are asked for."""
+    return InputError(
+        f"{path}: has {frames} frames, {asked} are asked for",
+        hint=f"ask for at most {max(frames - 1, 0) // temporal * temporal + 1}",
+        code="short-video",
+    )
 
 
 def _stacked(pictures: list[np.ndarray[Any, np.dtype[np.uint8]]]) -> torch.Tensor:

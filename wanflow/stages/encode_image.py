@@ -11,7 +11,6 @@ import torch
 from wanflow.models.wan import clip
 from wanflow.scheduler.program import Call, ShapeOf, Tensors
 from wanflow.stages.base import StageProgram
-from wanflow.stages.clip import open_image
 
 
 @attrs.frozen
@@ -46,17 +45,17 @@ class EncodeImage(StageProgram):
         return Call(f"layer.{makes}", run, (own("hidden"),), segment=segment)
 
     def _pixels(self) -> Call:
-        inputs, device = self.setup.bound.inputs, self.setup.around.device
+        inputs, around = self.setup.bound.inputs, self.setup.around
         config: Any = self.module.config
         paths = [str(inputs[port]) for port in ("image", "last_image") if inputs.get(port)]
         name, side = self.setup.own("pixels"), config.image_size
 
         def run(_values: Tensors) -> Tensors:
-            pictures = [open_image(path) for path in paths]
+            pictures = [around.picture(path) for path in paths]
             made = torch.empty(len(paths), 3, side, side)
             for place, pixels in zip(made, _processor(side)(images=pictures), strict=True):
                 place.copy_(torch.as_tensor(pixels))
-            return {name: made.to(device)}
+            return {name: made.to(around.device)}
 
         def stand_in(_values: Tensors) -> Tensors:
             return {name: torch.empty(len(paths), 3, side, side)}

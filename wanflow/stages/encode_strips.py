@@ -34,7 +34,7 @@ def pixels_calls(
 
     With *step* they are cut along *axis* of `[3, n, H, W]` into strips of so many rows.
     """
-    pictures = clip.read()
+    pictures = clip.read(setup.around)
     for chunk in range(clip.chunks):
         if clip.given(chunk):
             total = clip.shape(chunk)[axis]

@@ -107,6 +107,11 @@ class TestPrompts:
         opened(tmp_path).keep(WORDS, rows())
         assert opened(tmp_path).find(WORDS) is not None
 
+    def test_what_is_not_finite_is_not_kept(self, tmp_path: Path) -> None:
+        """Another run may be right."""
+        opened(tmp_path).keep(WORDS, rows().masked_fill(rows() == 1.5, torch.nan))
+        assert opened(tmp_path).find(WORDS) is None
+
     def test_no_file_there(self, tmp_path: Path) -> None:
         """A folder by that name is no prompt, and can't be replaced by one."""
         file = kept_in(tmp_path)

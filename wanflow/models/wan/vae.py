@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import CACHE_T, WanCausalConv3d, unpatchify
 
+from wanflow.scheduler.last_look import last_look
+
 Cache = list[Any]
 REPEAT = "Rep"
 
@@ -92,7 +94,7 @@ def to_frames(module: Any, decoded: torch.Tensor) -> torch.Tensor:
     """Clamp and scale to [0, 1], frames first: `[n, 3, H, W]`, as `VideoProcessor` does."""
     if module.config.patch_size is not None:
         decoded = unpatchify(decoded, patch_size=module.config.patch_size)
-    clamped = torch.clamp(decoded, min=-1.0, max=1.0)
+    clamped = torch.clamp(last_look(decoded), min=-1.0, max=1.0)
     return (clamped[0].permute(1, 0, 2, 3) * 0.5 + 0.5).clamp(0, 1)
 
 

@@ -24,6 +24,7 @@ from wanflow.scheduler.footprint.costs import (
     SegmentUse,
     StageFacts,
 )
+from wanflow.scheduler.last_look import ANSWER_BYTES
 from wanflow.scheduler.profile.kernel_workspace import workspace_of
 from wanflow.scheduler.profile.recorder import Recorder, dtype_name, storage_key
 from wanflow.scheduler.profile.tensor_layouts import fake_of, layout_of
@@ -73,6 +74,7 @@ class Profiler:
     def __init__(self, device: str, kinds: CallKindStore | None = None) -> None:
         self._workspace = workspace_of(device)
         self._kinds = kinds
+        self._answer_bytes = ANSWER_BYTES[device]
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         self._seen: dict[tuple[object, ...], ProfiledCall] = {}
 
@@ -158,6 +160,8 @@ class Profiler:
             outputs = dict((call.stand_in or call.run)(inputs))
         split = split_outputs(outputs, inputs)
         _check_storages(placed, split.makes, inputs)
+        if any(tensor.is_floating_point() for tensor in split.makes.values()):
+            recorder.pass_by(self._answer_bytes)
         makes = {name: self._as_fake(tensor) for name, tensor in split.makes.items()}
         # A tensor made outside torch (from a NumPy array) passes the recorder by.
         least_bytes = sum(t.untyped_storage().nbytes() for t in split.makes.values())

@@ -62,10 +62,15 @@ class Recorder(TorchDispatchMode):
             self._adopt(tensor)
         extra = self._workspace(func)(args, kwargs, out)
         if extra:
-            self.requests.append(-self._take(extra))
-        self.peak_bytes = max(self.peak_bytes, self.live_bytes + extra)
+            self.pass_by(extra)
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
         self._count(func, args, kwargs, out, created)
         return out
+
+    def pass_by(self, nbytes: int) -> None:
+        """Count bytes that are there for a moment, beside all that is alive."""
+        self.requests.append(-self._take(nbytes))
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes + nbytes)
 
     def _is_new(self, tensor: torch.Tensor) -> bool:
         key = storage_key(tensor)

@@ -13,6 +13,7 @@ from wanflow.scheduler.footprint.costs import CallRecord, Made
 from wanflow.scheduler.plan.schedule import TierMove
 from wanflow.scheduler.program import GATHERED, Gather, Model, Placed, Tensors, split_outputs
 from wanflow.scheduler.run.error_words import guarded, making_room
+from wanflow.scheduler.run.finite_check import FiniteCheck
 from wanflow.scheduler.run.player import Arrival
 from wanflow.scheduler.run.streamer import Streamer
 
@@ -23,11 +24,13 @@ Watch = Callable[[str, str, torch.Tensor], None]
 class DeviceWorks:
     """The works of a run. `values` are the tensors by number, `numbers` what a name stands for.
 
-    *watch* sees every value as it is made: stage, name, tensor.
+    *watch* sees every value as it is made: stage, name, tensor. *check* looks at those that outlive
+    their step while the call's room is still there.
     """
 
     streamer: Streamer
     watch: Watch | None
+    check: FiniteCheck
     values: dict[int, torch.Tensor] = attrs.field(factory=dict, init=False)
     numbers: dict[str, int] = attrs.field(factory=dict, init=False)
     _placed: Placed = attrs.field(init=False)
@@ -49,7 +52,7 @@ class DeviceWorks:
         if call.gather is not None and model is None:
             msg = f"{record.stage}/{record.kind} gathers from no model"
             raise AssertionError(msg)
-        self._placed = placed
+        self._placed, self.check.call = placed, record
 
     def saved(self, number: int) -> torch.Tensor:
         """A value wherever it is: one that is away, or on its way back, as the host has it."""
@@ -114,6 +117,7 @@ class DeviceWorks:
             inputs[GATHERED], self._rows = self._rows, None
         outputs = split_outputs(guarded(self._placed, inputs), inputs)
         _check_made(call, outputs.makes)
+        making_room("a look at what was made", lambda: self.check.made(outputs.makes))
         self._outputs.update(outputs.makes)
         renames = {new: self.numbers[old] for new, old in outputs.renames.items()}
         self.numbers.update(renames)

@@ -10,9 +10,11 @@ import torch
 
 from wanflow.errors import InputError
 from wanflow.scheduler.footprint.costs import CallRecord, Made
+from wanflow.scheduler.last_look import watched_by
 from wanflow.scheduler.plan.schedule import Plan
 from wanflow.scheduler.program import Program, interleave
 from wanflow.scheduler.run.device_works import DeviceWorks, Watch
+from wanflow.scheduler.run.finite_check import FiniteCheck, Tell
 from wanflow.scheduler.run.ledger import Cause, Ledger
 from wanflow.scheduler.run.meter import RunMeter, meter_for
 from wanflow.scheduler.run.player import Player, item_of
@@ -50,7 +52,8 @@ class Executor:
     """Runs one plan once. *watch* sees every value as it is made (stage, name, tensor).
 
     *stop* is asked between calls; it raises to end the run (Ctrl-C). *save* is given the values
-    alive after each step that a run can be resumed from, by name: number and tensor.
+    alive after each step that a run can be resumed from, by name: number and tensor. *nonfinite* is
+    told of the first step whose values are not finite; without it that step ends the run.
     """
 
     plan: Plan
@@ -64,6 +67,8 @@ class Executor:
     stop: Callable[[], None] | None = None
     save: Save | None = None
     resume: Resumption | None = None
+    nonfinite: Tell | None = None
+    _check: FiniteCheck = attrs.field(init=False)
     _meter: RunMeter = attrs.field(init=False)
     _works: DeviceWorks = attrs.field(init=False)
     _player: Player = attrs.field(init=False)
@@ -71,7 +76,8 @@ class Executor:
 
     def __attrs_post_init__(self) -> None:
         self._meter = meter_for(self.device)
-        self._works = DeviceWorks(self.streamer, self.watch)
+        self._check = FiniteCheck(self.plan.footprint, self.nonfinite)
+        self._works = DeviceWorks(self.streamer, self.watch, self._check)
         self._player = Player(self.plan, self.tier, self.ledger, self.sink, self._works)
 
     def run(self) -> Outcome:
@@ -79,6 +85,7 @@ class Executor:
         meter, works = self._meter, self._works
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
+            stack.enter_context(watched_by(self._check.lost))
             stack.callback(works.let_go)
             stack.enter_context(meter)
             try:
@@ -96,6 +103,7 @@ class Executor:
     def _drive(self) -> None:
         step_events = StepEvents(self.plan, self.sink, self.ledger, self._meter, self.tier)
         records = self.plan.footprint.calls
+        ends = set({(c.stage, c.step): n for n, c in enumerate(records)}.values())
         begin = self._open()
         boundaries = resumable(self.plan, self._streamed()) if self.save else frozenset()
         calls = interleave(self.programs, self.plan.knobs, self._shape)
@@ -113,6 +121,8 @@ class Executor:
                 step_events.before(placed.program.stage)
                 self._works.begin(placed, records[index])
                 self._player.turn(index)
+                if index in ends:
+                    self._check.settle()
                 self._meter.collect()
                 step_events.after(index)
                 if index in boundaries:
@@ -143,11 +153,13 @@ class Executor:
         point = resume_point(self.plan, resume.stage, resume.step)
         player, works = self._player, self._works
         cause = player.cause = Cause(resume.stage, resume.step, "resumed")
+        self._check.call = self.plan.footprint.calls[point.call - 1]
         for name, value in point.values.items():
             works.numbers[name] = value.value
             if value.value in player.made:  # one value under two names
                 continue
             saved = _as_planned(resume, name, value)
+            self._check.look(saved, name)
             player.made[value.value] = value
             if value.value in point.away:
                 with self.ledger.bring(Verb.PLACE, item_of(value), "host", "disk", cause):
@@ -155,6 +167,7 @@ class Executor:
                 continue
             with self.ledger.bring(Verb.PLACE, item_of(value), self.tier, "disk", cause):
                 works.values[value.value] = saved.to(self.device)
+        self._check.settle()
         for arena in point.arenas:
             player.open_arena(arena)
         for move in point.loads:

@@ -1,4 +1,4 @@
-"""Files that a graph's inputs name: that they are pictures and videos, and still the same ones."""
+"""Files that a graph's inputs name: read once, shown right, and known again."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from wanflow.errors import InputError
+from wanflow.files.pictures import Picture, read_picture
+from wanflow.files.videos import Video, open_video
 from wanflow.graph.check import CheckedGraph
 from wanflow.graph.inputs import FILE_TYPES
 from wanflow.graph.rules import VideoRules
@@ -31,61 +33,67 @@ def files_of(checked: CheckedGraph) -> dict[str, ValueType]:
     return {n: spec.type for n, spec in checked.spec.inputs.items() if spec.type in FILE_TYPES}
 
 
+def open_files(
+    checked: CheckedGraph, inputs: Inputs, *, to_run: bool
+) -> dict[str, Picture | Video]:
+    """Read the files that inputs name, by path; InputError for one that can't be shown.
+
+    A plan does without those that only the graph names.
+    """
+    files: dict[str, Picture | Video] = {}
+    for name, kind in files_of(checked).items():
+        default = checked.spec.inputs[name].default if to_run else None
+        path = str(inputs.get(name, default or "") or "")
+        if path and path not in files:
+            files[path] = open_file(name, kind, Path(path))
+    return files
+
+
+def open_file(name: str, kind: ValueType, path: Path) -> Picture | Video:
+    """Read a picture or look through a video; InputError names the input, the path and why."""
+    who = f"input '{name}': "
+    if not path.is_file():
+        what = "no such file"
+        if path.exists():
+            what = "is a folder" if path.is_dir() else "is no ordinary file"
+        raise InputError(f"{who}{path}: {what}", code="missing-file")
+    return read_picture(path, who) if kind is ValueType.IMAGE else open_video(path, who)
+
+
 def in_shape(
-    checked: CheckedGraph, inputs: Inputs, rules: VideoRules | None
+    checked: CheckedGraph,
+    inputs: Inputs,
+    rules: VideoRules | None,
+    files: Mapping[str, Picture | Video],
 ) -> dict[str, str | int | float | Size]:
     """Give sizes the shape of the pictures that they are to be like; without one they stay."""
     values = dict(inputs)
     for name, spec in checked.spec.inputs.items():
-        path = str(inputs.get(spec.like) or "")
-        if not spec.like or not path:
+        picture = files.get(str(inputs.get(spec.like) or "")) if spec.like else None
+        if not isinstance(picture, Picture):
             continue
-        check_file(spec.like, ValueType.IMAGE, Path(path))
         value = inputs.get(name, spec.default or "")
         area = value if isinstance(value, Size) else parse_size(str(value))
         if area is not None:  # what is no size is told where it is bound
-            values[name] = (rules or VideoRules()).in_shape(area, *_measure(path))
+            values[name] = (rules or VideoRules()).in_shape(area, *picture.size)
     return values
 
 
-def _measure(path: str) -> tuple[int, int]:
-    from PIL import Image
-
-    with Image.open(path) as picture:
-        return picture.size
-
-
-def check_file(name: str, kind: ValueType, path: Path) -> None:
-    """InputError when a file is not there or no picture or video by its first bytes."""
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "no such file"
-        raise InputError(f"input '{name}': {path}: {what}", code="missing-file")
-    if kind is ValueType.IMAGE:
-        _check_picture(name, path)
-        return
-    import av
-
-    try:
-        with av.open(str(path)) as container:
-            if container.streams.video:
-                return
-    except (av.FFmpegError, OSError) as error:
-        raise InputError(f"input '{name}': {path}: no video: {error}", code="bad-video") from None
-    raise InputError(f"input '{name}': {path}: has no pictures", code="bad-video")
+def notes_of(inputs: Inputs, files: Mapping[str, Picture | Video]) -> list[str]:
+    """Say what of the pictures is not shown, each with its input."""
+    pictures = {name: files.get(str(path)) for name, path in inputs.items()}
+    return [
+        f"{name}: {note}"
+        for name, picture in pictures.items()
+        if isinstance(picture, Picture)
+        for note in picture.notes
+    ]
 
 
-def _check_picture(name: str, path: Path) -> None:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as picture:
-            picture.verify()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"input '{name}': {path}: no picture: {error}", code="bad-image") from None
-
-
-def content(path: Path) -> str:
-    """Give a short hash of a file's bytes; InputError when it can't be read."""
+def content(opened: Picture | Video | None, path: Path) -> str:
+    """Give a short hash of a file's bytes, of those that were read; InputError when none can be."""
+    if isinstance(opened, Picture):
+        return opened.digest[:16]
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:

@@ -15,6 +15,8 @@ import torch
 
 from wanflow import __version__
 from wanflow.errors import InputError, WeightsError
+from wanflow.files.pictures import Picture
+from wanflow.files.videos import Video
 from wanflow.graph import BoundGraph, BoundStage, PortRef, Size, VideoRules, bind, load
 from wanflow.graph.check import CheckedGraph
 from wanflow.models.backends import choose_backend
@@ -25,13 +27,14 @@ from wanflow.scheduler.knobs import ProgramOutline, StageSettings, settings_of
 from wanflow.scheduler.profile.cache_key import conditions
 from wanflow.scheduler.profile.kind_cache import folder
 from wanflow.scheduler.program import Program, outline_of
-from wanflow.session.preparing.input_files import absolute, check_file, files_of, in_shape
+from wanflow.session.preparing.input_files import absolute, files_of, in_shape, open_files
 from wanflow.session.preparing.kept_profile import KeptProfile
 from wanflow.session.preparing.place import Place, expandable_segments
 from wanflow.session.preparing.prompt_cache import Prompts, prompts_of
 from wanflow.session.preparing.stage_key import stage_identity
 from wanflow.session.request import Request, pairs, precisions
 from wanflow.stages import LatentSpace, StageSetup, Surroundings, make_program
+from wanflow.stages.clip import too_short
 
 # Pins that every stage has, beside the knobs of its op, where the device has what they need.
 _WEIGHTS = {"weights": ("resident", "stream")}
@@ -55,6 +58,7 @@ class Prepared:
     recipe: Mapping[str, object] | None  # None where the video is to hold none
     prompts: Mapping[str, Prompts] = attrs.field(factory=dict)  # of stages that encode them
     files: frozenset[str] = frozenset()  # inputs that are files
+    opened: Mapping[str, Picture | Video] = attrs.field(factory=dict)  # these, by path
 
     def programs(self, out: Path | None) -> tuple[Program, ...]:
         """Give the programs of all stages; with *out* None to plan them only, on fake `cpu`."""
@@ -190,6 +194,7 @@ class Prepared:
             tokenize=self.tokenizer(stage, to_run=out is not None),
             wants_negative=self.wants_negative(stage),
             texts=self.prompts.get(stage.name),
+            files=self.opened,
         )
 
     def _latent_space(self) -> LatentSpace:
@@ -304,17 +309,24 @@ def prepare(request: Request, place: Place, *, to_run: bool) -> Prepared:
     params = pairs(request.settings, "--set", "STAGE.PARAM=VALUE")
     rules = _rules(models)
     request = attrs.evolve(request, inputs=absolute(checked, request.inputs))
-    inputs = in_shape(checked, request.inputs, rules or checked.rules)
+    opened = open_files(checked, request.inputs, to_run=to_run)
+    inputs = in_shape(checked, request.inputs, rules or checked.rules, opened)
     bound = bind(checked, inputs, params, rules, allow_missing_text=not to_run)
-    files = {n: (kind, str(bound.inputs[n])) for n, kind in files_of(checked).items()}
-    for name, (kind, path) in files.items():
-        if path and (to_run or name in request.inputs):
-            check_file(name, kind, Path(path))
+    files = files_of(checked)
+    _check_lengths(bound, opened, (rules or checked.rules or VideoRules()).frame_multiple)
     if to_run:
         _choose_backends(bound, models, place)
     prompts = prompts_of(bound, models, place, request)
     recipe = _recipe(bound, chosen, files) if request.metadata else None
-    return Prepared(bound, models, place, request, recipe, prompts, frozenset(files))
+    return Prepared(bound, models, place, request, recipe, prompts, frozenset(files), opened)
+
+
+def _check_lengths(graph: BoundGraph, files: Mapping[str, Picture | Video], temporal: int) -> None:
+    """InputError for a video that has not the frames that a stage asks of it."""
+    for stage in graph.stages:
+        video, frames = files.get(str(stage.inputs.get("video"))), stage.inputs.get("frames")
+        if isinstance(video, Video) and isinstance(frames, int) and video.most < frames:
+            raise too_short(video.path, video.most, frames, temporal)
 
 
 def _choose_backends(graph: BoundGraph, models: Mapping[str, LocatedModel], place: Place) -> None:

@@ -25,6 +25,7 @@ from wanflow.graph import BoundGraph
 from wanflow.models.bound import LocatedModel
 from wanflow.models.wan import umt5
 from wanflow.scheduler.profile.cache_key import conditions
+from wanflow.scheduler.run.finite_check import is_finite
 from wanflow.session.machines import device_name
 from wanflow.session.preparing.place import Place
 from wanflow.session.preparing.stage_key import files_identity, model_identity
@@ -93,10 +94,14 @@ class Prompts:
         return self._found[tokens]
 
     def keep(self, tokens: Tokens, rows: torch.Tensor) -> None:
-        """Write the rows of a prompt; a disk that won't take them is no matter."""
-        if rows.dtype != self.dtype:
+        """Write the rows of a prompt; a disk that won't take them is no matter.
+
+        What is not finite is not kept: another run may be right.
+        """
+        rows = rows.cpu()
+        if rows.dtype != self.dtype or not is_finite(rows):
             return
-        body = rows.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+        body = rows.contiguous().reshape(-1).view(torch.uint8).numpy().data
         cache.put(self._file(tokens), _MAGIC, body, LARGEST_BYTES, MOST_FILES)
 
     def _file(self, tokens: Tokens) -> Path:

@@ -103,7 +103,7 @@ def fingerprint(prepared: Prepared) -> dict[str, Any]:
     for name in prepared.files:
         if path := str(prepared.graph.inputs[name]):
             facts[f"input {name}"] = Path(path).name
-            facts[f"content of {name}"] = content(Path(path))
+            facts[f"content of {name}"] = content(prepared.opened.get(path), Path(path))
     facts |= {f"version of {name}": version for name, version in versions().items()}
     for name, model in prepared.models.items():
         facts[f"precision of {name}"] = model.model.precision

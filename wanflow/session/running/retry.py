@@ -103,11 +103,15 @@ def _run_once(planned: Planned, shared: _Shared) -> Outcome:
     def save(stage: str, step: int, values: Values) -> None:
         store.save(Boundary(stage, step), values)
 
+    def note_nonfinite(text: str) -> None:
+        shared.note("not finite", text)
+
     executor = Executor(
         plan=planned.plan, programs=prepared.programs(shared.folder),
         streamer=_streamer(planned, device), ledger=_ledger(planned, sink, device, shared.began_ns),
         sink=sink, device=place.device, tier=place.tier, watch=shared.watch, stop=shared.stop,
         save=save, resume=_resumption(store.load()),
+        nonfinite=note_nonfinite if prepared.request.allow_nonfinite else None,
     )  # fmt: skip
     return executor.run()
 

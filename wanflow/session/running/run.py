@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import attrs
+
 from wanflow.errors import InputError, Interrupted, StageFailed, WanflowError
 from wanflow.files.lock import locked
 from wanflow.files.whole import unwritable, write_json, writing
@@ -63,13 +65,17 @@ def resume(
     sink: TraceSink | None = None,
     watch: Watch | None = None,
     on: FindPlace = find_place,
+    allow_nonfinite: bool = False,
 ) -> dict[str, object]:
     """Go on with a run that was cut short, from its last finished step.
 
-    A run that is done is left alone: what its `run.json` holds is returned. InputError when the
-    graph, the weights or the versions are not what they were, or when another process runs there.
+    A run that is done is left alone: what its `run.json` holds is returned. *allow_nonfinite*
+    allows what the run's own request may not. InputError when the graph, the weights or the
+    versions are not what they were, or when another process runs there.
     """
     job = Job.read(folder)
+    allowed = allow_nonfinite or job.request.allow_nonfinite
+    job = attrs.evolve(job, request=attrs.evolve(job.request, allow_nonfinite=allowed))
     with _saying_how_to_resume(folder), locked(folder):
         finished = finished_report(folder)
         if finished is not None:
@@ -220,12 +226,14 @@ def _facts(planned: Planned, folder: Path) -> dict[str, object]:
         "plan_id": report["plan_id"],
         "device": report["device"],
         "exact": planned.prepared.request.exact,
+        "allow_nonfinite": planned.prepared.request.allow_nonfinite,
         "seed": planned.prepared.graph.inputs.get("seed", 0),
         "budget_bytes": place.budget_bytes,
         "predicted_peak_bytes": report["predicted_peak_bytes"],
         "predicted_seconds": report["predicted_seconds"],
         "cut_prompts": report["cut_prompts"],
         "inputs": planned.prepared.graph.plain_inputs(),
+        "file_notes": report["file_notes"],
         "versions": versions(),
     }
 

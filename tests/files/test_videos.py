@@ -1,0 +1,156 @@
+"""Videos as people have them: turned and coloured as they are meant, or refused by name."""
+
+import os
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from av.video.reformatter import ColorRange, Colorspace
+from PIL import Image
+
+from wanflow.errors import InputError
+from wanflow.files.videos import open_video
+
+RED, BLUE, FLESH = (255, 0, 0), (0, 0, 255), (200, 40, 60)
+HDR10 = 16  # its transfer characteristic
+
+
+def corner(width=96, height=64) -> np.ndarray:
+    """A blue frame whose upper left is red."""
+    frame = np.full((height, width, 3), BLUE, np.uint8)
+    frame[: height // 2, : width // 2] = RED
+    return frame
+
+
+@pytest.fixture
+def filmed(tmp_path):
+    """Write a video of one frame again and again; its path."""
+
+    def write(name="a.mp4", pixels=None, count=6, *, codec="libx264", matrix=None, turn=None,
+              made=Colorspace.ITU601, tags=None, full=False, front=False) -> Path:  # fmt: skip
+        path, pixels = tmp_path / name, corner() if pixels is None else pixels
+        options = {"movflags": "faststart"} if front else {}
+        with av.open(str(path), "w", options=options) as container:
+            stream = container.add_stream(codec, rate=8)
+            stream.height, stream.width = pixels.shape[:2]
+            stream.pix_fmt = "yuv420p"
+            if turn is not None:
+                stream.set_display_rotation(turn)
+            if matrix is not None:
+                stream.set_display_matrix(matrix)
+            for tag, value in (tags or {}).items():
+                setattr(stream.codec_context, tag, value)
+            for _ in range(count):
+                frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                target = ColorRange.JPEG if full else ColorRange.MPEG
+                frame = frame.reformat(
+                    format="yuv420p", dst_colorspace=made, dst_color_range=target
+                )
+                frame.pict_type = 0
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        return path
+
+    return write
+
+
+def first(path: Path) -> Image.Image:
+    """The first frame as it is shown."""
+    return next(open_video(path).frames())
+
+
+def close(seen, wanted, by: int) -> bool:
+    """Whether two colours look alike."""
+    return all(abs(a - b) <= by for a, b in zip(seen, wanted, strict=True))
+
+
+class TestTurned:
+    """The display matrix says how the camera was held."""
+
+    @pytest.mark.parametrize(
+        ("turn", "size", "at"),
+        [(0, (96, 64), (20, 12)), (90, (64, 96), (12, 75)), (180, (96, 64), (75, 50)),
+         (270, (64, 96), (50, 20))],
+    )  # fmt: skip
+    def test_by_quarters(self, filmed, turn, size, at) -> None:
+        """Counter-clockwise: red goes from the upper left to the lower left first."""
+        image = first(filmed(turn=turn))
+        assert image.size == size
+        assert close(image.getpixel(at), RED, 40)
+        far = (size[0] - 1 - at[0], size[1] - 1 - at[1])
+        assert close(image.getpixel(far), BLUE, 40)
+
+    @pytest.mark.parametrize(
+        ("matrix", "at"), [((-1, 0, 0, 1), (75, 12)), ((1, 0, 0, -1), (20, 50))]
+    )
+    def test_mirrored(self, filmed, matrix, at) -> None:
+        """As a phone's front camera does."""
+        a, b, c, d = (65536 * value for value in matrix)
+        image = first(filmed(matrix=(a, b, 0, c, d, 0, 0, 0, 1 << 30)))
+        assert close(image.getpixel(at), RED, 40)
+
+
+class TestColours:
+    """The same numbers are other colours under other tags."""
+
+    @pytest.mark.parametrize(
+        ("made", "tags"),
+        [(Colorspace.ITU709, {"colorspace": 1, "color_range": 1}),
+         (Colorspace.ITU601, {"colorspace": 6, "color_range": 1}),
+         (Colorspace.ITU601, {"colorspace": 5, "color_range": 1}),
+         (Colorspace.ITU709, {"colorspace": 1, "color_range": 2}),
+         (Colorspace.ITU601, {})],
+    )  # fmt: skip
+    def test_are_those_of_the_tags(self, filmed, made, tags) -> None:
+        """BT.709 and BT.601, full range and limited; small ones without tags are BT.601."""
+        pixels = np.full((64, 96, 3), FLESH, np.uint8)
+        path = filmed(pixels=pixels, made=made, tags=tags, full=tags.get("color_range") == 2)
+        assert close(first(path).getpixel((40, 30)), FLESH, 5)
+
+    def test_untold_of_a_large_one(self, filmed) -> None:
+        """From 1280 columns on it is BT.709, as in players."""
+        pixels = np.full((720, 1280, 3), FLESH, np.uint8)
+        path = filmed(pixels=pixels, count=1, made=Colorspace.ITU709)
+        assert close(first(path).getpixel((40, 30)), FLESH, 5)
+
+    def test_hdr_is_refused(self, filmed) -> None:
+        """Its colours would be pale."""
+        with pytest.raises(InputError, match=r"HDR \(PQ\)"):
+            open_video(filmed(tags={"color_trc": HDR10}))
+
+
+class TestRefused:
+    """What is none, or not whole."""
+
+    @pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv", "front.mp4", "a.avi"])
+    @pytest.mark.parametrize("share", [0.3, 0.5, 0.8])
+    def test_cut(self, filmed, tmp_path, name, share) -> None:
+        """A broken download, the index in front or behind."""
+        path = filmed(name, count=40, front=name.startswith("front"))
+        assert len(list(open_video(path).frames())) == 40
+        half = tmp_path / ("cut" + path.suffix)
+        half.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+        with pytest.raises(InputError, match="cut or damaged") as caught:
+            open_video(half, "input 'video': ")
+        assert (caught.value.code, caught.value.exit_code) == ("bad-video", 2)
+        assert caught.value.message.startswith("input 'video': /")
+
+    def test_a_picture(self, tmp_path) -> None:
+        """FFmpeg would take it for a video of one frame."""
+        Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+        with pytest.raises(InputError, match="is a picture, no video"):
+            open_video(tmp_path / "a.png")
+
+    def test_a_web_page(self, tmp_path) -> None:
+        """A download that was none."""
+        (tmp_path / "a.mp4").write_text("<!doctype html><p>Sign in</p>")
+        with pytest.raises(InputError, match="it is a web page"):
+            open_video(tmp_path / "a.mp4")
+
+    def test_changed_after_the_check(self, filmed) -> None:
+        """It is told, since a video is not held in memory."""
+        video = open_video(path := filmed())
+        os.utime(path, ns=(1, 1))
+        with pytest.raises(InputError, match="was changed since it was checked"):
+            next(video.frames())
