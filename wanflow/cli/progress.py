@@ -123,8 +123,10 @@ class ProgressLines:
         self._said = time.monotonic()
 
     def start(self, report: Mapping[str, Any]) -> None:
-        """Learn the plan."""
+        """Learn the plan, and say what it notes."""
         self._state.plan(report)
+        for text in report.get("notes", ()):
+            self._say(f"note: {text}")
 
     def emit(self, event: Event) -> None:
         """Say a line if it is time for one."""
@@ -166,6 +168,8 @@ class ProgressBars:
             redirect_stderr=False,
         )
         self._live.start()
+        for text in report.get("notes", ()):
+            console.print(clean(f"note: {text}"), soft_wrap=True)
 
     def emit(self, event: Event) -> None:
         """Follow the event; lines that stay are printed above the bars."""

@@ -21,8 +21,15 @@ def find_tokenizer(text_encoder: Path) -> Path:
     for folder in (beside / "tokenizer", beside / "google" / "umt5-xxl", own):
         if (folder / "tokenizer.json").is_file():
             return folder / "tokenizer.json"
-    wanted = beside / ("google/umt5-xxl" if text_encoder.is_file() else "tokenizer")
-    raise WeightsError(f"{wanted}: no tokenizer.json there", code="missing-tokenizer")
+    wanted = own if text_encoder.is_file() else beside / "tokenizer"
+    pieces = any((folder / "spiece.model").is_file() for folder in (wanted, own))
+    alone = "; spiece.model by itself is not read" if pieces else ""
+    raise WeightsError(
+        f"{wanted}: no tokenizer.json there, for the text encoder {text_encoder.name}{alone}",
+        hint=f"put tokenizer.json into {wanted}: it is in tokenizer/ of a Wan model in the layout "
+        "of diffusers, in google/umt5-xxl/ of an official one, and in google/umt5-xxl on the hub",
+        code="missing-tokenizer",
+    )
 
 
 def load_tokenizer(path: Path) -> Tokenize:

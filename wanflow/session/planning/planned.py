@@ -133,6 +133,7 @@ def _report(prepared: Prepared, plan: Plan) -> dict[str, object]:
         "device": str(place.device) if not prepared.request.machine else place.machine.device,
         "exact": prepared.request.exact,
         "weights": {n: m.folder is not None for n, m in prepared.models.items()},
+        "notes": list(prepared.notes),
         **plan_figures(place, plan),
     }
 

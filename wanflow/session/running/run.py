@@ -226,6 +226,7 @@ def _facts(planned: Planned, folder: Path) -> dict[str, object]:
         "predicted_seconds": report["predicted_seconds"],
         "inputs": planned.prepared.recipe["inputs"],
         "versions": versions(),
+        "notes": report["notes"],
     }
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from fnmatch import fnmatchcase
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol
 
 import attrs
@@ -15,6 +17,7 @@ from wanflow.files.lock import locked
 from wanflow.files.whole import FULL, unwritable
 from wanflow.models.weights.hub import HubFile, Snapshot, fetch, is_same, look
 from wanflow.models.weights.locate import downloads_folder
+from wanflow.models.weights.pipeline import INDEX, check_experts, check_pipeline
 from wanflow.models.weights.wanted_files import wanted
 from wanflow.session.weights.download_record import (
     STATE,
@@ -87,6 +90,7 @@ def download(repo: str, revision: str | None, to: Path | None, watch: Watch) -> 
     try:
         snapshot = look(repo, revision)
         files = _wanted(snapshot)
+        _check_whole(snapshot, {file.path for file in files})
         folder = to if to is not None else downloads_folder() / _LAYOUT.sub("", Path(repo).name)
         with locked(_make(folder), option="--to"):
             task = _task(snapshot, folder, files)
@@ -112,6 +116,26 @@ def _wanted(snapshot: Snapshot) -> tuple[HubFile, ...]:
             code="missing-weights",
         )
     return tuple(file for file in snapshot.files if file.path in names)
+
+
+def _check_whole(snapshot: Snapshot, files: Collection[str]) -> None:
+    """WeightsError where *files* would be a part of a model that no graph runs."""
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for file in snapshot.files:
+            if file.path == INDEX:
+                fetch(snapshot, file, folder / INDEX, lambda _: None)
+            elif "/" in file.path:
+                (folder / Path(file.path).parts[0]).mkdir(exist_ok=True)
+        check_pipeline(folder, snapshot.repo)
+        check_experts(folder, snapshot.repo)
+    for file in snapshot.files:
+        if fnmatchcase(file.path, "Wan*_VAE.*") and not any("vae" in f.lower() for f in files):
+            raise WeightsError(
+                f"{snapshot.repo}: its autoencoder is {file.path}, which no graph here runs",
+                hint="take a model of Wan 2.1",
+                code="other-pipeline",
+            )
 
 
 def _make(folder: Path) -> Path:
