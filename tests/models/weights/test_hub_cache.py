@@ -47,7 +47,7 @@ class TestSnapshot:
 
     def test_none(self, tmp_path):
         """Nothing came."""
-        (tmp_path / "models--a--b" / "snapshots").mkdir(parents=True)
+        (tmp_path / "models--a--b" / "blobs").mkdir(parents=True)
         with pytest.raises(WeightsError, match="has no snapshots"):
             snapshot_of(tmp_path / "models--a--b")
 

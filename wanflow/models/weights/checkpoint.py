@@ -152,7 +152,7 @@ class Checkpoint:
 def _no_weight(name: str, entry: Entry) -> WeightsError:
     return WeightsError(
         f"{entry.path}: tensor {entry.stored_as or name!r} is {entry.dtype_name}, not floats",
-        hint="quantised weights are not read: take the bf16 or fp16 variant",
+        hint="take the bf16 or fp16 variant of the model: weights of other kinds are not read",
         code="wrong-dtype",
     )
 

@@ -16,11 +16,9 @@ def snapshot_of(path: Path) -> Path:
     It is what `refs/main` names, or the only one. WeightsError where it is not plain which.
     """
     repository = path.parent if path.name == "snapshots" else path
-    if not (repository / "snapshots").is_dir():
-        return path
-    if repository.name.startswith(_REPOSITORY) or (repository / "refs").is_dir():
-        return _snapshot(repository)
-    return path
+    has = [(repository / name).is_dir() for name in ("blobs", "refs", "snapshots")]
+    is_repository = any(has) if repository.name.startswith(_REPOSITORY) else all(has)
+    return _snapshot(repository) if is_repository else path
 
 
 def cached(cache: Path, name: str) -> list[Path]:
@@ -36,7 +34,7 @@ def repositories(path: Path) -> str:
 
 
 def _snapshot(repository: Path) -> Path:
-    there = sorted(folder for folder in (repository / "snapshots").iterdir() if folder.is_dir())
+    there = sorted(folder for folder in (repository / "snapshots").glob("*") if folder.is_dir())
     main = repository / "refs" / "main"
     if main.is_file():
         named = main.read_text(encoding="utf-8", errors="replace").strip()

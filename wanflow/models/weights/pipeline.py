@@ -45,7 +45,7 @@ def check_experts(folder: Path, name: str = "") -> None:
             f"{name or folder}: has two transformers, {' and '.join(pair)}, an expert each for a "
             "share of the steps; a graph here runs one of them, which is half of the model",
             hint="take a model of one transformer, such as Wan 2.1; one expert for all steps: "
-            f"--weights MODEL={Path(name or folder) / pair[0]}",
+            f"wanflow run GRAPH --weights MODEL={Path(name or folder) / pair[0]}",
             code="two-experts",
         )
 

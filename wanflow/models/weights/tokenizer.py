@@ -18,10 +18,11 @@ def find_tokenizer(text_encoder: Path) -> Path:
     """
     beside = text_encoder.parent
     own = text_encoder if text_encoder.is_dir() else beside
-    for folder in (beside / "tokenizer", beside / "google" / "umt5-xxl", own):
+    above = [beside.parent / "tokenizer"] if text_encoder.is_file() else []  # of text_encoder/FILE
+    for folder in (beside / "tokenizer", beside / "google" / "umt5-xxl", own, *above):
         if (folder / "tokenizer.json").is_file():
             return folder / "tokenizer.json"
-    wanted = own if text_encoder.is_file() else beside / "tokenizer"
+    wanted = (own if text_encoder.is_file() else beside / "tokenizer").absolute()
     pieces = any((folder / "spiece.model").is_file() for folder in (wanted, own))
     alone = "; spiece.model by itself is not read" if pieces else ""
     raise WeightsError(

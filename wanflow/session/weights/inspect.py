@@ -16,7 +16,7 @@ from wanflow.models.segments.build import build
 from wanflow.models.weights.checkpoint import Checkpoint
 from wanflow.models.weights.hub_cache import repositories, snapshot_of
 from wanflow.models.weights.layouts import PARTS, find_part, open_part
-from wanflow.models.weights.pipeline import check_pipeline
+from wanflow.models.weights.pipeline import check_pipeline, said_of_expert
 from wanflow.models.weights.tokenizer import find_tokenizer
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -164,7 +164,7 @@ def _part(
         str(place),
         layout="official" if checkpoint.is_official else "diffusers",
         prefix=checkpoint.prefix,
-        notes=checkpoint.notes,
+        notes=[*checkpoint.notes, *_expert(part, place)],
         files={file.name: file.stat().st_size for file in files},
         tensors=len(entries),
         nbytes=sum(dtypes.values()),
@@ -185,6 +185,11 @@ def _part(
         misshapen=misshapen,
         over=unused(shapes[nearest].keys(), checkpoint),
     )
+
+
+def _expert(part: str, place: Path) -> list[str]:
+    said = said_of_expert(place) if part == "transformer" else ""
+    return [said] if said else []
 
 
 def _no_floats(checkpoint: Checkpoint, names: Sequence[str]) -> str:
