@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -90,13 +90,14 @@ def download(repo: str, revision: str | None, to: Path | None, watch: Watch) -> 
     try:
         snapshot = look(repo, revision)
         files = _wanted(snapshot)
-        _check_whole(snapshot, {file.path for file in files})
         folder = to if to is not None else downloads_folder() / _LAYOUT.sub("", Path(repo).name)
-        with locked(_make(folder), option="--to"):
-            task = _task(snapshot, folder, files)
-            watch.start(task)
-            _check_space(task)
-            fetched = _fetch_all(task, watch)
+        with TemporaryDirectory() as temporary:
+            _check_whole(snapshot, files, folder, Path(temporary))
+            with locked(_make(folder), option="--to"):
+                task = _task(snapshot, folder, files)
+                watch.start(task)
+                _check_space(task)
+                fetched = _fetch_all(task, watch, Path(temporary) / INDEX)
     except KeyboardInterrupt:
         raise Interrupted("stopped", hint=_GOES_ON) from None
     return Downloaded(task, fetched, inspect(folder))
@@ -118,19 +119,24 @@ def _wanted(snapshot: Snapshot) -> tuple[HubFile, ...]:
     return tuple(file for file in snapshot.files if file.path in names)
 
 
-def _check_whole(snapshot: Snapshot, files: Collection[str]) -> None:
-    """WeightsError where *files* would be a part of a model that no graph runs."""
-    with TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        for file in snapshot.files:
-            if file.path == INDEX:
-                fetch(snapshot, file, folder / INDEX, lambda _: None)
-            elif "/" in file.path:
-                (folder / Path(file.path).parts[0]).mkdir(exist_ok=True)
-        check_pipeline(folder, snapshot.repo)
-        check_experts(folder, snapshot.repo)
+def _check_whole(
+    snapshot: Snapshot, files: Sequence[HubFile], folder: Path, looked_at: Path
+) -> None:
+    """WeightsError where *files* would be a part of a model that no graph runs.
+
+    The index of the pipeline, if it is not in *folder*, comes into *looked_at* for it.
+    """
     for file in snapshot.files:
-        if fnmatchcase(file.path, "Wan*_VAE.*") and not any("vae" in f.lower() for f in files):
+        if file.path == INDEX and (folder / INDEX).is_file() and is_same(folder / INDEX, file):
+            shutil.copyfile(folder / INDEX, looked_at / INDEX)
+        elif file.path == INDEX:
+            fetch(snapshot, file, looked_at / INDEX, lambda _: None)
+        elif "/" in file.path:
+            (looked_at / Path(file.path).parts[0]).mkdir(exist_ok=True)
+    check_pipeline(looked_at, snapshot.repo)
+    check_experts(looked_at, snapshot.repo)
+    for file in snapshot.files:
+        if fnmatchcase(file.path, "Wan*_VAE.*") and not any("vae" in f.path.lower() for f in files):
             raise WeightsError(
                 f"{snapshot.repo}: its autoencoder is {file.path}, which no graph here runs",
                 hint="take a model of Wan 2.1",
@@ -170,8 +176,11 @@ def _check_space(task: FileTask) -> None:
         )
 
 
-def _fetch_all(task: FileTask, watch: Watch) -> int:
-    """Fetch file after file, each recorded once it is whole; the bytes that came."""
+def _fetch_all(task: FileTask, watch: Watch, index: Path) -> int:
+    """Fetch file after file, each recorded once it is whole; the bytes that came.
+
+    *index* is that of the pipeline, if it came before.
+    """
     fetched = 0
 
     def advance(nbytes: int) -> None:
@@ -186,6 +195,9 @@ def _fetch_all(task: FileTask, watch: Watch) -> int:
         if file.path not in task.there:
             watch.begin(file)
             try:
+                if file.path == INDEX:
+                    shutil.copyfile(index, part_of(task.folder, file))
+                    advance(file.nbytes)
                 _fetch(task, file, advance)
             except OSError as error:
                 raise _unwritable(task.folder, error) from None
@@ -202,7 +214,8 @@ def _fetch(task: FileTask, file: HubFile, advance: Callable[[int], None]) -> Non
     part, path = part_of(task.folder, file), task.folder / file.path
     if part.exists() and part.stat().st_size > file.nbytes:
         part.unlink()
-    fetch(task.snapshot, file, part, advance)
+    if file.path != INDEX:  # which came before all others
+        fetch(task.snapshot, file, part, advance)
     if not is_same(part, file):
         part.unlink()
         raise WeightsError(
