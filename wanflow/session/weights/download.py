@@ -100,6 +100,8 @@ def download(repo: str, revision: str | None, to: Path | None, watch: Watch) -> 
                 fetched = _fetch_all(task, watch, Path(temporary) / INDEX)
     except KeyboardInterrupt:
         raise Interrupted("stopped", hint=_GOES_ON) from None
+    except OSError as error:  # of the folder for what is looked at first
+        raise _unwritable(folder, error) from None
     return Downloaded(task, fetched, inspect(folder))
 
 
