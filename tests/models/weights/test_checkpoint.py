@@ -224,7 +224,7 @@ class TestDamagedFile:
         last = max(load_file(tiny / "vae" / "diffusion_pytorch_model.safetensors"))
         message = refusal(tmp_path)
         assert f"is cut: its header wants {size} bytes, {size - 1} are there" in message
-        assert f"{last!r} is not whole" in message
+        assert f"tensor {last!r} is not whole" in message
 
     def test_same_tensor_twice(self, tmp_path):
         """Two files with the same tensor (a variant beside the model) are not mixed by chance."""

@@ -232,7 +232,7 @@ def _entries(path: Path, header: dict[str, object], base: int, size: int) -> dic
     wanted = max((end for _, end, _ in ranges), default=0)
     if wanted > size:
         name = next(name for _, end, name in ranges if end > size)
-        text = f"its header wants {wanted} bytes, {size} are there; {name!r} is not whole"
+        text = f"its header wants {wanted} bytes, {size} are there; tensor {name!r} is not whole"
         raise _cut(path, text)
     for (_, end, name), (start, _, other) in pairwise(ranges):
         if start < end:

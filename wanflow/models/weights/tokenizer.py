@@ -22,11 +22,13 @@ def find_tokenizer(text_encoder: Path) -> Path:
     for folder in (beside / "tokenizer", beside / "google" / "umt5-xxl", own, *above):
         if (folder / "tokenizer.json").is_file():
             return folder / "tokenizer.json"
-    wanted = (own if text_encoder.is_file() else beside / "tokenizer").absolute()
+    google = beside / "google" / "umt5-xxl"
+    alone = google if google.is_dir() else own
+    wanted = (alone if text_encoder.is_file() else beside / "tokenizer").absolute()
     pieces = any((folder / "spiece.model").is_file() for folder in (wanted, own))
-    alone = "; spiece.model by itself is not read" if pieces else ""
+    but = "; spiece.model by itself is not read" if pieces else ""
     raise WeightsError(
-        f"{wanted}: no tokenizer.json there, for the text encoder {text_encoder.name}{alone}",
+        f"{wanted}: no tokenizer.json there, for the text encoder {text_encoder.name}{but}",
         hint=f"put tokenizer.json into {wanted}: it is in tokenizer/ of a Wan model in the layout "
         "of diffusers, in google/umt5-xxl/ of an official one, and in google/umt5-xxl on the hub",
         code="missing-tokenizer",
