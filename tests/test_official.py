@@ -162,7 +162,7 @@ DAMAGE = {
     "text encoder: vocabulary": (changed(T5, EMBEDDING, lambda t: t[:9]), f"{EMBEDDING!r} is [9, "),
     "VAE: missing": (changed(VAE, CONV, gone), f"{CONV_HERE!r} is missing"),
     "VAE: another shape": (changed(VAE, CONV, lambda t: t[:, :, :2].clone()), f"{CONV!r} is ["),
-    "VAE: another dtype": (changed(VAE, CONV, torch.Tensor.char), f"{CONV!r} is torch.int8"),
+    "VAE: another dtype": (changed(VAE, CONV, torch.Tensor.char), f"{CONV!r} is int8"),
     "VAE: misnamed": (renamed(VAE, CONV, "decoder.x"), f"{CONV_HERE!r} is missing"),
     "DiT: missing": (changed(DIT, BIAS, gone), f"{BIAS_HERE!r} is missing"),
     "DiT: another shape": (changed(DIT, TABLE, lambda t: t[:, :5].clone()), f"{TABLE!r} is [1, 5,"),

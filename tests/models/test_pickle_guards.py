@@ -84,8 +84,8 @@ class TestNames:
     @pytest.mark.parametrize(
         "name",
         [
-            "tests.sentinel Sentinel", "torch Size", "torch ComplexFloatStorage",
-            "torch._utils _rebuild_tensor", "torch._utils _rebuild_tensor_v3",
+            "tests.sentinel Sentinel", "torch Size", "torch QInt8Storage",
+            "torch._utils _rebuild_tensor", "torch._utils _rebuild_qtensor",
             "collections Counter", "builtins dict",
         ],
     )  # fmt: skip

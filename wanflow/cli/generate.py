@@ -27,7 +27,8 @@ def generate(context: Context) -> int:
             note(clean(line))
     done = _run(translated, flags)
     saving.put(Path(str(done["video"])), target)
-    files: dict[str, object] = {"save_file": str(target), "notes": list(translated.notes)}
+    notes = [*translated.notes, *done["notes"]]
+    files: dict[str, object] = {"save_file": str(target), "notes": notes}
     if flags.profile_memory:
         folder = log or Path(str(done["out"]))
         files["memory_events"] = str(memory_events.write(Path(str(done["trace"])), folder))
@@ -35,7 +36,7 @@ def generate(context: Context) -> int:
     return 0
 
 
-def _run(translated: Any, flags: Any) -> dict[str, object]:
+def _run(translated: Any, flags: Any) -> dict[str, Any]:
     request = translated.request(flags)
     from wanflow import session
     from wanflow.cli.progress import silent, watch

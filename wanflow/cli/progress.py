@@ -136,10 +136,12 @@ class ProgressLines:
         self._said = time.monotonic()
 
     def start(self, report: Mapping[str, Any]) -> None:
-        """Learn the plan."""
+        """Learn the plan, and say what it notes."""
         say_file_notes(report)
         self._state.plan(report)
         say_cuts(report)
+        for text in report.get("notes", ()):
+            self._say(f"note: {text}")
 
     def emit(self, event: Event) -> None:
         """Say a line if it is time for one."""
@@ -183,6 +185,8 @@ class ProgressBars:
             redirect_stderr=False,
         )
         self._live.start()
+        for text in report.get("notes", ()):
+            console.print(clean(f"note: {text}"), soft_wrap=True)
 
     def emit(self, event: Event) -> None:
         """Follow the event; lines that stay are printed above the bars."""

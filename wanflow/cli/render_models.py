@@ -90,6 +90,10 @@ def _lines(inspected: Inspected) -> Iterator[str]:
     for part in inspected.parts:
         if part.problem:
             yield f"{part.part or 'file'}: {part.problem}"
+        if part.prefix:
+            yield f"{part.part}: its keys have the prefix {part.prefix!r}"
+        for note in part.notes:
+            yield f"{part.part}: {note}"
         if part.missing:
             yield f"{part.part}: of {part.nearest} lacks {_some(part.missing)}"
         if part.misshapen:

@@ -24,6 +24,8 @@ _WORDS = {"stage": 14, "op": 13, "where": 6, "how": 8, "fits": 4}
 def render(report: Report, request: "Request | None", console: Console) -> None:
     """Print heading, stages, verdict, the budgets if swept, and what to type next, if anything."""
     line(console, _heading(report))
+    for note in report.get("notes", ()):
+        line(console, f"note: {clean(note)}", soft_wrap=True)
     for part in _stages(report, wide=console.width >= _WIDE):
         console.print(part)
     line(console, _verdict(report))

@@ -11,7 +11,6 @@ from typing import Any
 import attrs
 import torch
 
-from wanflow.errors import WeightsError
 from wanflow.graph.spec import ModelSpec
 from wanflow.models.segments.build import allowed, build
 from wanflow.models.segments.cut import BoundModule
@@ -21,6 +20,9 @@ from wanflow.models.weights.checkpoint import STAGING_BYTES, Checkpoint
 from wanflow.models.weights.layout_config import config_of, is_told
 from wanflow.models.weights.layouts import open_part
 from wanflow.models.weights.locate import missing
+from wanflow.models.weights.pipeline import said_of_expert
+
+_NAMED = 3  # tensors in a line; `models inspect` names all
 
 
 def segmentation_of(
@@ -87,6 +89,15 @@ class LocatedModel:
         bound.staging_bytes = _staging_bytes(bound, part, checkpoint)
         return bound
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of the weights: what of them is not used, or not here."""
+        if self.checkpoint is None or self.folder is None:
+            return ()
+        expert = said_of_expert(self.folder) if self.spec.part == "transformer" else ""
+        notes = (expert, *self.checkpoint.notes, left_out(self.model.module, self.checkpoint))
+        return tuple(f"{self.spec.name}: {note}" for note in notes if note)
+
 
 def bind_model(
     spec: ModelSpec,
@@ -105,8 +116,6 @@ def bind_model(
     if spec.fields is None and folder is None:
         raise missing(spec, graph_file)
     checkpoint = open_part(spec.part, folder) if folder is not None else None
-    if checkpoint is not None and spec.part == "image_encoder":
-        checkpoint = clip.present(checkpoint)
     config, where = _config(spec, checkpoint, own=own_config)
     config = allowed(spec.part, config, where)
     located = LocatedModel(spec, precision, config, folder, checkpoint, where, frozenset(ops))
@@ -130,6 +139,22 @@ def _config(
     return stated, f"model {spec.name!r}"
 
 
+def left_out(module: torch.nn.Module, checkpoint: Checkpoint) -> str:
+    """Say in a line which tensors nothing takes; nothing where there are none."""
+    names = unused({name for name, _ in module.named_parameters()}, checkpoint)
+    if not names:
+        return ""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    are = "1 tensor is" if len(names) == 1 else f"{len(names)} tensors are"
+    return f"{are} left out, which nothing takes: {', '.join(names[:_NAMED])}{more}"
+
+
+def unused(taken: Collection[str], checkpoint: Checkpoint) -> list[str]:
+    """The tensors, as the file names them, that no parameter of *taken* is."""
+    entries = checkpoint.entries
+    return sorted({entries[name].stored_as or name for name in entries.keys() - set(taken)})
+
+
 def _check(bound: BoundModule, part: str, checkpoint: Checkpoint) -> None:
     """Every tensor that will be read is there, in its shape and of floats, before anything runs."""
     wanted = {
@@ -140,13 +165,7 @@ def _check(bound: BoundModule, part: str, checkpoint: Checkpoint) -> None:
     if part == "text_encoder":
         wanted[umt5.EMBEDDING] = tuple(bound.module.get_parameter(umt5.EMBEDDING).shape)
     for name, shape in wanted.items():
-        entry = checkpoint.check(name, shape)
-        if not entry.dtype.is_floating_point:
-            raise WeightsError(
-                f"{entry.path}: tensor {entry.stored_as or name!r} is {entry.dtype}, not floats",
-                hint="quantised weights are not read",
-                code="wrong-dtype",
-            )
+        checkpoint.check_weight(name, shape)
 
 
 def _staging_bytes(bound: BoundModule, part: str, checkpoint: Checkpoint | None) -> int:

@@ -7,12 +7,13 @@ import sys
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from tests.sentinel import Sentinel
 from wanflow.errors import WeightsError
 from wanflow.models.weights.layouts import open_part
 
+NAMES = {"U16": "uint16", "U64": "uint64", "C64": "complex64", "F8_E8M0": "float8_e8m0fnu"}
 GOOD = {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}
 LIMIT = 100_000_000
 LONG_NUMBER = b'{"a": ' + b"1" * (sys.get_int_max_str_digits() + 1) + b"}"  # a digit too many
@@ -24,7 +25,6 @@ def entry(**changes):
 
 
 DAMAGED = {
-    "unknown dtype": entry(dtype="F99"),
     "dtype is no name": entry(dtype=[]),
     "no dtype": {"weight": {"shape": [2, 2], "data_offsets": [0, 16]}},
     "no offsets": {"weight": {"dtype": "F32", "shape": [2, 2]}},
@@ -142,6 +142,17 @@ class TestReading:
         with pytest.raises(WeightsError, match=r"model.safetensors: No such file"):
             checkpoint.read_into("matrix", torch.empty(40, 30), None)
 
+    @pytest.mark.parametrize("dtype", ["U16", "U64", "C64", "F8_E8M0", "F4", "F99"])
+    def test_odd_dtype(self, safetensors_file, dtype):
+        """A tensor of any dtype is left alone; as a weight it is refused by its dtype."""
+        wide = {"U16": 2, "U64": 8, "C64": 8}.get(dtype, 1)
+        odd = {"dtype": dtype, "shape": [4], "data_offsets": [16, 16 + 4 * wide]}
+        path = safetensors_file({"weight": GOOD, "odd": odd}, nbytes=16 + 4 * wide)
+        checkpoint = open_part("vae", path)
+        checkpoint.check_weight("weight", (2, 2))
+        with pytest.raises(WeightsError, match=f"'odd' is {NAMES.get(dtype, dtype)}, not floats"):
+            checkpoint.check_weight("odd", (4,))
+
     def test_shards(self, tmp_path):
         """A part in several files is one checkpoint."""
         for name in ("a", "b"):
@@ -184,25 +195,36 @@ class TestDamagedHeader:
 class TestDamagedFile:
     """A file that is not what its name says is refused before anything of it is believed."""
 
-    @pytest.mark.parametrize("content", [b"", b"1234567", b"\x10" + bytes(7) + b"{}"])
-    def test_too_short(self, tmp_path, content):
+    @pytest.mark.parametrize(
+        ("content", "words"),
+        [
+            (b"", "is empty"),
+            (b"\x10\0\0", "is neither safetensors nor of torch.save"),
+            (b"\x10" + bytes(7) + b"{}", "is cut: its header has 16 bytes, 2 of them are there"),
+        ],
+    )
+    def test_too_short(self, tmp_path, content, words):
         """An empty file, half a length and half a header are refused."""
         (tmp_path / "model.safetensors").write_bytes(content)
-        assert "model.safetensors: is no safetensors file" in refusal(tmp_path)
+        assert f"model.safetensors: {words}" in refusal(tmp_path)
 
     def test_header_too_big(self, tmp_path):
         """A header above the format's limit isn't read, even if the file is that large."""
         path = tmp_path / "model.safetensors"
         path.write_bytes((LIMIT + 1).to_bytes(8, "little"))
         os.truncate(path, LIMIT + 100)
-        assert "is no safetensors file" in refusal(tmp_path)
+        assert "is neither safetensors nor" in refusal(tmp_path)
 
     def test_truncated(self, tiny, tmp_path):
-        """A real file cut in the middle names the first tensor that is not whole."""
+        """A real file cut in the middle: what it should have, and its first tensor not whole."""
         path = tmp_path / "model.safetensors"
         shutil.copy(tiny / "vae" / "diffusion_pytorch_model.safetensors", path)
-        os.truncate(path, path.stat().st_size // 2)
-        assert "ends at byte" in refusal(tmp_path)
+        size = path.stat().st_size
+        os.truncate(path, size - 1)
+        last = max(load_file(tiny / "vae" / "diffusion_pytorch_model.safetensors"))
+        message = refusal(tmp_path)
+        assert f"is cut: its header wants {size} bytes, {size - 1} are there" in message
+        assert f"tensor {last!r} is not whole" in message
 
     def test_same_tensor_twice(self, tmp_path):
         """Two files with the same tensor (a variant beside the model) are not mixed by chance."""

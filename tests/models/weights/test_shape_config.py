@@ -9,7 +9,6 @@ from wanflow.errors import WeightsError
 from wanflow.graph import load
 from wanflow.graph.configs import known_config
 from wanflow.models.bound import bind_model
-from wanflow.models.wan.clip import present
 from wanflow.models.weights.checkpoint import Entry
 from wanflow.models.weights.layouts import find_part, open_part
 from wanflow.models.weights.official_names import renamed
@@ -89,7 +88,7 @@ class TestStrange:
     def test_no_heads(self, tmp_path):
         """A table without columns divides nothing, and is refused with its file."""
         folder = write_official(tmp_path / "tiny")
-        checkpoint = present(open_part("text_encoder", find_part(folder, "text_encoder")))
+        checkpoint = open_part("text_encoder", find_part(folder, "text_encoder"))
         name = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
         empty = attrs.evolve(checkpoint.entries[name], shape=(32, 0))
         found = fitted(

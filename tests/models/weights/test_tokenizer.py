@@ -116,10 +116,30 @@ class TestFile:
         (tmp_path / "tokenizer" / "tokenizer.json").unlink()
         assert find_tokenizer(tmp_path / "text_encoder").parent.name == "text_encoder"
 
+    def test_of_a_file(self, tmp_path):
+        """A file lies beside it, or in the text encoder's folder of a model."""
+        (tmp_path / "text_encoder").mkdir()
+        file = tmp_path / "text_encoder" / "umt5.safetensors"
+        file.touch()
+        for folder in (tmp_path / "tokenizer", file.parent):
+            folder.mkdir(exist_ok=True)
+            (folder / "tokenizer.json").touch()
+            assert find_tokenizer(file).parent == folder
+
     def test_missing(self, tmp_path):
-        """Without one the error names the folder where it belongs."""
-        with pytest.raises(WeightsError, match=f"{tmp_path}/tokenizer: no tokenizer.json"):
+        """Without one the error names the folder where it belongs, and where it comes from."""
+        with pytest.raises(
+            WeightsError, match=f"{tmp_path}/tokenizer: no tokenizer.json"
+        ) as caught:
             find_tokenizer(tmp_path / "text_encoder")
+        assert "google/umt5-xxl on the hub" in caught.value.hint
+
+    def test_pieces_alone(self, tmp_path):
+        """The other file of a tokenizer is not enough."""
+        for name in ("umt5.safetensors", "spiece.model"):
+            (tmp_path / name).touch()
+        with pytest.raises(WeightsError, match=r"spiece.model by itself is not read"):
+            find_tokenizer(tmp_path / "umt5.safetensors")
 
     @pytest.mark.parametrize(
         "damage",

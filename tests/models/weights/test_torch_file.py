@@ -89,6 +89,25 @@ class TestReading:
         assert torch.equal(matrix.to(dtype), whole)
         assert torch.equal(matrix[[39, 3]].to(dtype), rows)
 
+    @pytest.mark.parametrize(
+        "dtype",
+        [torch.uint16, torch.complex64, torch.float8_e4m3fn, torch.float8_e8m0fnu, torch.int8],
+    )
+    def test_young_dtypes(self, tmp_path, dtype):
+        """A tensor of a dtype younger than typed storages lies where the index says."""
+        tensor = torch.arange(6).reshape(2, 3).to(dtype)
+        torch.save({"first": torch.ones(5), "rows": tensor[1:]}, tmp_path / "weights.pth")
+        entry = index_torch_file(tmp_path / "weights.pth")["rows"]
+        content = (tmp_path / "weights.pth").read_bytes()[entry.offset :][: entry.nbytes]
+        assert (entry.dtype, entry.shape) == (dtype, (1, 3))
+        assert content == tensor[1].clone().view(torch.uint8).numpy().tobytes()
+
+    def test_nested(self, tmp_path):
+        """What a training framework saved has the model's tensors under the name it gave them."""
+        saved = {"state_dict": {"weight": torch.ones(1)}, "epoch": 3, "rates": [0.1]}
+        torch.save(saved, tmp_path / "weights.pth")
+        assert list(index_torch_file(tmp_path / "weights.pth")) == ["state_dict.weight"]
+
     def test_past_four_gigabytes(self, tmp_path):
         """In a file with holes, larger than 32 bits can say, everything is found (zip64)."""
         path = tmp_path / "large.pth"
@@ -186,12 +205,16 @@ class TestDamagedFile:
     @pytest.mark.parametrize(
         ("saved", "words"),
         [
-            ({"state_dict": {"weight": torch.ones(1)}}, "'state_dict' is a dictionary"),
+            (
+                {"model": {"weight": torch.ones(1)}, "ema": {"weight": torch.ones(1)}},
+                "'model' is a dictionary",
+            ),
+            ({"model": {"weight": torch.ones(1), "step": 3}}, "'model.step' is a value"),
             ({"weight": torch.ones(1), "epoch": 3}, "'epoch' is a value"),
             ([torch.ones(1)], "holds a list"),
             ({1: torch.ones(1)}, "has a value for a name"),
         ],
-        ids=["nested", "number", "list", "numbered"],
+        ids=["two nested", "number inside", "number", "list", "numbered"],
     )
     def test_no_dictionary_of_tensors(self, tmp_path, saved, words):
         """What is no dictionary of tensors is refused with what it is."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import attrs
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tests.jobs import TINY as WEIGHTS
 from tests.resuming import Frames, cut_short, frames_of, resumed_frames
@@ -169,6 +170,16 @@ def kinds(out: Path) -> set[str]:
     return {call["kind"].split(".")[0] for call in calls if call["stage"] == "encode"}
 
 
+def test_every_row_of_a_prompt_counts(tmp_path: Path) -> None:
+    """One row of a large table is no matter for a sample; the rows of the prompt's ids are read."""
+    file = kept_in(tmp_path)
+    mine, other = opened(tmp_path), opened(tmp_path)
+    other.rows_of = lambda ids: f"of {ids}"
+    other.keep(WORDS, rows())
+    assert len({file, *tmp_path.iterdir()}) == 2
+    assert mine.find(WORDS) is not None
+
+
 class TestRun:
     """What a run sees of it."""
 
@@ -230,18 +241,24 @@ class TestRun:
             plan(KITE)
 
     def test_other_weights(self, cache: Path, tmp_path: Path) -> None:
-        """Files that changed, and another precision, have texts of their own."""
+        """The same bytes at another time have the same texts; another table, precision: others."""
         shutil.copytree(WEIGHTS / "text_encoder", tmp_path / "w" / "text_encoder")
         shutil.copytree(WEIGHTS / "tokenizer", tmp_path / "w" / "tokenizer")
         mine = attrs.evolve(KITE, weights=(f"text={tmp_path / 'w' / 'text_encoder'}",))
         run(mine, out=tmp_path / "run")
         (file,) = (tmp_path / "w" / "text_encoder").glob("*.safetensors")
         needed = [plan(mine)]
-        os.utime(file, (1, 1))
+        before = file.stat()
+        shutil.copy(file, tmp_path / "copy")
+        (tmp_path / "copy").replace(file)
         needed += [plan(mine), plan(attrs.evolve(mine, precision=("text=bf16",)))]
+        tensors = load_file(file)
+        save_file(tensors | {"shared.weight": tensors["shared.weight"].flip(0).contiguous()}, file)
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        needed.append(plan(mine))
 
         weights = [made.report["stages"][0]["weights_bytes"] for made in needed]
-        assert [nbytes > 0 for nbytes in weights] == [False, True, True]
+        assert [nbytes > 0 for nbytes in weights] == [False, False, True, True]
 
     def test_damaged(self, cache: Path, tmp_path: Path) -> None:
         """It is encoded anew, and mended."""

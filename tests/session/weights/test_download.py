@@ -83,6 +83,50 @@ def largest_file(nbytes):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+class TestNotWhole:
+    """What would be half of a model is refused before anything of it comes."""
+
+    @pytest.mark.parametrize(
+        ("files", "words"),
+        [
+            (["transformer_2/config.json"], "has two transformers, transformer and transformer_2"),
+            (["high_noise_model/a.safetensors", "low_noise_model/a.safetensors"], "two transf"),
+            (["Wan2.2_VAE.pth"], "its autoencoder is Wan2.2_VAE.pth"),
+        ],
+    )
+    def test_by_its_files(self, official, to, tmp_path, monkeypatch, files, words):
+        """By the names of its folders and files alone."""
+        repository = shutil.copytree(official, tmp_path / "repository")
+        if "VAE" in files[0]:
+            (repository / VAE).unlink()
+        for file in files:
+            (repository / file).parent.mkdir(exist_ok=True)
+            (repository / file).touch()
+        self.refused(repository, to, monkeypatch, words)
+
+    @pytest.mark.parametrize(
+        ("index", "words"),
+        [
+            ({"_class_name": "WanVACEPipeline"}, f"{REPO}: is a WanVACEPipeline"),
+            ({"transformer_2": ["diffusers", "WanTransformer3DModel"]}, "has two transformers"),
+        ],
+    )
+    def test_by_its_index(self, official, to, tmp_path, monkeypatch, index, words):
+        """By what its model_index.json says."""
+        repository = shutil.copytree(official, tmp_path / "repository")
+        (repository / "model_index.json").write_text(json.dumps(index))
+        self.refused(repository, to, monkeypatch, words)
+
+    def refused(self, repository, to, monkeypatch, words):
+        with serving(repository) as hub:
+            point_at(hub.url, monkeypatch)
+            with pytest.raises(WeightsError, match=words) as caught:
+                download(REPO, None, to, Watch())
+            assert caught.value.exit_code == 4
+            assert set(hub.sent) <= {"model_index.json"}
+        assert not to.exists()
+
+
 class TestWhole:
     def test_what_a_graph_needs(self, hub, to, official):
         """Weights, config and tokenizer come as they are; pictures and prose stay there."""

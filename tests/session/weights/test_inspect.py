@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tests.jobs import TINY
 from tests.official import DIT, T5, VAE, write_official
@@ -64,6 +65,25 @@ class TestWhole:
         assert sorted(found.fits) == shared
         assert found.nbytes == 11_361_820_672
 
+    def test_prefix(self, tmp_path):
+        """What stands before every key is told, and the part is whole."""
+        (file,) = (TINY / "vae").glob("*.safetensors")
+        state = {f"first_stage_model.{name}": tensor for name, tensor in load_file(file).items()}
+        save_file(state | {"step": torch.ones(1)}, tmp_path / "vae.sft")
+        (found,) = inspect(tmp_path / "vae.sft").parts
+        assert (found.part, found.prefix, found.over) == ("vae", "first_stage_model.", ["step"])
+        assert found.fits == ["wan-tiny"]
+
+    def test_hub_cache(self, tmp_path):
+        """A repository of the hub's cache is its snapshot; the cache names what to give."""
+        snapshots = tmp_path / "hub" / "models--a--b" / "snapshots"
+        snapshots.mkdir(parents=True)
+        (snapshots / "0123").symlink_to(TINY)
+        assert inspect(snapshots.parent).is_whole
+        with pytest.raises(WeightsError, match="no part of a model") as caught:
+            inspect(tmp_path)
+        assert caught.value.hint.endswith("hub/models--a--b")
+
     @pytest.fixture
     def official_text(self, tmp_path):
         """The full text encoder, with holes for data."""
@@ -112,6 +132,33 @@ class TestFaults:
         found = inspect(official)
         assert found.is_whole
         assert found.parts[2].over == ["loss"]
+
+    def test_odd_dtype(self, official):
+        """It is no matter where nothing takes the tensor, and told where something does."""
+        state = torch.load(official / VAE)
+        torch.save(state | {"meta": torch.ones(4).to(torch.uint16)}, official / VAE)
+        assert inspect(official).is_whole
+        resaved(official / VAE, "conv2.bias", torch.ones(16).to(torch.complex64))
+        part = inspect(official).parts[2]
+        assert part.problem.endswith("'post_quant_conv.bias' (complex64)")
+        assert part.misshapen == []
+
+    def test_two_experts(self, tmp_path):
+        """No graph of one transformer is served; one expert by itself is said to be one."""
+        folder = shutil.copytree(TINY, tmp_path / "W")
+        shutil.copytree(folder / "transformer", folder / "transformer_2")
+        found = inspect(folder)
+        assert not found.is_whole
+        assert "has two transformers" in found.parts[1].problem
+        assert Served("t2v-tiny", ["transformer"]) in found.graphs
+        (one,) = inspect(folder / "transformer_2").parts
+        assert "is one of two experts" in one.notes[0]
+
+    def test_another_pipeline(self, tmp_path):
+        """A folder of another kind of model is called what it is."""
+        (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+        with pytest.raises(WeightsError, match="is a FluxPipeline"):
+            inspect(tmp_path)
 
     def test_damaged(self, official):
         """A part that cannot be read has its problem; the others are told."""

@@ -9,12 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
 import torch
-
-from wanflow.models.weights.checkpoint import Checkpoint
-
-_OLD_PREFIX = "vision_model."  # of files that transformers 4 wrote
 
 
 def walk(module: Any) -> torch.Tensor:
@@ -48,9 +43,3 @@ def embed(module: Any, pixels: torch.Tensor) -> torch.Tensor:
 def layer(module: Any, index: int, hidden: torch.Tensor) -> torch.Tensor:
     """Run one layer."""
     return torch.as_tensor(module.encoder.layers[index](hidden, None))
-
-
-def present(checkpoint: Checkpoint) -> Checkpoint:
-    """Name the tensors of older files as transformers 5 does."""
-    entries = {n.removeprefix(_OLD_PREFIX): entry for n, entry in checkpoint.entries.items()}
-    return attrs.evolve(checkpoint, entries=entries)

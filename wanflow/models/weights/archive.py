@@ -90,7 +90,7 @@ def _check_start(path: Path, start: bytes) -> None:
             hint="torch.save(torch.load(FILE, weights_only=True), NEW) writes what can be read",
             code="legacy-weights",
         )
-    raise WeightsError(f"{path}: is no archive of torch.save", code="bad-weights")
+    raise WeightsError(f"{path}: is no file of torch.save", code="bad-weights")
 
 
 class _Bounded:
@@ -117,7 +117,9 @@ def _spans(path: Path, file: BinaryIO, entries: list[zipfile.ZipInfo], end: int)
     for info in entries:
         if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & _ENCRYPTED:
             raise WeightsError(
-                f"{path}: entry {info.orig_filename!r} is packed, which torch.save never does",
+                f"{path}: is a zip file, but none of torch.save: entry {info.orig_filename!r} is "
+                "packed",
+                hint="if weights are packed in it, unpack it and give what was in it",
                 code="bad-weights",
             )
         start = _data_start(path, file, info)
@@ -162,7 +164,9 @@ def _folder(path: Path, spans: Mapping[str, Span]) -> str:
     pickles = [name for name in spans if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(pickles) != 1:
         raise WeightsError(
-            f"{path}: is no archive of torch.save: it has {len(pickles) or 'no'} data.pkl",
+            f"{path}: is a zip file, but none of torch.save: it has {len(pickles) or 'no'} "
+            "data.pkl",
+            hint="if weights are packed in it, unpack it and give what was in it",
             code="bad-weights",
         )
     folder = pickles[0].removesuffix("/data.pkl")

@@ -23,36 +23,61 @@ from wanflow.errors import WeightsError
 
 STAGING_BYTES = 1 << 20  # one chunk of a tensor whose dtype changes on the way in
 _AHEAD_BYTES = 1 << 20  # a read of so much goes on for a while; rows are smaller
-_HEADER_LIMIT_BYTES = 100_000_000
+HEADER_LIMIT_BYTES = 100_000_000
 _DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
     "BOOL": torch.bool, "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
+    "U16": torch.uint16, "U32": torch.uint32, "U64": torch.uint64, "C64": torch.complex64,
+    "F8_E4M3FNUZ": torch.float8_e4m3fnuz, "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
+    "F8_E8M0": torch.float8_e8m0fnu,
 }  # fmt: skip
+_AGAIN = "download it again, or compare its size with the published one"
 
 
 @attrs.frozen
 class Entry:
-    """Where a tensor lies: file, byte offset in it, dtype and shape."""
+    """Where a tensor lies: file, byte offset in it, dtype and shape.
+
+    What has a dtype that torch has not is bytes: left alone, unless something needs it.
+    """
 
     path: Path
     offset: int
     dtype: torch.dtype
     shape: tuple[int, ...]
     stored_as: str = ""  # its name in the file, where that is another
+    foreign_dtype: str = ""  # as the file names it
 
     @property
     def nbytes(self) -> int:
         """Bytes in the file."""
         return math.prod(self.shape) * self.dtype.itemsize
 
+    @property
+    def dtype_name(self) -> str:
+        """The dtype in words."""
+        return self.foreign_dtype or str(self.dtype).removeprefix("torch.")
+
+    @property
+    def is_weight(self) -> bool:
+        """Whether its numbers can be weights: floats, and not the exponents of scales."""
+        return (
+            not self.foreign_dtype
+            and self.dtype.is_floating_point
+            and self.dtype != torch.float8_e8m0fnu
+        )
+
 
 @attrs.frozen
 class Checkpoint:
-    """The tensors of one part by name."""
+    """The tensors of one part by name; *prefix* stood before its names in the file."""
 
     folder: Path
     entries: Mapping[str, Entry]
+    prefix: str = ""
+    is_official: bool = False  # by its names
+    notes: tuple[str, ...] = ()  # what a person should know of it
 
     def check(self, name: str, shape: tuple[int, ...]) -> Entry:
         """Return a tensor's entry; WeightsError when it is missing or has another shape."""
@@ -63,6 +88,8 @@ class Checkpoint:
                 hint=f"wanflow models inspect {self.folder} says what is there",
                 code="missing-tensor",
             )
+        if entry.foreign_dtype:
+            raise _no_weight(name, entry)
         if entry.shape != shape:
             raise WeightsError(
                 f"{entry.path}: tensor {entry.stored_as or name!r} is {list(entry.shape)}, the "
@@ -70,6 +97,12 @@ class Checkpoint:
                 code="wrong-shape",
             )
         return entry
+
+    def check_weight(self, name: str, shape: tuple[int, ...]) -> None:
+        """WeightsError for a tensor that `check` refuses, or whose numbers are no floats."""
+        entry = self.check(name, shape)
+        if not entry.is_weight:
+            raise _no_weight(name, entry)
 
     def read_into(self, name: str, target: torch.Tensor, staging: torch.Tensor | None) -> None:
         """Read a tensor into contiguous CPU *target*, through *staging* if the dtype changes."""
@@ -100,7 +133,7 @@ class Checkpoint:
 
     @staticmethod
     def _read(entry: Entry, offset: int, flat: torch.Tensor, staging: torch.Tensor | None) -> None:
-        with _opened(entry.path) as handle:
+        with opened(entry.path) as handle:
             if flat.numel() * entry.dtype.itemsize >= _AHEAD_BYTES:
                 _read_ahead(handle)
             if flat.dtype == entry.dtype:
@@ -116,6 +149,14 @@ class Checkpoint:
                 flat[start : start + part.numel()].copy_(part)
 
 
+def _no_weight(name: str, entry: Entry) -> WeightsError:
+    return WeightsError(
+        f"{entry.path}: tensor {entry.stored_as or name!r} is {entry.dtype_name}, not floats",
+        hint="take the bf16 or fp16 variant of the model: weights of other kinds are not read",
+        code="wrong-dtype",
+    )
+
+
 def _read_ahead(handle: int) -> None:
     """Have the kernel read twice as far ahead as it does on its own."""
     if sys.platform == "linux":
@@ -123,7 +164,8 @@ def _read_ahead(handle: int) -> None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[int]:
+def opened(path: Path) -> Iterator[int]:
+    """Open a file of weights to read; WeightsError names it."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -165,8 +207,10 @@ def index_safetensors(path: Path) -> dict[str, Entry]:
         size = path.stat().st_size
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > min(_HEADER_LIMIT_BYTES, size - 8):
+            if size < 8 or length > HEADER_LIMIT_BYTES:
                 raise WeightsError(f"{path}: is no safetensors file", code="bad-weights")
+            if length > size - 8:
+                raise _cut(path, f"its header has {length} bytes, {size - 8} of them are there")
             header = json.loads(file.read(length))
     except OSError as error:
         raise WeightsError(f"{path}: {error.strerror}", code="unreadable-weights") from None
@@ -182,14 +226,14 @@ def _entries(path: Path, header: dict[str, object], base: int, size: int) -> dic
     entries, ranges = {}, []
     for name, fields in header.items():
         entry, end = _entry(path, name, fields, base)
-        if end > size:
-            raise WeightsError(
-                f"{path}: tensor {name!r} ends at byte {end}, the file at {size}",
-                code="cut-weights",
-            )
         ranges.append((entry.offset, end, name))
         entries[name] = entry
     ranges.sort()
+    wanted = max((end for _, end, _ in ranges), default=0)
+    if wanted > size:
+        name = next(name for _, end, name in ranges if end > size)
+        text = f"its header wants {wanted} bytes, {size} are there; tensor {name!r} is not whole"
+        raise _cut(path, text)
     for (_, end, name), (start, _, other) in pairwise(ranges):
         if start < end:
             raise WeightsError(
@@ -198,12 +242,18 @@ def _entries(path: Path, header: dict[str, object], base: int, size: int) -> dic
     return entries
 
 
+def _cut(path: Path, how: str) -> WeightsError:
+    return WeightsError(f"{path}: is cut: {how}", hint=_AGAIN, code="cut-weights")
+
+
 def _entry(path: Path, name: str, fields: object, base: int) -> tuple[Entry, int]:
     match fields:
         case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(start), int(end)]} if (
-            dtype in _DTYPES and all(type(n) is int and n >= 0 for n in (*shape, start, end))
+            all(type(n) is int and n >= 0 for n in (*shape, start, end)) and start <= end
         ):
-            entry = Entry(path, base + start, _DTYPES[dtype], tuple(shape))
+            entry = Entry(path, base + start, _DTYPES.get(dtype, torch.uint8), tuple(shape))
+            if dtype not in _DTYPES:
+                entry = attrs.evolve(entry, shape=(end - start,), foreign_dtype=dtype)
         case _:
             raise WeightsError(f"{path}: tensor {name!r} is malformed", code="bad-weights")
     if entry.nbytes != end - start:

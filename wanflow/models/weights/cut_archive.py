@@ -36,10 +36,12 @@ def _first_cut(path: Path, file: BinaryIO, size: int) -> str:
     pickled = read_pickle(file.read(PICKLE_LIMIT_BYTES), path)
     storages = {stored.storage.key: stored.storage for stored in pickled.tensors.values()}
     complete = _complete(file, first[1] + pickled.nbytes, storages, size)
+    nbytes = sum(storage.nbytes for storage in storages.values())
+    cut = f"is cut: its tensors have {nbytes} bytes, the file {size}"
     for name, stored in pickled.tensors.items():
         if stored.storage.key not in complete:
-            return f"is cut at byte {size}: tensor {name!r} is not whole"
-    return f"is cut at byte {size}: the directory behind its tensors is not whole"
+            return f"{cut}; tensor {name!r} is not whole"
+    return f"{cut}; the directory behind its tensors is not whole"
 
 
 def _complete(file: BinaryIO, end: int, storages: Mapping[str, Storage], size: int) -> set[str]:

@@ -7,19 +7,24 @@
     image_encoder/*             models_clip_open-clip-xlm-roberta-...pth
 
 A *place* is a part's own folder, the official folder (of the DiT, which may lie in several files)
-or a file. Whether the tensors in it have official names is seen from them, wherever they lie.
+or a file. What a file is, and whether the tensors in it have official names, is seen from its
+bytes, wherever it lies and whatever stands before the names.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from wanflow.errors import WeightsError
-from wanflow.models.weights.checkpoint import Checkpoint, Entry, index_safetensors, merged
-from wanflow.models.weights.official_names import renamed
-from wanflow.models.weights.torch_file import index_torch_file
+from wanflow.models.weights.checkpoint import Checkpoint, Entry, merged
+from wanflow.models.weights.file_kind import index_file
+from wanflow.models.weights.official_names import is_official, renamed
+from wanflow.models.weights.pipeline import check_class, check_experts, check_pipeline, part_of
+from wanflow.models.weights.prefix import without_prefix
+from wanflow.models.weights.tied import tied
 
 _DIT = "diffusion_pytorch_model*.safetensors"
 _CLIP = "models_clip_open-clip-xlm-roberta-large-vit-huge-14"
@@ -34,16 +39,32 @@ PARTS = tuple(OFFICIAL)
 # What single files with scaled fp8 weights have beside each of them, or once.
 _SCALES = ("scaled_fp8", ".scale_weight", ".weight_scale", ".weight_scale_inv")
 _INDEX_LIMIT_BYTES = 16 << 20
+_SAFETENSORS = (".safetensors", ".sft")
+_PICKLED = re.compile(r"(?:diffusion_)?pytorch_model(?:-\d+-of-\d+)?\.bin")
 
 
 def find_part(path: Path, part: str) -> Path | None:
-    """The place of a part in what *path* names; None when it is not there."""
+    """The place of a part in what *path* names; None when it is not there.
+
+    WeightsError where *path* is a folder of another kind of model, or of more than a graph runs.
+    """
     if path.is_file():
         return path
-    if (path / part).is_dir() and any((path / part).glob("*.safetensors")):
+    check_pipeline(path)
+    if part == "transformer":
+        check_experts(path)
+    place = _place(path, part)
+    if place is not None and place.is_dir():
+        check_class(part, place)
+    return place
+
+
+def _place(path: Path, part: str) -> Path | None:
+    if weight_files(path / part):
         return path / part
-    if path.name in PARTS:
-        return path if path.name == part and any(path.glob("*.safetensors")) else None
+    if path.name in PARTS or part_of(path) == part:
+        is_part = part in (path.name, part_of(path))
+        return path if is_part and weight_files(path) else None
     for pattern in OFFICIAL[part]:
         files = sorted(path.glob(pattern))
         if part == "transformer" and files:
@@ -59,6 +80,18 @@ def find_part(path: Path, part: str) -> Path | None:
     return None
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """The files of weights in a part's folder: safetensors, or else pickles by diffusers' names.
+
+    Hidden files are none: another system leaves its own beside each (`._model.safetensors`).
+    """
+    if not folder.is_dir():
+        return []
+    files = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
+    plain = [file for file in files if file.suffix.lower() in _SAFETENSORS]
+    return plain or [file for file in files if _PICKLED.fullmatch(file.name)]
+
+
 def is_official_folder(place: Path) -> bool:
     """Whether a place is an official folder, which has its DiT in it beside everything else."""
     return place.is_dir() and place.name not in PARTS and any(place.glob(_DIT))
@@ -66,7 +99,7 @@ def is_official_folder(place: Path) -> bool:
 
 def open_part(part: str, place: Path) -> Checkpoint:
     """Index a part's files under diffusers' names; WeightsError names file and tensor."""
-    files = [place] if place.is_file() else sorted(place.glob("*.safetensors"))
+    files = [place] if place.is_file() else weight_files(place)
     if is_official_folder(place):
         files = sorted(place.glob(_DIT))
     if not files:
@@ -75,11 +108,14 @@ def open_part(part: str, place: Path) -> Checkpoint:
             hint="point --weights at a folder of diffusers or of Wan2.1, or at a file",
             code="missing-weights",
         )
-    for index in sorted(place.glob("*.safetensors.index.json")):
+    for index in sorted(place.glob("[!.]*.safetensors.index.json")):
         _check_shards(index, {file.name for file in files})
-    entries = merged((file, _index(file)) for file in files)
+    entries = merged((file, index_file(file)) for file in files)
     _check_not_scaled(entries)
-    return Checkpoint(place, renamed(part, entries))
+    own = without_prefix(part, entries)
+    official = is_official(part, own.entries)
+    checkpoint = Checkpoint(place, renamed(part, own.entries), own.prefix, official)
+    return tied(checkpoint) if part == "text_encoder" else checkpoint
 
 
 def _check_not_scaled(entries: Mapping[str, Entry]) -> None:
@@ -91,10 +127,6 @@ def _check_not_scaled(entries: Mapping[str, Entry]) -> None:
                 hint="take the bf16 or fp16 variant of the file",
                 code="scaled-weights",
             )
-
-
-def _index(file: Path) -> dict[str, Entry]:
-    return index_safetensors(file) if file.suffix == ".safetensors" else index_torch_file(file)
 
 
 def _check_shards(index: Path, there: set[str]) -> None:

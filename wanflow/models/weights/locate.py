@@ -11,9 +11,11 @@ from wanflow.environment import MODELS
 from wanflow.errors import InputError, WeightsError
 from wanflow.files.folders import PACKAGE, data_folder
 from wanflow.graph.spec import ModelSpec
+from wanflow.models.weights.hub_cache import cached, repositories, snapshot_of
 from wanflow.models.weights.layouts import find_part
 
 BUNDLED = PACKAGE / "bundled"
+_NAMED = 5  # files in a message
 # What Wan-AI publishes on the hub, by the names that the graphs have for it.
 _PUBLISHED = frozenset({
     "Wan2.1-T2V-1.3B", "Wan2.1-T2V-14B", "Wan2.1-I2V-14B-480P", "Wan2.1-I2V-14B-720P",
@@ -50,7 +52,7 @@ def parse_weights(options: Sequence[str], models: Sequence[str]) -> tuple[Weight
                 hint=f"--weights MODEL={place}, of {', '.join(models)}",
                 code="unknown-model",
             )
-        places.append(WeightsOption(model, place))
+        places.append(WeightsOption(model, snapshot_of(place)))
     return tuple(places)
 
 
@@ -64,20 +66,33 @@ def locate(spec: ModelSpec, options: Sequence[WeightsOption], graph_file: Path) 
         if option.model in (None, spec.name):
             place = find_part(option.path, spec.part)
             if place is None:
-                raise WeightsError(
-                    f"--weights {option.path}: has no {spec.part} for model {spec.name!r}",
-                    hint=f"expected {option.path / spec.part}/*.safetensors or the official file",
-                    code="missing-weights",
-                )
+                raise _without(option.path, spec)
             return place
-    places = (find_part(folder, spec.part) for folder in _folders(spec, graph_file))
+    folders = (snapshot_of(folder) for folder in _folders(spec, graph_file))
+    places = (find_part(folder, spec.part) for folder in folders)
     return next((place for place in places if place is not None), None)
+
+
+def _without(path: Path, spec: ModelSpec) -> WeightsError:
+    """The error for weights that lack a part: says what lies where it would be."""
+    own = path / spec.part
+    there = sorted(file.name for file in own.iterdir()) if own.is_dir() else []
+    only = f"; in {own} there is only {', '.join(there[:_NAMED])}" if there else ""
+    hint = f"expected {own}/*.safetensors or the official file"
+    if names := repositories(path):
+        only, hint = "; it is the hub's cache", f"give the folder of one model: {names}"
+    return WeightsError(
+        f"--weights {path}: has no {spec.part} for model {spec.name!r}{only}",
+        hint=hint,
+        code="missing-weights",
+    )
 
 
 def _folders(spec: ModelSpec, graph_file: Path) -> Iterator[Path]:
     models = MODELS.value
     if models and spec.path:
         yield Path(models).expanduser() / spec.path
+        yield from cached(Path(models).expanduser(), Path(spec.path).name)
     if models:
         yield Path(models).expanduser()
     if spec.path:

@@ -78,7 +78,7 @@ def renamed(part: str, entries: Mapping[str, Entry]) -> Entries:
                     f"{entry.path}: tensors {pieces[new].stored_as!r} and {old!r} are both {new!r}",
                     code="same-tensor",
                 )
-            pieces[new] = attrs.evolve(piece, stored_as=old)
+            pieces[new] = attrs.evolve(piece, stored_as=entry.stored_as or old)
     return _converted(part, pieces) if part in _CONVERTED else pieces
 
 

@@ -19,6 +19,8 @@ from wanflow.errors import WeightsError
 
 _DICTIONARY = "collections OrderedDict"
 _TENSOR = "torch._utils _rebuild_tensor_v2"
+_UNTYPED_TENSOR = "torch._utils _rebuild_tensor_v3"  # of dtypes younger than typed storages
+_UNTYPED = "torch.storage UntypedStorage"
 _PARAMETER = "torch._utils _rebuild_parameter"
 _STORAGES = {
     f"torch {kind}Storage": dtype
@@ -26,9 +28,19 @@ _STORAGES = {
         "Double": torch.float64, "Float": torch.float32, "Half": torch.float16,
         "BFloat16": torch.bfloat16, "Long": torch.int64, "Int": torch.int32, "Short": torch.int16,
         "Char": torch.int8, "Byte": torch.uint8, "Bool": torch.bool,
+        "ComplexFloat": torch.complex64, "ComplexDouble": torch.complex128,
     }.items()
 }  # fmt: skip
-_NAMES = frozenset((_DICTIONARY, _TENSOR, _PARAMETER, *_STORAGES))
+_DTYPES = {
+    f"torch {name}": getattr(torch, name)
+    for name in (
+        "uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz",
+        "float8_e5m2fnuz", "float8_e8m0fnu",
+    )
+}  # fmt: skip
+_NAMES = frozenset(
+    (_DICTIONARY, _TENSOR, _UNTYPED_TENSOR, _PARAMETER, _UNTYPED, *_STORAGES, *_DTYPES)
+)
 
 
 @attrs.frozen(eq=False)
@@ -100,10 +112,25 @@ def read_pickle(data: bytes, path: Path) -> Pickled:
 def _tensors(result: object) -> dict[str, Stored]:
     if not isinstance(result, dict):
         raise _MalformedError(f"holds {_kind(result)}, not a dictionary of tensors")
-    for name, value in result.items():
+    tensors: dict[str, Stored] = {}
+    for name, value in _unwrapped(result).items():
         if not isinstance(value, Stored):
             raise _MalformedError(f"{_short(name)} is {_kind(value)}, not a tensor")
-    return result
+        tensors[name] = value
+    return tensors
+
+
+def _unwrapped(result: dict[str, object]) -> dict[str, object]:
+    """Take the one dictionary of tensors that a training framework put beside steps and rates."""
+    inner = {
+        name: value
+        for name, value in result.items()
+        if isinstance(value, dict) and any(isinstance(tensor, Stored) for tensor in value.values())
+    }
+    if len(inner) != 1 or any(isinstance(value, Stored) for value in result.values()):
+        return result
+    ((outer, tensors),) = inner.items()
+    return {f"{outer}.{name}": tensor for name, tensor in tensors.items()}
 
 
 def _short(text: str) -> str:
@@ -212,6 +239,10 @@ class _StackMachine:
                 if not 0 <= count < 2**63:
                     raise _MalformedError(f"storage {_short(key)} has a wrong size")
                 self.push(Storage(key, _STORAGES[text], count))
+            case ("storage", _Name(text=text), str(key), str(), int(count)) if text == _UNTYPED:
+                if not 0 <= count < 2**63:
+                    raise _MalformedError(f"storage {_short(key)} has a wrong size")
+                self.push(Storage(key, torch.uint8, count))
             case _:
                 raise _PickleRefusedError("a persistent id that is no storage")
 
@@ -232,6 +263,18 @@ def _tensor(args: tuple[object, ...]) -> object:
     return None
 
 
+def _untyped_tensor(args: tuple[object, ...]) -> object:
+    """A tensor of a storage of bytes: its dtype stands beside it."""
+    if len(args) not in (7, 8) or not isinstance(args[0], Storage):
+        return None
+    storage, dtype = args[0], args[6]
+    if not isinstance(dtype, _Name) or dtype.text not in _DTYPES or storage.dtype != torch.uint8:
+        return None
+    element = _DTYPES[dtype.text]
+    count, rest = divmod(storage.count, element.itemsize)
+    return None if rest else Stored(Storage(storage.key, element, count), *args[1:4])
+
+
 def _parameter(args: tuple[object, ...]) -> object:
     return args[0] if len(args) == 3 and isinstance(args[0], Stored) else None
 
@@ -240,7 +283,10 @@ def _not_called(_: tuple[object, ...]) -> object:
     return None
 
 
-_CALLS = {_DICTIONARY: _dictionary, _TENSOR: _tensor, _PARAMETER: _parameter}
+_CALLS = {
+    _DICTIONARY: _dictionary, _TENSOR: _tensor, _UNTYPED_TENSOR: _untyped_tensor,
+    _PARAMETER: _parameter,
+}  # fmt: skip
 
 _STEPS: Mapping[str, Callable[[_StackMachine, object], None]] = {
     "PROTO": lambda _m, _: None,

@@ -62,11 +62,21 @@ def find_tokenizer(text_encoder: Path) -> Path:
     """
     beside = text_encoder.parent
     own = text_encoder if text_encoder.is_dir() else beside
-    for folder in (beside / "tokenizer", beside / "google" / "umt5-xxl", own):
+    above = [beside.parent / "tokenizer"] if text_encoder.is_file() else []  # of text_encoder/FILE
+    for folder in (beside / "tokenizer", beside / "google" / "umt5-xxl", own, *above):
         if (folder / "tokenizer.json").is_file():
             return folder / "tokenizer.json"
-    wanted = beside / ("google/umt5-xxl" if text_encoder.is_file() else "tokenizer")
-    raise WeightsError(f"{wanted}: no tokenizer.json there", code="missing-tokenizer")
+    google = beside / "google" / "umt5-xxl"
+    alone = google if google.is_dir() else own
+    wanted = (alone if text_encoder.is_file() else beside / "tokenizer").absolute()
+    pieces = any((folder / "spiece.model").is_file() for folder in (wanted, own))
+    but = "; spiece.model by itself is not read" if pieces else ""
+    raise WeightsError(
+        f"{wanted}: no tokenizer.json there, for the text encoder {text_encoder.name}{but}",
+        hint=f"put tokenizer.json into {wanted}: it is in tokenizer/ of a Wan model in the layout "
+        "of diffusers, in google/umt5-xxl/ of an official one, and in google/umt5-xxl on the hub",
+        code="missing-tokenizer",
+    )
 
 
 def load_tokenizer(path: Path) -> PromptTokenizer:

@@ -137,6 +137,7 @@ def _report(prepared: Prepared, plan: Plan) -> dict[str, object]:
         "cut_prompts": cut_prompts(prepared),
         "file_notes": notes_of(prepared.graph.inputs, prepared.opened),
         "weights": {n: m.folder is not None for n, m in prepared.models.items()},
+        "notes": list(prepared.notes),
         **plan_figures(place, plan),
     }
 

@@ -21,6 +21,7 @@ from wanflow.graph import BoundGraph, BoundStage, PortRef, Size, VideoRules, bin
 from wanflow.graph.check import CheckedGraph
 from wanflow.models.backends import choose_backend
 from wanflow.models.bound import LocatedModel, bind_model
+from wanflow.models.weights.identity import stat_key
 from wanflow.models.weights.locate import locate, missing, parse_weights
 from wanflow.models.weights.tokenizer import PromptTokenizer, find_tokenizer, load_tokenizer
 from wanflow.scheduler.knobs import ProgramOutline, StageSettings, settings_of
@@ -81,6 +82,22 @@ class Prepared:
             )
             for stage in self.graph.stages
         }
+
+    @functools.cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of the weights before they are run."""
+        notes = [note for located in self.models.values() for note in located.notes]
+        for stage in self.graph.stages:
+            located = self.models[stage.model] if stage.model else None
+            if stage.op.name == "encode_text" and located is not None and located.folder:
+                try:
+                    find_tokenizer(located.folder)
+                except WeightsError as error:
+                    notes.append(
+                        f"{located.spec.name}: a run needs a tokenizer: {error.message}; "
+                        f"{error.hint}"
+                    )
+        return tuple(notes)
 
     @functools.cached_property
     def profile(self) -> KeptProfile | None:
@@ -222,6 +239,11 @@ class Prepared:
             raise TypeError(msg)
         return space.shape(size.width, size.height, count)
 
+    def check_tokenizers(self) -> None:
+        """WeightsError where a stage encodes text and has no tokenizer that can be read."""
+        for stage in self.graph.stages:
+            self.tokenizer(stage, to_run=True)
+
     def tokenizer(self, stage: BoundStage, *, to_run: bool) -> PromptTokenizer | None:
         """Read the tokenizer of a stage that encodes text; a plan does without."""
         if stage.op.name != "encode_text" or stage.model is None:
@@ -233,7 +255,7 @@ class Prepared:
             raise missing(located.spec, graph_file(self.graph))
         try:
             path = find_tokenizer(located.folder)
-            return _tokenizer(path, path.stat().st_mtime_ns)
+            return _tokenizer(path, stat_key(path.stat()))
         except WeightsError:
             if to_run:
                 raise
@@ -247,7 +269,7 @@ class Prepared:
 
 
 @functools.lru_cache(maxsize=4)
-def _tokenizer(path: Path, _changed_ns: int) -> PromptTokenizer:
+def _tokenizer(path: Path, _as_it_was: tuple[int, ...]) -> PromptTokenizer:
     """Read once while it is as it was: the plan asks often, and then the run."""
     return load_tokenizer(path)
 
@@ -318,7 +340,10 @@ def prepare(request: Request, place: Place, *, to_run: bool) -> Prepared:
         _choose_backends(bound, models, place)
     prompts = prompts_of(bound, models, place, request)
     recipe = _recipe(bound, chosen, files) if request.metadata else None
-    return Prepared(bound, models, place, request, recipe, prompts, frozenset(files), opened)
+    prepared = Prepared(bound, models, place, request, recipe, prompts, frozenset(files), opened)
+    if to_run:
+        prepared.check_tokenizers()
+    return prepared
 
 
 def _check_lengths(graph: BoundGraph, files: Mapping[str, Picture | Video], temporal: int) -> None:

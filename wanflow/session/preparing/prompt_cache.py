@@ -9,9 +9,10 @@ damaged, full or out of reach at any moment and nobody is told: the prompt is th
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -24,11 +25,12 @@ from wanflow.files.folders import cache_folder
 from wanflow.graph import BoundGraph
 from wanflow.models.bound import LocatedModel
 from wanflow.models.wan import umt5
+from wanflow.models.weights.identity import identity, rows_digest
 from wanflow.scheduler.profile.cache_key import conditions
 from wanflow.scheduler.run.finite_check import is_finite
 from wanflow.session.machines import device_name
 from wanflow.session.preparing.place import Place
-from wanflow.session.preparing.stage_key import files_identity, model_identity
+from wanflow.session.preparing.stage_key import model_identity
 from wanflow.session.request import Request
 from wanflow.stages.base import Tokens
 
@@ -76,12 +78,14 @@ class Prompts:
     """The encoded prompts of one text encoder under these conditions.
 
     *identity* is plain data that decides them besides their ids; rows are `row_bytes` of *dtype*.
+    *rows_of* digests the table's rows of ids, of which an identity sees a sample.
     """
 
     path: Path
     identity: Mapping[str, object]
     row_bytes: int
     dtype: torch.dtype
+    rows_of: Callable[[Sequence[int]], str] = lambda _ids: ""
     _found: dict[Tokens, KeptRows | None] = attrs.field(factory=dict, init=False)
 
     def find(self, tokens: Tokens) -> KeptRows | None:
@@ -105,7 +109,8 @@ class Prompts:
         cache.put(self._file(tokens), _MAGIC, body, LARGEST_BYTES, MOST_FILES)
 
     def _file(self, tokens: Tokens) -> Path:
-        digest = cache.digest([self.identity, tokens.ids, tokens.count])
+        rows = self.rows_of(tokens.ids)
+        digest = cache.digest([self.identity, tokens.ids, tokens.count, rows])
         return self.path / f"{digest.hex()}.bin"
 
 
@@ -138,15 +143,16 @@ def prompts_of(
             located = models[stage.model] if stage.model else None
             if stage.op.name == "encode_text" and located is not None and located.checkpoint:
                 row = located.model.rows(umt5.EMBEDDING)
-                identity = _identity(located, place)
-                prompts[stage.name] = Prompts(folder(), identity, row.nbytes, row.dtype)
+                facts = _identity(located, place)
+                rows_of = functools.partial(rows_digest, located.checkpoint, umt5.EMBEDDING)
+                prompts[stage.name] = Prompts(folder(), facts, row.nbytes, row.dtype, rows_of)
     return prompts
 
 
 def _identity(located: LocatedModel, place: Place) -> dict[str, object]:
     return {
         "model": model_identity(located),
-        "files": None if located.checkpoint is None else files_identity(located.checkpoint),
+        "weights": None if located.checkpoint is None else identity(located.checkpoint),
         "conditions": conditions(place.device.type),
         "device": device_name(place.device),
     }

@@ -6,7 +6,6 @@ import attrs
 
 from wanflow.graph import BoundStage
 from wanflow.models.bound import LocatedModel
-from wanflow.models.weights.checkpoint import Checkpoint
 from wanflow.stages.base import Surroundings
 
 
@@ -42,9 +41,3 @@ def model_identity(located: LocatedModel) -> dict[str, object]:
         "precision": located.precision,
         "config": {name: str(value) for name, value in located.config.items()},
     }
-
-
-def files_identity(checkpoint: Checkpoint) -> list[list[object]]:
-    """Say which files the weights are in: names, sizes, and when they were last changed."""
-    paths = sorted({entry.path for entry in checkpoint.entries.values()})
-    return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in paths]

@@ -12,9 +12,9 @@ import attrs
 
 from wanflow.errors import InputError
 from wanflow.files.whole import unwritable, write_json
+from wanflow.models.weights.identity import identity
 from wanflow.session.preparing.input_files import content
 from wanflow.session.preparing.prepared import Prepared, versions
-from wanflow.session.preparing.stage_key import files_identity
 from wanflow.session.request import Request
 
 _FILE = "request.json"
@@ -108,8 +108,7 @@ def fingerprint(prepared: Prepared) -> dict[str, Any]:
     for name, model in prepared.models.items():
         facts[f"precision of {name}"] = model.model.precision
         if model.checkpoint is not None:
-            files = files_identity(model.checkpoint)
-            facts[f"weights of {name}"] = _digest(json.dumps(files))
+            facts[f"weights of {name}"] = identity(model.checkpoint)[:16]
     return facts
 
 

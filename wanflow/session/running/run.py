@@ -235,6 +235,7 @@ def _facts(planned: Planned, folder: Path) -> dict[str, object]:
         "inputs": planned.prepared.graph.plain_inputs(),
         "file_notes": report["file_notes"],
         "versions": versions(),
+        "notes": report["notes"],
     }
 
 

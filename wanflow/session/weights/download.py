@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol
 
 import attrs
@@ -15,6 +17,7 @@ from wanflow.files.lock import locked
 from wanflow.files.whole import FULL, unwritable
 from wanflow.models.weights.hub import HubFile, Snapshot, fetch, is_same, look
 from wanflow.models.weights.locate import downloads_folder
+from wanflow.models.weights.pipeline import INDEX, check_experts, check_pipeline
 from wanflow.models.weights.wanted_files import wanted
 from wanflow.session.weights.download_record import (
     STATE,
@@ -88,13 +91,17 @@ def download(repo: str, revision: str | None, to: Path | None, watch: Watch) -> 
         snapshot = look(repo, revision)
         files = _wanted(snapshot)
         folder = to if to is not None else downloads_folder() / _LAYOUT.sub("", Path(repo).name)
-        with locked(_make(folder), option="--to"):
-            task = _task(snapshot, folder, files)
-            watch.start(task)
-            _check_space(task)
-            fetched = _fetch_all(task, watch)
+        with TemporaryDirectory() as temporary:
+            _check_whole(snapshot, files, folder, Path(temporary))
+            with locked(_make(folder), option="--to"):
+                task = _task(snapshot, folder, files)
+                watch.start(task)
+                _check_space(task)
+                fetched = _fetch_all(task, watch, Path(temporary) / INDEX)
     except KeyboardInterrupt:
         raise Interrupted("stopped", hint=_GOES_ON) from None
+    except OSError as error:  # of the folder for what is looked at first
+        raise _unwritable(folder, error) from None
     return Downloaded(task, fetched, inspect(folder))
 
 
@@ -112,6 +119,31 @@ def _wanted(snapshot: Snapshot) -> tuple[HubFile, ...]:
             code="missing-weights",
         )
     return tuple(file for file in snapshot.files if file.path in names)
+
+
+def _check_whole(
+    snapshot: Snapshot, files: Sequence[HubFile], folder: Path, looked_at: Path
+) -> None:
+    """WeightsError where *files* would be a part of a model that no graph runs.
+
+    The index of the pipeline, if it is not in *folder*, comes into *looked_at* for it.
+    """
+    for file in snapshot.files:
+        if file.path == INDEX and (folder / INDEX).is_file() and is_same(folder / INDEX, file):
+            shutil.copyfile(folder / INDEX, looked_at / INDEX)
+        elif file.path == INDEX:
+            fetch(snapshot, file, looked_at / INDEX, lambda _: None)
+        elif "/" in file.path:
+            (looked_at / Path(file.path).parts[0]).mkdir(exist_ok=True)
+    check_pipeline(looked_at, snapshot.repo)
+    check_experts(looked_at, snapshot.repo)
+    for file in snapshot.files:
+        if fnmatchcase(file.path, "Wan*_VAE.*") and not any("vae" in f.path.lower() for f in files):
+            raise WeightsError(
+                f"{snapshot.repo}: its autoencoder is {file.path}, which no graph here runs",
+                hint="take a model of Wan 2.1",
+                code="other-pipeline",
+            )
 
 
 def _make(folder: Path) -> Path:
@@ -146,8 +178,11 @@ def _check_space(task: FileTask) -> None:
         )
 
 
-def _fetch_all(task: FileTask, watch: Watch) -> int:
-    """Fetch file after file, each recorded once it is whole; the bytes that came."""
+def _fetch_all(task: FileTask, watch: Watch, index: Path) -> int:
+    """Fetch file after file, each recorded once it is whole; the bytes that came.
+
+    *index* is that of the pipeline, if it came before.
+    """
     fetched = 0
 
     def advance(nbytes: int) -> None:
@@ -162,6 +197,9 @@ def _fetch_all(task: FileTask, watch: Watch) -> int:
         if file.path not in task.there:
             watch.begin(file)
             try:
+                if file.path == INDEX:
+                    shutil.copyfile(index, part_of(task.folder, file))
+                    advance(file.nbytes)
                 _fetch(task, file, advance)
             except OSError as error:
                 raise _unwritable(task.folder, error) from None
@@ -178,7 +216,8 @@ def _fetch(task: FileTask, file: HubFile, advance: Callable[[int], None]) -> Non
     part, path = part_of(task.folder, file), task.folder / file.path
     if part.exists() and part.stat().st_size > file.nbytes:
         part.unlink()
-    fetch(task.snapshot, file, part, advance)
+    if file.path != INDEX:  # which came before all others
+        fetch(task.snapshot, file, part, advance)
     if not is_same(part, file):
         part.unlink()
         raise WeightsError(

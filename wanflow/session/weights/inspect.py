@@ -11,10 +11,12 @@ import attrs
 from wanflow.errors import WeightsError
 from wanflow.graph.load import load, shipped_graphs
 from wanflow.graph.spec import ModelSpec
+from wanflow.models.bound import unused
 from wanflow.models.segments.build import build
 from wanflow.models.weights.checkpoint import Checkpoint
+from wanflow.models.weights.hub_cache import repositories, snapshot_of
 from wanflow.models.weights.layouts import PARTS, find_part, open_part
-from wanflow.models.weights.official_names import is_official
+from wanflow.models.weights.pipeline import check_pipeline, said_of_expert
 from wanflow.models.weights.tokenizer import find_tokenizer
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -41,6 +43,7 @@ class ModelPart:
     part: str
     place: str
     layout: str = ""
+    prefix: str = ""  # before its keys
     files: Mapping[str, int] = attrs.field(factory=dict)
     tensors: int = 0
     nbytes: int = 0
@@ -50,6 +53,7 @@ class ModelPart:
     missing: Sequence[str] = ()
     misshapen: Sequence[Misshapen] = ()
     over: Sequence[str] = ()
+    notes: Sequence[str] = ()
     problem: str = ""
 
 
@@ -85,13 +89,18 @@ def inspect(path: Path) -> Inspected:
     """
     if not path.exists():
         raise WeightsError(f"{path}: no such file or folder", code="missing-weights")
+    path = snapshot_of(path)
+    check_pipeline(path)
     graphs = {name: load(file).spec.models for name, file in shipped_graphs().items()}
     shapes = _known_shapes([spec for models in graphs.values() for spec in models.values()])
     parts = [_file(path, shapes)] if path.is_file() else list(_folder(path, shapes))
     if not parts:
+        names = repositories(path)
         raise WeightsError(
             f"{path}: no part of a model is there",
-            hint="a folder of diffusers or of Wan2.1, or a file of weights",
+            hint=f"give the folder of one model: {names}"
+            if names
+            else "a folder of diffusers or of Wan2.1, or a file of weights",
             code="missing-weights",
         )
     tokenizer = _tokenizer(parts)
@@ -133,7 +142,8 @@ def _file(path: Path, shapes: Mapping[str, Mapping[str, Shapes]]) -> ModelPart:
     def common(part: str) -> int:
         names = set(opened[part].entries)
         shared = [len(names & known.keys()) for known in shapes[part].values()]
-        return max([*shared, sum(entry.stored_as != "" for entry in opened[part].entries.values())])
+        official = len(names) if opened[part].is_official else 0
+        return max([*shared, official])
 
     part = max(PARTS, key=common)
     if not common(part):
@@ -148,12 +158,13 @@ def _part(
     files = sorted({entry.path for entry in entries.values()})
     dtypes: Counter[str] = Counter()
     for entry in entries.values():
-        dtypes[str(entry.dtype).removeprefix("torch.")] += entry.nbytes
-    official = any(entry.stored_as for entry in entries.values())
+        dtypes[entry.dtype_name] += entry.nbytes
     model_part = ModelPart(
         part,
         str(place),
-        layout="official" if official or is_official(part, entries) else "diffusers",
+        layout="official" if checkpoint.is_official else "diffusers",
+        prefix=checkpoint.prefix,
+        notes=[*checkpoint.notes, *_expert(part, place)],
         files={file.name: file.stat().st_size for file in files},
         tensors=len(entries),
         nbytes=sum(dtypes.values()),
@@ -164,20 +175,27 @@ def _part(
         return model_part
     nearest = min(faults, key=lambda name: len(faults[name][0]) + len(faults[name][1]))
     missing, misshapen = faults[nearest]
-    numbers = [
-        n for n in shapes[nearest] if n in entries and not entries[n].dtype.is_floating_point
-    ]
+    numbers = [n for n in shapes[nearest] if n in entries and not entries[n].is_weight]
     return attrs.evolve(
         model_part,
         fits=[name for name, lists in faults.items() if not any(lists) and not numbers],
-        problem=f"of {len(numbers)} tensors that are no floats the first is {numbers[0]!r}"
-        if numbers
-        else "",
+        problem=_no_floats(checkpoint, numbers) if numbers else "",
         nearest=nearest,
         missing=missing,
         misshapen=misshapen,
-        over=sorted(entries.keys() - shapes[nearest].keys()),
+        over=unused(shapes[nearest].keys(), checkpoint),
     )
+
+
+def _expert(part: str, place: Path) -> list[str]:
+    said = said_of_expert(place) if part == "transformer" else ""
+    return [said] if said else []
+
+
+def _no_floats(checkpoint: Checkpoint, names: Sequence[str]) -> str:
+    first = checkpoint.entries[names[0]]
+    text = f"of {len(names)} tensors that are no floats the first is {names[0]!r}"
+    return f"{text} ({first.dtype_name})"
 
 
 def _faults(checkpoint: Checkpoint, shapes: Shapes) -> tuple[list[str], list[Misshapen]]:
@@ -186,7 +204,7 @@ def _faults(checkpoint: Checkpoint, shapes: Shapes) -> tuple[list[str], list[Mis
     misshapen = [
         Misshapen(entries[name].stored_as or name, entries[name].shape, shape)
         for name, shape in shapes.items()
-        if name in entries and entries[name].shape != shape
+        if name in entries and entries[name].is_weight and entries[name].shape != shape
     ]
     return missing, misshapen
 
