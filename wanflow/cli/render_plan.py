@@ -37,7 +37,8 @@ def _heading(report: Report) -> str:
     machine, device = report.get("machine"), report["device"]
     where = device if machine in (None, device) else f"{device} ({machine})"
     budget = format_bytes(report["budget_bytes"])
-    return f"{report['graph']} on {where}, budget {budget}{exact}"
+    limit = f", limited by {report['limited_by']}" if report.get("limited_by") else ""
+    return f"{report['graph']} on {where}, budget {budget}{limit}{exact}"
 
 
 def _stages(report: Report, *, wide: bool) -> Iterator[RenderableType]:

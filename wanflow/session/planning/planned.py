@@ -146,6 +146,7 @@ def plan_figures(place: Place, plan: Plan) -> dict[str, object]:
         "machine_sources": {n: place.machine.source(n) for n in place.machine.matters},
         "machine_guessed_from": place.machine.guessed_from or None,
         "budget_bytes": place.budget_bytes,
+        "limited_by": place.limited_by or None,
         "overhead_bytes": overhead,
         "predicted_peak_bytes": plan.predicted_peak_bytes + overhead,
         "allocator_slack_bytes": plan.slack_bytes,
