@@ -124,9 +124,9 @@ class TestWriting:
         assert path.read_bytes() == b"one"
 
 
-def test_json_holds_the_name_of_any_file(path):
+def test_json_holds_the_name_of_any_file(tmp_path):
     """A byte that is no UTF-8 comes back as it went in."""
-    name = os.fsdecode(b"f\xff\xc3\xbc")
+    path, name = tmp_path / "run.json", os.fsdecode(b"f\xff\xc3\xbc")
     write_json(path, {"video": name})
     assert json.loads(path.read_text(encoding="utf-8")) == {"video": name}
 
