@@ -11,9 +11,10 @@ from pathlib import Path
 import attrs
 
 from wanflow import __version__
+from wanflow.memory_limits import RAM, MemoryLimit, pinned_bytes, tightest_free, tightest_total
+from wanflow.units import format_bytes
 
 PACKAGES = ("torch", "diffusers", "transformers", "av", "safetensors", "msgpack")
-_CGROUP = Path("/sys/fs/cgroup")
 
 
 @attrs.frozen
@@ -63,24 +64,20 @@ def devices() -> list[DeviceReport]:
 
 def host() -> DeviceReport:
     """Measure the RAM that this process may use, a container's limit included."""
-    total, available = total_ram_bytes(), available_ram_bytes()
-    return DeviceReport("cpu", f"{os.cpu_count()} cores", total, available)
+    total, free = tightest_total(), tightest_free()
+    about = ", ".join([f"{os.cpu_count()} cores", *sorted(limits_said(total, free))])
+    return DeviceReport("cpu", about, total.total_bytes, free.free_bytes)
 
 
-def total_ram_bytes() -> int:
-    """Give the RAM of the machine, or of the container we are in."""
-    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min(physical, _number(_CGROUP / "memory.max") or physical)
+def limits_said(*limits: MemoryLimit) -> set[str]:
+    """Name what limits the RAM but the RAM itself."""
+    return {f"limited by {limit.name}" for limit in limits if limit.name != RAM}
 
 
-def available_ram_bytes() -> int:
-    """Give what can be had without swapping; where nobody says, half of the total."""
-    bounds = [total_ram_bytes()]
-    limit, used = _number(_CGROUP / "memory.max"), _number(_CGROUP / "memory.current")
-    if limit is not None and used is not None:
-        bounds.append(max(0, limit - used))
-    bounds.append(_meminfo("MemAvailable") or bounds[0] // 2)
-    return min(bounds)
+def pinned() -> str:
+    """Say how much memory may be pinned; drivers differ in whether they count it."""
+    nbytes = pinned_bytes()
+    return "unlimited" if nbytes is None else f"{format_bytes(nbytes)} (ulimit -l)"
 
 
 def encoders() -> dict[str, bool]:
@@ -92,28 +89,11 @@ def encoders() -> dict[str, bool]:
 
 def folder(path: Path) -> Folder:
     """Try to write into *path*, or into the nearest folder above that is there."""
-    there = next((p for p in (path, *path.absolute().parents) if p.is_dir()), Path("/"))
+    there = next(p for p in (path, *path.absolute().parents) if os.path.exists(p))  # noqa: PTH110  may be forbidden
     try:
-        with tempfile.TemporaryFile(dir=there):
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(bytes(4096))  # on a full disk an empty file is possible
             writable = True
     except OSError:
         writable = False
     return Folder(str(path), writable, shutil.disk_usage(there).free)
-
-
-def _number(path: Path) -> int | None:
-    """Read a file that holds one number; `max` in it means none."""
-    try:
-        text = path.read_text(encoding="ascii").strip()
-    except OSError:
-        return None
-    return int(text) if text.isdigit() else None
-
-
-def _meminfo(name: str) -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    values = dict(line.split(":", 1) for line in lines if ":" in line)
-    return int(values[name].split()[0]) * 1024 if name in values else None

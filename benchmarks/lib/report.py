@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 import torch
 
-from wanflow.health import total_ram_bytes
+from wanflow.memory_limits import tightest_total
 from wanflow.session import Request
 from wanflow.session.machines import device_name
 from wanflow.session.preparing.prepared import versions
@@ -40,7 +40,8 @@ def machine_line(device: str) -> dict[str, object]:
     """Say where it was measured."""
     found = {
         "device": _cpu_name() if device == "cpu" else device_name(torch.device(device)),
-        "cpus": os.cpu_count(), "threads": torch.get_num_threads(), "ram_bytes": total_ram_bytes(),
+        "cpus": os.cpu_count(), "threads": torch.get_num_threads(),
+        "ram_bytes": tightest_total().total_bytes,
         "python": platform.python_version(), **versions(),
     }  # fmt: skip
     return {**found, "when": datetime.datetime.now().astimezone().isoformat(timespec="seconds")}

@@ -7,6 +7,7 @@ import pytest
 
 from wanflow import errors
 from wanflow.cli import main
+from wanflow.files import cache
 
 
 def fail_with(error):
@@ -97,6 +98,21 @@ def test_crash_log_goes_to_the_temporary_folder_when_there_is_no_cache(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert main.run([], fail_with(ZeroDivisionError("x"))) == 70
     assert str(tmp_path / "wanflow-crash-") in capsys.readouterr().err
+
+
+def test_what_could_not_be_kept_is_said_once(capsys, tmp_path):
+    """A cache that can't be written is no error, and no part of `--json`."""
+
+    def command(_):
+        for name in ("footprints", "prompts"):
+            cache.put(tmp_path / "file" / name / "x", b"magic", b"body", 100, 1)
+        return 0
+
+    (tmp_path / "file").touch()
+    assert main.run([], command) == main.run(["--json"], command) == 0
+    folder = tmp_path / "file" / "footprints"
+    said = f"nothing is kept for the next time: {folder}: Not a directory\n"
+    assert capsys.readouterr().err == said
 
 
 def test_help_of_a_group_without_a_command_is_no_error_text(wanflow_here):

@@ -168,6 +168,7 @@ def test_interrupt_exits_130_without_a_traceback(tmp_path):
 def test_doctor_answers_in_text_and_json(wanflow_process, wanflow_here, monkeypatch):
     """The report names versions, devices and folders, and leaks no environment."""
     secret = {"HF_TOKEN": "very-secret", "WANFLOW_VRAM": "8GiB"}
+    secret["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
     found = json.loads(wanflow_process("doctor", "--json", env=secret).stdout)
     assert found["devices"][0]["name"] == "cpu"
     assert found["devices"][0]["total_bytes"] >= found["devices"][0]["free_bytes"] > 0
@@ -177,4 +178,5 @@ def test_doctor_answers_in_text_and_json(wanflow_process, wanflow_here, monkeypa
     code, text, _ = wanflow_here("doctor")
     assert code == 0
     assert "torch" in text
+    assert "\nPYTORCH_CUDA_ALLOC_CONF  expandable_segments:True\n" in text  # the longest name
     assert "very-secret" not in text + json.dumps(found)

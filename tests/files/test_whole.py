@@ -124,5 +124,12 @@ class TestWriting:
         assert path.read_bytes() == b"one"
 
 
+def test_json_holds_the_name_of_any_file(tmp_path):
+    """A byte that is no UTF-8 comes back as it went in."""
+    path, name = tmp_path / "run.json", os.fsdecode(b"f\xff\xc3\xbc")
+    write_json(path, {"video": name})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"video": name}
+
+
 def _no_space(*_args, **_options):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -1,6 +1,6 @@
 """Planning with a footprint cache: nothing but the time is different."""
 
-from pathlib import Path
+import pwd
 
 import attrs
 import pytest
@@ -90,11 +90,9 @@ class TestWarm:
         (tmp_path / "file").touch()
         found = footprints(TINY)
 
-        def homeless():
-            raise RuntimeError
-
         monkeypatch.delenv("XDG_CACHE_HOME")
-        monkeypatch.setattr(Path, "home", homeless)
+        monkeypatch.delenv("HOME")
+        monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
         monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
         assert found == footprints(TINY)
 

@@ -42,7 +42,7 @@ def _write(text: str) -> Path:
         folder = cache_folder()
         folder.mkdir(parents=True, exist_ok=True)
         return _create(folder / name, text)
-    except (OSError, RuntimeError):  # RuntimeError: no home directory
+    except OSError:
         return _create(Path(tempfile.gettempdir()) / f"wanflow-{name}", text)
 
 

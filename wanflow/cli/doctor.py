@@ -25,7 +25,7 @@ def examine() -> dict[str, Any]:
     """Collect the facts, and the problems they amount to."""
     from wanflow import environment, health
     from wanflow.files.cache import held
-    from wanflow.files.folders import cache_folder
+    from wanflow.files.folders import cache_folder, config_folder
     from wanflow.scheduler.profile import kind_cache
     from wanflow.session.preparing import prompt_cache
 
@@ -35,8 +35,10 @@ def examine() -> dict[str, Any]:
         "packages": health.package_versions(),
         "devices": [attrs.asdict(device) for device in health.devices()],
         "encoders": health.encoders(),
+        "pinned_memory": health.pinned(),
         "folders": {
             "cache": attrs.asdict(health.folder(cache_folder())),
+            "config": attrs.asdict(health.folder(config_folder())),
             "runs": attrs.asdict(health.folder(Path("runs"))),
         },
         "footprints": attrs.asdict(held(kind_cache.folder())),
@@ -73,6 +75,8 @@ def render(report: dict[str, Any]) -> str:
         cache = report[name]
         size = format_bytes(cache["nbytes"])
         lines.append((name, f"{cache['path']} ({cache['files']} files, {size})"))
+    lines.append(("pinned memory", report["pinned_memory"]))
     lines += list(report["environment"].items())
     lines += [("problem", text) for text in report["problems"]] or [("problems", "none found")]
-    return "\n".join(f"{name:<14}{value}" for name, value in lines)
+    width = max(len(name) for name, _ in lines) + 2
+    return "\n".join(f"{name:<{width}}{value}" for name, value in lines)

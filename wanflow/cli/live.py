@@ -18,8 +18,7 @@ from wanflow.cli.progress import (
     StageProgress,
     head_line,
     memory_lines,
-    say_cuts,
-    say_file_notes,
+    say_notes,
     watch,
 )
 from wanflow.terminal.safe import clean
@@ -91,9 +90,8 @@ class LiveRun:
         """Learn the plan and begin to draw."""
         from rich.console import Console
 
-        say_file_notes(report)
         self._screen.state.plan(report)
-        say_cuts(report)
+        say_notes(report)
         names = ("graph", "device", "plan_id", "budget_bytes", "predicted_peak_bytes",
                 "predicted_seconds")  # fmt: skip
         self._header = {key: report[key] for key in names if key in report}

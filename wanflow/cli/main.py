@@ -14,15 +14,21 @@ from wanflow.cli import output
 from wanflow.cli.crash import crashed
 from wanflow.cli.render_error import Failure, render
 from wanflow.errors import WanflowError
+from wanflow.remarks import take_remarks
+from wanflow.terminal.safe import clean
 
 
 def run(arguments: Sequence[str], command: Callable[[list[str]], int] | None = None) -> int:
     """Run one command line and give its exit code; nothing is raised."""
     as_json = "--json" in arguments
     output.tolerate_any_text()
+    take_remarks()  # of whoever used this process before
     try:
         with _terminable():
             code = (command or _dispatch)(list(arguments))
+            remarks = take_remarks()
+            if remarks and not as_json:
+                output.note(clean("\n".join(remarks)))
             output.flush()
     except BaseException as error:  # noqa: BLE001  a traceback is never the answer
         failure = explain(error)

@@ -1,5 +1,6 @@
 """What is written where: data on stdout, everything else on stderr."""
 
+import codecs
 import io
 import json
 import os
@@ -13,11 +14,27 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+# What tables and bars are drawn with, on a terminal without it: as wide, so that columns stand.
+_PLAIN = str.maketrans("\u2026\u2500\u2501\u2574\u2578\u2579\u257a\u2502\u2503", "~------||")
+_STAND_INS = "wanflow.stand_ins"
+
+
 def tolerate_any_text() -> None:
-    """Let no odd character end a command: what a stream can't encode is escaped."""
+    """Let no odd character end a command: what a stream can't encode is drawn or escaped in ASCII.
+
+    A message's own characters are shown by their number, as Python writes them.
+    """
+    codecs.register_error(_STAND_INS, _stand_ins)
     for stream in (sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, "reconfigure", None):
-            reconfigure(errors="backslashreplace")
+            reconfigure(errors=_STAND_INS)
+
+
+def _stand_ins(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):  # it is for streams that are written
+        raise error
+    text = error.object[error.start : error.end].translate(_PLAIN)
+    return text.encode("ascii", "backslashreplace").decode(), error.end
 
 
 def say(text: str) -> None:

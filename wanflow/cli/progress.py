@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import attrs
 
 from wanflow.cli.output import note
-from wanflow.cli.render_cuts import cut_lines
+from wanflow.cli.render_notes import note_lines
 from wanflow.terminal.safe import clean
 from wanflow.trace.events import Event, Move, Note, StageSpan, Step, Workspace
 from wanflow.units import format_bytes, format_seconds
@@ -52,9 +52,9 @@ def watch() -> Iterator[Progress]:
         progress.finish()
 
 
-def say_cuts(report: Mapping[str, Any]) -> None:
-    """Say before a run which prompts are cut."""
-    for text in cut_lines(report):
+def say_notes(report: Mapping[str, Any]) -> None:
+    """Say before a run what its plan notes."""
+    for text in note_lines(report):
         note(text)
 
 
@@ -122,12 +122,6 @@ class StageProgress:
         self.now_bytes, self.peak_bytes = now, max(self.peak_bytes, now)
 
 
-def say_file_notes(report: Mapping[str, Any]) -> None:
-    """Say before a run what of its pictures is not shown."""
-    for text in report.get("file_notes", ()):
-        note(clean(text))
-
-
 class ProgressLines:
     """For a pipe or a log file: one line at most every ten seconds, and one a stage."""
 
@@ -137,11 +131,8 @@ class ProgressLines:
 
     def start(self, report: Mapping[str, Any]) -> None:
         """Learn the plan, and say what it notes."""
-        say_file_notes(report)
         self._state.plan(report)
-        say_cuts(report)
-        for text in report.get("notes", ()):
-            self._say(f"note: {text}")
+        say_notes(report)
 
     def emit(self, event: Event) -> None:
         """Say a line if it is time for one."""
@@ -173,9 +164,8 @@ class ProgressBars:
         from rich.console import Console
         from rich.live import Live
 
-        say_file_notes(report)
         self._state.plan(report)
-        say_cuts(report)
+        say_notes(report)
         console = Console(stderr=True, markup=False, highlight=False, emoji=False)
         self._live = Live(
             console=console,
@@ -185,8 +175,6 @@ class ProgressBars:
             redirect_stderr=False,
         )
         self._live.start()
-        for text in report.get("notes", ()):
-            console.print(clean(f"note: {text}"), soft_wrap=True)
 
     def emit(self, event: Event) -> None:
         """Follow the event; lines that stay are printed above the bars."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console, RenderableType
 from rich.table import Table
 
-from wanflow.cli.render_cuts import cut_lines
+from wanflow.cli.render_notes import note_lines
 from wanflow.terminal.layout import add_row, bare_table, line
 from wanflow.terminal.safe import clean
 from wanflow.units import format_bytes, format_seconds
@@ -24,12 +24,10 @@ _WORDS = {"stage": 14, "op": 13, "where": 6, "how": 8, "fits": 4}
 def render(report: Report, request: "Request | None", console: Console) -> None:
     """Print heading, stages, verdict, the budgets if swept, and what to type next, if anything."""
     line(console, _heading(report))
-    for note in report.get("notes", ()):
-        line(console, f"note: {clean(note)}", soft_wrap=True)
     for part in _stages(report, wide=console.width >= _WIDE):
         console.print(part)
     line(console, _verdict(report))
-    for text in (*cut_lines(report), *report.get("file_notes", ())):
+    for text in note_lines(report):
         line(console, text, soft_wrap=True)
     if "sweep" in report:
         console.print(_sweep(report["sweep"]))
@@ -42,7 +40,8 @@ def _heading(report: Report) -> str:
     machine, device = report.get("machine"), report["device"]
     where = device if machine in (None, device) else f"{device} ({machine})"
     budget = format_bytes(report["budget_bytes"])
-    return f"{report['graph']} on {where}, budget {budget}{exact}"
+    limit = f", limited by {report['limited_by']}" if report.get("limited_by") else ""
+    return f"{report['graph']} on {where}, budget {budget}{limit}{exact}"
 
 
 def _stages(report: Report, *, wide: bool) -> Iterator[RenderableType]:

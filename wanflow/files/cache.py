@@ -17,6 +17,7 @@ import attrs
 import msgpack
 
 from wanflow.files.whole import writing
+from wanflow.remarks import remark
 
 FOLDER_BYTES = 64 * 2**20  # of a whole folder of packed values
 FOLDER_FILES = 1024
@@ -110,11 +111,13 @@ def digest(identity: object) -> bytes:
 
 
 def put(path: Path, magic: bytes, body: bytes | memoryview, nbytes: int, files: int) -> None:
-    """Let *path* hold *body*, then prune its folder; a disk that won't take it is no matter."""
-    with contextlib.suppress(OSError):
+    """Let *path* hold *body*, then prune its folder; a disk that won't take it is a remark."""
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(path, magic, body)
         prune(path.parent, nbytes, files)
+    except OSError as error:
+        remark("nothing is kept for the next time", f"{path.parent}: {error.strerror}")
 
 
 def write(path: Path, magic: bytes, body: bytes | memoryview) -> None:

@@ -52,9 +52,15 @@ def writing(
 
 
 def write_json(path: Path, data: object) -> None:
-    """Have *path* hold *data*, or what it held before; StageFailed when the disk is full."""
+    """Have *path* hold *data*, or what it held before; StageFailed when the disk is full.
+
+    What is no character, as half of one in a file's name, is escaped as JSON does.
+    """
     try:
-        with writing(path) as part, part.open("w", encoding="utf-8") as file:
+        with (
+            writing(path) as part,
+            part.open("w", encoding="utf-8", errors="backslashreplace") as file,
+        ):
             json.dump(data, file, ensure_ascii=False, indent=1)
             file.write("\n")
     except OSError as error:

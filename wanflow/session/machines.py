@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 import torch
 
-from wanflow.health import total_ram_bytes
+from wanflow.memory_limits import tightest_total
 from wanflow.scheduler.machine.datasheets import cpu_machine, guessed_machine
 from wanflow.scheduler.machine.figures import Machine
 from wanflow.scheduler.machine.learn import learn
@@ -33,7 +33,7 @@ def this_machine(device: torch.device) -> Machine:
 
 def estimate(device: torch.device) -> Machine:
     """Say of a device what can be said without measuring."""
-    ram_bytes = total_ram_bytes()
+    ram_bytes = tightest_total().total_bytes
     if device.type == "cpu":
         return cpu_machine(ram_bytes)
     about = torch.cuda.get_device_properties(device)
@@ -58,5 +58,5 @@ def keep_learned(before: Machine, after: Machine) -> str | None:
     try:
         save(after)
     except OSError as error:
-        return f"what this run taught was not kept: {error.strerror}"
+        return f"what this run taught was not kept: {folder()}: {error.strerror}"
     return None

@@ -52,10 +52,10 @@ class _Cut:
     size: int
     starts: Mapping[str, int]
 
-    def of(self, whole: torch.Tensor) -> Tensors:
-        end = whole.shape[self.axis]
+    def of(self, frames: torch.Tensor) -> Tensors:
+        end = frames.shape[self.axis]
         return {
-            place: whole.narrow(self.axis, at, min(self.size, end - at)).clone()
+            place: frames.narrow(self.axis, at, min(self.size, end - at)).clone()
             for place, at in self.starts.items()
         }
 
@@ -82,20 +82,20 @@ def part_call(
 ) -> Call:
     """Run a part on a chunk's whole frames; *reads* are strips of them along *axis*, or one."""
     own, model = setup.own, setup.module()
-    kept = [own(f"state.{part}.{i}") for i in range(vae_encoder.cache_places(model.module, part))]
-    made = own(f"moments@{frame}") if part == "head" else own("features")
+    states = [own(f"state.{part}.{i}") for i in range(vae_encoder.cache_places(model.module, part))]
+    makes = own(f"moments@{frame}") if part == "head" else own("features")
 
     def run(values: Tensors) -> Tensors:
         strips = [values[name] for name in reads]
         x = strips[0] if len(strips) == 1 else torch.cat(strips, axis)
-        cache = [values.get(name) for name in kept]
+        cache = [values.get(name) for name in states]
         out = vae_encoder.run(model.module, part, x, cache)
-        left = zip(kept, cache, strict=True)
-        return {made: out, **{n: t for n, t in left if t is not None}}
+        left = zip(states, cache, strict=True)
+        return {makes: out, **{n: t for n, t in left if t is not None}}
 
     places = (*(name.partition("@")[2] for name in reads if "@" in name), str(frame))
     return Call(
-        f"{part}.{min(frame, 2)}", run, (*reads, *kept),
+        f"{part}.{min(frame, 2)}", run, (*reads, *states),
         segment=model.segment_of(*vae_encoder.paths(part), part=True), places=places,
     )  # fmt: skip
 
@@ -153,9 +153,9 @@ class EncodeStrips:
 
     def _part(self, part: str, frame: int, first: str) -> Call:
         """Run a part at the latents' size: the first one puts the strips together."""
-        made = [s for s in self._strips if self._rows(s) > self._rows(s - 1)]
-        strips = tuple(self.setup.own(f"rows@{frame}-{s}") for s in made)
-        reads = strips if part == first else (self.setup.own("features"),)
+        strips = [s for s in self._strips if self._rows(s) > self._rows(s - 1)]
+        rows = tuple(self.setup.own(f"rows@{frame}-{s}") for s in strips)
+        reads = rows if part == first else (self.setup.own("features"),)
         return part_call(self.setup, part, frame, reads, self._axis)
 
     def _rows(self, strip: int) -> int:
@@ -174,28 +174,28 @@ class EncodeStrips:
         rows = min(self._step, self._total - strip * self._step)
         bottom, makes = strip == self._strips[-1], self._rows(strip) > self._rows(strip - 1)
         pixels = own(f"pixels@{here}")
-        given = (pixels,) if self.clip.given(frame) else ()
+        reads = (pixels,) if self.clip.given(frame) else ()
 
         def run(values: Tensors) -> Tensors:
             shape = list(chunk_shape(self.clip, frame))
             shape[axis] = rows
             weight = module.encoder.conv_in.weight
             x = to_pixels(values.get(pixels), tuple(shape), weight)
-            kept = strip_by_name.NamedStrip(
+            strip_state = strip_by_name.NamedStrip(
                 axis, bottom, frame == 0,
                 {n: values[v] for n, v in lines.items() if v in values},
                 {n: values[v] for n, v in cache.items() if v in values},
             )  # fmt: skip
-            out = encoder_strips.run(module, vae_encoder.opened(module, x), kept)
+            out = encoder_strips.run(module, vae_encoder.opened(module, x), strip_state)
             return {
                 **({own(f"rows@{here}"): out} if makes else {}),
-                **{own(f"state.line.{n}@{here}"): t for n, t in kept.made_lines.items()},
-                **{own(f"state.cache.{n}@{here}"): t for n, t in kept.made_cache.items()},
+                **{own(f"state.line.{n}@{here}"): t for n, t in strip_state.made_lines.items()},
+                **{own(f"state.cache.{n}@{here}"): t for n, t in strip_state.made_cache.items()},
             }
 
         kind = f"{self.setting}.{min(frame, 2)}.{rows}{'.end' if bottom else ''}"
         return Call(
-            kind, run, (*given, *lines.values(), *cache.values()),
+            kind, run, (*reads, *lines.values(), *cache.values()),
             segment=self.setup.module().segment_of("encoder.conv_in", "encoder.down_blocks.0"),
             places=(here, above, before),
         )  # fmt: skip

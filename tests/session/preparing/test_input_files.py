@@ -102,9 +102,9 @@ class TestJob:
         """With the input that they are of."""
         Image.new("RGBA", (64, 64), (255, 0, 0, 0)).save(tmp_path / "a.png")
         said = ["image: what is transparent in it is white"]
-        assert plan(request(tmp_path / "a.png")).report["file_notes"] == said
+        assert plan(request(tmp_path / "a.png")).report["notes"] == said
         report = run(request(tmp_path / "a.png"), out=tmp_path / "run")
-        assert report["file_notes"] == said
+        assert report["notes"] == said
 
     def test_a_picture_that_is_replaced_later(self, tmp_path):
         """The run goes on with what was checked."""

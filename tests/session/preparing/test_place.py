@@ -1,9 +1,12 @@
 """Device and budget: what is asked for, in bytes, or exit 2 with what is allowed."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from wanflow.errors import InputError
+from wanflow.memory_limits import tightest_free, tightest_total
 from wanflow.scheduler.machine.datasheets import named_machine
 from wanflow.session import machines
 from wanflow.session.preparing import place as places
@@ -22,10 +25,14 @@ def no_gpu(monkeypatch):
 
 
 @pytest.fixture
-def memory(monkeypatch):
-    """A computer with 16 GiB of RAM, 10 of them free."""
-    monkeypatch.setattr(machines, "total_ram_bytes", lambda: 16 * GIB)
-    monkeypatch.setattr(places, "available_ram_bytes", lambda: 10 * GIB)
+def memory(monkeypatch, tmp_path):
+    """A computer with 16 GiB of RAM, 10 of them free: its root folder."""
+    text = f"MemTotal: {16 * 2**20} kB\nMemAvailable: {10 * 2**20} kB\n"
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text(text)
+    monkeypatch.setattr(machines, "tightest_total", partial(tightest_total, tmp_path))
+    monkeypatch.setattr(places, "tightest_free", partial(tightest_free, tmp_path))
+    return tmp_path
 
 
 @pytest.fixture
@@ -70,7 +77,22 @@ class TestBudget:
 
     def test_auto_on_a_cpu(self, place, memory):
         """On a CPU it is what is free now, less a tenth."""
-        assert place(vram="auto").budget_bytes == int(10 * GIB * 0.9)
+        found = place(vram="auto")
+        assert (found.budget_bytes, found.limited_by) == (int(10 * GIB * 0.9), "")
+
+    def test_auto_in_a_container(self, place, memory):
+        """It is what the group's limit leaves, and says so; a size that is asked for stands."""
+        folder = memory / "sys/fs/cgroup"
+        folder.mkdir(parents=True)
+        (folder / "memory.max").write_text(f"{8 * GIB}\n")
+        (folder / "memory.current").write_text(f"{8 * GIB}\n")
+        (folder / "memory.stat").write_text(f"inactive_file {6 * GIB}\nactive_file 0\n")
+        found = place(vram="auto")
+        assert (found.budget_bytes, found.limited_by) == (int(6 * GIB * 0.9), "cgroup memory.max")
+        assert found.budget_text == "auto, limited by cgroup memory.max"
+        assert place(vram="7GiB").limited_by == ""
+        with pytest.raises(InputError, match=r"more than the cpu has \(8.00 GiB\)"):
+            place(vram="9GiB")
 
     def test_share_on_a_cpu(self, place, memory):
         """A share on a CPU is of all its RAM, not of what is free."""

@@ -9,7 +9,7 @@ import attrs
 
 from wanflow.environment import MODELS
 from wanflow.errors import InputError, WeightsError
-from wanflow.files.folders import PACKAGE, data_folder
+from wanflow.files.folders import HOMELESS, PACKAGE, data_folder
 from wanflow.graph.spec import ModelSpec
 from wanflow.models.weights.hub_cache import cached, repositories, snapshot_of
 from wanflow.models.weights.layouts import find_part
@@ -97,9 +97,8 @@ def _folders(spec: ModelSpec, graph_file: Path) -> Iterator[Path]:
         yield Path(models).expanduser()
     if spec.path:
         yield graph_file.parent / Path(spec.path).expanduser()
-    downloads = _own_downloads()
-    if spec.path and downloads is not None:
-        yield downloads / spec.path
+    if spec.path:
+        yield data_folder() / "models" / spec.path
     if spec.config and (BUNDLED / spec.config).is_dir():
         yield BUNDLED / spec.config
 
@@ -107,21 +106,14 @@ def _folders(spec: ModelSpec, graph_file: Path) -> Iterator[Path]:
 def downloads_folder() -> Path:
     """Where a download goes that was not told where: into WANFLOW_MODELS, or the user's data."""
     models = MODELS.value
-    folder = Path(models).expanduser() if models else _own_downloads()
-    if folder is None:
+    folder = Path(models).expanduser() if models else data_folder() / "models"
+    if HOMELESS in folder.parents:
         raise InputError(
             "there is no home directory to download to",
             hint="give --to FOLDER or set WANFLOW_MODELS",
             code="no-home",
         )
     return folder
-
-
-def _own_downloads() -> Path | None:
-    try:
-        return data_folder() / "models"
-    except RuntimeError:
-        return None
 
 
 def missing(spec: ModelSpec, graph_file: Path) -> WeightsError:

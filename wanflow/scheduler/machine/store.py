@@ -9,6 +9,7 @@ from pathlib import Path
 from wanflow.errors import InputError
 from wanflow.files.folders import config_folder
 from wanflow.files.whole import writing
+from wanflow.remarks import remark
 from wanflow.scheduler.machine.datasheets import NAMES, named_machine, unknown
 from wanflow.scheduler.machine.figures import Machine
 from wanflow.scheduler.machine.machine_json import as_data, parse
@@ -39,6 +40,9 @@ def load(name: str) -> Machine | None:
     try:
         return _read(path)
     except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        remark(f"the stored machine {name!r} is not read", f"{path}: {error.strerror}")
         return None
 
 

@@ -21,7 +21,7 @@ from wanflow.scheduler.footprint.costs import Cost
 
 
 def folder() -> Path:
-    """Give the folder of the footprint cache; RuntimeError without a home directory."""
+    """Give the folder of the footprint cache."""
     return cache_folder() / "footprints"
 
 

@@ -16,6 +16,8 @@ from typing import Protocol
 import attrs
 import torch
 
+from wanflow.remarks import remark
+from wanflow.scheduler.run.error_words import first_line
 from wanflow.scheduler.run.malloc import prefer_large_pages, return_freed_memory
 
 
@@ -149,14 +151,19 @@ class CudaDevice:
         """Plain memory, pinned where it is.
 
         PyTorch's own pinned memory comes in powers of two, half as much again as is asked for on
-        average. Where registering is refused, that is what there is.
+        average. Where registering is refused, that is what there is; where that is refused too
+        (`ulimit -l`), plain memory does, slower.
         """
         buffer = torch.empty(nbytes, dtype=torch.uint8)
         runtime = torch.cuda.cudart()
         if nbytes and int(runtime.cudaHostRegister(buffer.data_ptr(), nbytes, 0)) == 0:
             self._registered.append(buffer)
             return buffer
-        return torch.empty(nbytes, dtype=torch.uint8, pin_memory=True)
+        try:
+            return torch.empty(nbytes, dtype=torch.uint8, pin_memory=True)
+        except RuntimeError as error:
+            remark("host memory is not pinned", first_line(error))
+            return buffer
 
     def upload(self, host: torch.Tensor, slab: torch.Tensor) -> Ticket:
         """One asynchronous copy on the upload stream."""

@@ -7,7 +7,6 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Self, cast
 
 import attrs
@@ -252,21 +251,20 @@ class _Tools:
     """What measures kinds of calls, what keeps them, and what the allocator takes beside."""
 
     profiler: Profiler
-    kinds: CallKindCache | None
+    kinds: CallKindCache
     estimator: SlackEstimator | None
     slack: SlackCache | None
 
     @classmethod
     def opened(cls, prepared: Prepared, device: str) -> Self:
-        folder, about = _cache_folder(), conditions(device)
+        folder, about = kind_cache.folder(), conditions(device)
         identities, expandable = prepared.identities(), expandable_segments()
-        kinds = slack = estimator = None
-        if folder is not None:
-            kinds = CallKindCache(folder, identities, about)
-            slack = SlackCache(folder, [identities, about, expandable])
-        if device == "cuda":
-            estimator = SlackEstimator(expandable=expandable, cache=slack)
-        return cls(Profiler(device, kinds), kinds, estimator, slack if estimator else None)
+        kinds = CallKindCache(folder, identities, about)
+        if device != "cuda":
+            return cls(Profiler(device, kinds), kinds, None, None)
+        slack = SlackCache(folder, [identities, about, expandable])
+        estimator = SlackEstimator(expandable=expandable, cache=slack)
+        return cls(Profiler(device, kinds), kinds, estimator, slack)
 
 
 def _streams(prepared: Prepared) -> list[list[str]]:
@@ -293,13 +291,6 @@ def _few_steps(prepared: Prepared) -> Prepared:
     return attrs.evolve(
         prepared, graph=attrs.evolve(graph, stages=tuple(map(shorter, graph.stages)))
     )
-
-
-def _cache_folder() -> Path | None:
-    try:
-        return kind_cache.folder()
-    except RuntimeError:  # no home directory
-        return None
 
 
 def keeps_for(graph: BoundGraph) -> Callable[[str], bool]:

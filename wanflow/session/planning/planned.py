@@ -135,9 +135,8 @@ def _report(prepared: Prepared, plan: Plan) -> dict[str, object]:
         "device": str(place.device) if not prepared.request.machine else place.machine.device,
         "exact": prepared.request.exact,
         "cut_prompts": cut_prompts(prepared),
-        "file_notes": notes_of(prepared.graph.inputs, prepared.opened),
         "weights": {n: m.folder is not None for n, m in prepared.models.items()},
-        "notes": list(prepared.notes),
+        "notes": [*prepared.notes, *notes_of(prepared.graph.inputs, prepared.opened)],
         **plan_figures(place, plan),
     }
 
@@ -151,6 +150,7 @@ def plan_figures(place: Place, plan: Plan) -> dict[str, object]:
         "machine_sources": {n: place.machine.source(n) for n in place.machine.matters},
         "machine_guessed_from": place.machine.guessed_from or None,
         "budget_bytes": place.budget_bytes,
+        "limited_by": place.limited_by or None,
         "overhead_bytes": overhead,
         "predicted_peak_bytes": plan.predicted_peak_bytes + overhead,
         "allocator_slack_bytes": plan.slack_bytes,

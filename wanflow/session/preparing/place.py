@@ -9,7 +9,7 @@ import torch
 
 from wanflow.environment import ALLOC_CONF, CHECK, CUDA_ALLOC_CONF
 from wanflow.errors import InputError
-from wanflow.health import available_ram_bytes
+from wanflow.memory_limits import RAM, MemoryLimit, tightest_free
 from wanflow.scheduler.machine.figures import Machine
 from wanflow.scheduler.machine.store import find
 from wanflow.scheduler.run.devices import Device, open_device
@@ -37,6 +37,7 @@ class Place:
     budget_text: str
     overhead_bytes: int
     ram_bytes: int | None
+    limited_by: str = ""  # what an `auto` budget is bounded by, but for the memory itself
     checks: bool = attrs.field(factory=lambda: CHECK.value == "1")
     open_device: Callable[[torch.device], Device] = open_device
     open_ledger: Callable[..., Ledger] = Ledger
@@ -71,9 +72,11 @@ def place_on(machine: Machine, device: torch.device, request: Request) -> Place:
     nbytes = budget.nbytes
     if budget.share is not None:
         nbytes = int(machine.capacity_bytes * budget.share)
+    limited_by = ""
     if nbytes is None:
-        free = machine.capacity_bytes if request.machine else _free_bytes(device)
-        nbytes = int(free * (1 - _MARGIN_SHARE))
+        limit = _free(machine, device, request)
+        nbytes = int(limit.free_bytes * (1 - _MARGIN_SHARE))
+        limited_by = limit.name if limit.name != RAM else ""
     if nbytes > machine.capacity_bytes:
         raise InputError(
             f"--vram {budget.text} is more than the {machine.name} has "
@@ -83,7 +86,8 @@ def place_on(machine: Machine, device: torch.device, request: Request) -> Place:
         )
     ram_bytes = _ram_bytes(request, machine) if kind == "cuda" else None
     tier = "cpu" if kind == "cpu" else str(device) if device.type == "cuda" else "cuda:0"
-    return Place(device, tier, machine, nbytes, budget.text, overhead, ram_bytes)
+    text = budget.text + (f", limited by {limited_by}" if limited_by else "")
+    return Place(device, tier, machine, nbytes, text, overhead, ram_bytes, limited_by)
 
 
 def overhead_of(machine: Machine) -> int:
@@ -97,7 +101,7 @@ def _ram_bytes(request: Request, machine: Machine) -> int:
     if ram.share is not None:
         return int(machine.ram_bytes * ram.share)
     if ram.nbytes is None:
-        free = machine.ram_bytes if request.machine else available_ram_bytes()
+        free = machine.ram_bytes if request.machine else tightest_free().free_bytes
         return int(free * (1 - _MARGIN_SHARE))
     if ram.nbytes > machine.ram_bytes:
         raise InputError(
@@ -133,11 +137,14 @@ def find_device(wanted: str, *, there: bool = True) -> torch.device:
     )
 
 
-def _free_bytes(device: torch.device) -> int:
+def _free(machine: Machine, device: torch.device, request: Request) -> MemoryLimit:
+    """What a budget of `auto` is taken from: all of a machine that is named."""
+    if request.machine:
+        return MemoryLimit(RAM, machine.capacity_bytes, machine.capacity_bytes)
     if device.type == "cuda":
-        free, _total = torch.cuda.mem_get_info(device)
-        return int(free)
-    return available_ram_bytes()
+        free, total = torch.cuda.mem_get_info(device)
+        return MemoryLimit(RAM, int(total), int(free))
+    return tightest_free()
 
 
 def expandable_segments() -> bool:

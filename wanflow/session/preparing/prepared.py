@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib.metadata
 import itertools
@@ -101,7 +100,7 @@ class Prepared:
 
     @functools.cached_property
     def profile(self) -> KeptProfile | None:
-        """What was profiled before of this graph; None with weights, or without a home.
+        """What was profiled before of this graph; None with weights.
 
         Its footprints have names of models and know which values live to the end, costs don't.
         """
@@ -112,9 +111,7 @@ class Prepared:
         names = [[stage.name, stage.model] for stage in self.graph.stages]
         outputs = sorted(f"{ref.stage}.{ref.port}" for ref in self.graph.outputs.values())
         about = [self.identities(), names, outputs, conditions(device), expandable_segments()]
-        with contextlib.suppress(RuntimeError):
-            return KeptProfile.in_folder(folder(), about)
-        return None
+        return KeptProfile.in_folder(folder(), about)
 
     @functools.cached_property
     def outlines(self) -> tuple[ProgramOutline, ...]:

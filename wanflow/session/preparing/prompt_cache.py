@@ -8,7 +8,6 @@ damaged, full or out of reach at any moment and nobody is told: the prompt is th
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import weakref
@@ -40,7 +39,7 @@ _MAGIC = b"wanflow prompt 1\n"
 
 
 def folder() -> Path:
-    """Give the folder of the prompt cache; RuntimeError without a home directory."""
+    """Give the folder of the prompt cache."""
     return cache_folder() / "prompts"
 
 
@@ -138,14 +137,13 @@ def prompts_of(
     if not (PROMPT_CACHE.value == "on" and request.prompt_cache) or request.machine is not None:
         return {}
     prompts = {}
-    with contextlib.suppress(RuntimeError):  # no home directory
-        for stage in graph.stages:
-            located = models[stage.model] if stage.model else None
-            if stage.op.name == "encode_text" and located is not None and located.checkpoint:
-                row = located.model.rows(umt5.EMBEDDING)
-                facts = _identity(located, place)
-                rows_of = functools.partial(rows_digest, located.checkpoint, umt5.EMBEDDING)
-                prompts[stage.name] = Prompts(folder(), facts, row.nbytes, row.dtype, rows_of)
+    for stage in graph.stages:
+        located = models[stage.model] if stage.model else None
+        if stage.op.name == "encode_text" and located is not None and located.checkpoint:
+            row = located.model.rows(umt5.EMBEDDING)
+            facts = _identity(located, place)
+            rows_of = functools.partial(rows_digest, located.checkpoint, umt5.EMBEDDING)
+            prompts[stage.name] = Prompts(folder(), facts, row.nbytes, row.dtype, rows_of)
     return prompts
 
 

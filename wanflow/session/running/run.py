@@ -233,7 +233,6 @@ def _facts(planned: Planned, folder: Path) -> dict[str, object]:
         "predicted_seconds": report["predicted_seconds"],
         "cut_prompts": report["cut_prompts"],
         "inputs": planned.prepared.graph.plain_inputs(),
-        "file_notes": report["file_notes"],
         "versions": versions(),
         "notes": report["notes"],
     }
