@@ -106,7 +106,7 @@ def _parser() -> _Parser:
                      help="Only choices that leave every bit of the result alone.")  # fmt: skip
     own.add_argument("--no-metadata", "--no_metadata", action="store_true",
                      help="Put nothing into the video of what it was made from.")  # fmt: skip
-    own.add_argument("--allow-nonfinite", action="store_true",
+    own.add_argument("--allow-nonfinite", "--allow_nonfinite", action="store_true",
                      help="Go on with NaN or infinity in what a step leaves.")  # fmt: skip
     own.add_argument("--json", action="store_true", help="Print one JSON value.")
     for flag in _REFUSED:
