@@ -3,14 +3,14 @@
 import json
 import types
 
-from wanflow.cli import trace as commands
+from wanflow.cli import trace_reports, trace_views
 from wanflow.trace.events import Kind, Verb
 
 
 def test_choices_are_the_vocabulary_of_the_trace():
     """Options are literals so that `--help` loads no reader; they may not drift."""
-    assert set(commands.VerbName.__args__) == set(map(str, Verb))
-    assert set(commands.KindName.__args__) == set(map(str, Kind))
+    assert set(trace_views.VerbName.__args__) == set(map(str, Verb))
+    assert set(trace_views.KindName.__args__) == set(map(str, Kind))
 
 
 def test_summary_takes_a_file_or_its_folder(trace, wanflow_here):
@@ -53,7 +53,7 @@ class TestExport:
         """Literals of the command line may not drift."""
         from wanflow.trace.exports import Format
 
-        assert commands.FormatName.__args__ == Format.__args__
+        assert trace_reports.FormatName.__args__ == Format.__args__
 
     def test_writes_the_file_and_says_where(self, trace, wanflow_here, tmp_path):
         """A run folder will do."""

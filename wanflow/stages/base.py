@@ -81,19 +81,19 @@ class StageSetup:
 
     def value(self, port: str) -> object:
         """The literal given to an input port."""
-        found = self.bound.inputs[port]
-        if isinstance(found, PortRef):
+        literal = self.bound.inputs[port]
+        if isinstance(literal, PortRef):
             msg = f"{self.bound.name}.{port} is a reference"
             raise TypeError(msg)
-        return found
+        return literal
 
     def source(self, port: str) -> str:
         """The name of the value that another stage's output port is."""
-        found = self.bound.inputs[port]
-        if not isinstance(found, PortRef):
+        ref = self.bound.inputs[port]
+        if not isinstance(ref, PortRef):
             msg = f"{self.bound.name}.{port} is no reference"
             raise TypeError(msg)
-        return f"{found.stage}.{found.port}"
+        return f"{ref.stage}.{ref.port}"
 
     def param(self, name: str) -> object:
         """A parameter's value, defaults filled in."""

@@ -33,9 +33,9 @@ class Clip:
     def of(cls, setup: StageSetup) -> Clip:
         """Read the ports of a stage."""
         ports = {"first": "image", "last": "last_image", "video": "video"}
-        given = {name: str(setup.bound.inputs.get(port) or "") for name, port in ports.items()}
+        sources = {name: str(setup.bound.inputs.get(port) or "") for name, port in ports.items()}
         size, frames = cast("Size", setup.value("size")), cast("int", setup.value("frames"))
-        return cls(size, frames, setup.around.latent_space.temporal, **given)
+        return cls(size, frames, setup.around.latent_space.temporal, **sources)
 
     @property
     def chunks(self) -> int:
@@ -62,14 +62,14 @@ class Clip:
 
         The first frame counts for all of its chunk (`WanImageToVideoPipeline.prepare_latents`).
         """
-        made = like.new_zeros(1, self.temporal, *like.shape[2:])
+        mask = like.new_zeros(1, self.temporal, *like.shape[2:])
         if self.video:
-            return made.fill_(1)
+            return mask.fill_(1)
         if self.first:
-            made[:, :, 0] = 1
+            mask[:, :, 0] = 1
         if self.last:
-            made[:, -1, -1] = 1
-        return made
+            mask[:, -1, -1] = 1
+        return mask
 
     def read(self) -> Iterator[torch.Tensor]:
         """Give what is given, chunk by chunk: uint8 `[3, n, H, W]` on the CPU."""
@@ -85,17 +85,17 @@ class Clip:
         """The first frames of the video; InputError when it is too short."""
         import av
 
-        made = 0
+        count = 0
         try:
             with av.open(self.video) as container:
                 for frame in container.decode(video=0):
                     yield self._resized(cast("Any", frame).to_image())
-                    made += 1
+                    count += 1
         except (av.FFmpegError, IndexError, OSError) as error:
             raise InputError(f"{self.video}: no video: {error}", code="bad-video") from None
         raise InputError(
-            f"{self.video}: has {made} frames, {self.frames} are asked for",
-            hint=f"ask for at most {max(made - 1, 0) // self.temporal * self.temporal + 1}",
+            f"{self.video}: has {count} frames, {self.frames} are asked for",
+            hint=f"ask for at most {max(count - 1, 0) // self.temporal * self.temporal + 1}",
             code="short-video",
         )
 
@@ -121,23 +121,23 @@ def open_image(path: str) -> Any:
 def _stacked(pictures: list[np.ndarray[Any, np.dtype[np.uint8]]]) -> torch.Tensor:
     """Put `[H, W, 3]` pictures behind each other as `[3, n, H, W]`."""
     height, width, _ = pictures[0].shape
-    made = torch.empty(3, len(pictures), height, width, dtype=torch.uint8)
+    stack = torch.empty(3, len(pictures), height, width, dtype=torch.uint8)
     for index, picture in enumerate(pictures):
-        made[:, index] = torch.from_numpy(picture.copy()).permute(2, 0, 1)
-    return made
+        stack[:, index] = torch.from_numpy(picture.copy()).permute(2, 0, 1)
+    return stack
 
 
 def to_pixels(
-    given: torch.Tensor | None, shape: tuple[int, ...], like: torch.Tensor
+    pictures: torch.Tensor | None, shape: tuple[int, ...], like: torch.Tensor
 ) -> torch.Tensor:
-    """Make a chunk `[1, 3, n, H, W]` in [-1, 1], zeros but for its last frames, which are *given*.
+    """Make a chunk `[1, 3, n, H, W]` in [-1, 1], zeros but for its last frames, the *pictures*.
 
-    The order of operations is `VaeImageProcessor`'s. Without any given, dtype and device are
+    The order of operations is `VaeImageProcessor`'s. Without any, dtype and device are
     *like*'s.
     """
-    if given is None:
+    if pictures is None:
         return like.new_zeros(shape)
-    pixels = given.to(torch.float32).div_(255).mul_(2).sub_(1).unsqueeze(0)
+    pixels = pictures.to(torch.float32).div_(255).mul_(2).sub_(1).unsqueeze(0)
     missing = shape[2] - pixels.shape[2]
     if missing == 0:
         return pixels

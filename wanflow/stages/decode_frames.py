@@ -63,7 +63,7 @@ class DecodeFrames(StageProgram):
         own, module = self.setup.own, self.module
         places = [own(f"state.{part}.{i}") for i in range(vae.cache_places(module, part))]
         features = own("latents") if part == "in" else own("features")
-        made = own("frames") if part == "head" else own("features")
+        makes = own("frames") if part == "head" else own("features")
 
         def run(values: Tensors) -> Tensors:
             x = values[features][:, :, frame : frame + 1] if part == "in" else values[features]
@@ -71,8 +71,8 @@ class DecodeFrames(StageProgram):
             out = vae.run(module, part, x, cache, first=frame == 0)
             if part == "head":
                 out = vae.to_frames(module, out)
-            kept = zip(places, cache, strict=True)
-            return {made: out, **{n: t for n, t in kept if isinstance(t, torch.Tensor)}}
+            left = zip(places, cache, strict=True)
+            return {makes: out, **{n: t for n, t in left if isinstance(t, torch.Tensor)}}
 
         return Call(
             f"{part}.{min(frame, 2)}",

@@ -135,31 +135,31 @@ class Strips:
         inner = (own("latents"), "in", own("opened")), (own("opened"), "mid", own("strip"))
         places = tuple(self._place(frame, strip) for strip in range(len(self._bounds)))
         for reads, part, makes in inner:
-            kept = [own(f"state.{part}.{i}") for i in range(vae.cache_places(module, part))]
+            states = [own(f"state.{part}.{i}") for i in range(vae.cache_places(module, part))]
 
             def run(
                 values: Tensors,
                 reads: str = reads,
                 part: str = part,
                 makes: str = makes,
-                kept: list[str] = kept,
+                states: list[str] = states,
             ) -> Tensors:
                 x = values[reads]
                 x = x[:, :, frame : frame + 1] if part == "in" else x
-                cache = vae.fill_cache([values.get(name) for name in kept], frame)
+                cache = vae.fill_cache([values.get(name) for name in states], frame)
                 out = vae.run(module, part, x, cache, first=frame == 0)
-                left = zip(kept, cache, strict=True)
-                made = {makes: out} if part == "in" else self._cut(out, makes, places)
-                return {**made, **{n: t for n, t in left if isinstance(t, torch.Tensor)}}
+                left = zip(states, cache, strict=True)
+                outputs = {makes: out} if part == "in" else self._cut(out, makes, places)
+                return {**outputs, **{n: t for n, t in left if isinstance(t, torch.Tensor)}}
 
             yield Call(
-                self._kind(part, min(frame, 2)), run, (reads, *kept), segment=self._segment(part),
+                self._kind(part, min(frame, 2)), run, (reads, *states), segment=self._segment(part),
                 step=self._step(frame), places=places,
             )  # fmt: skip
 
-    def _cut(self, whole: torch.Tensor, name: str, places: tuple[str, ...]) -> Tensors:
+    def _cut(self, features: torch.Tensor, name: str, places: tuple[str, ...]) -> Tensors:
         return {
-            f"{name}@{place}": lines.cut(whole, start, stop, turned=self._turned)
+            f"{name}@{place}": lines.cut(features, start, stop, turned=self._turned)
             for place, (start, stop) in zip(places, self._bounds, strict=True)
         }
 
@@ -167,9 +167,9 @@ class Strips:
         place, own = self._place(frame, strip), self.setup.own
         features = own(f"strip@{place}")
         for turn in self._schedule[strip]:
-            made = own(f"rows@{place}") if turn.part == "head" else own("features")
-            yield self._part(turn, frame, strip, features if turn.fed else None, made)
-            features = made
+            makes = own(f"rows@{place}") if turn.part == "head" else own("features")
+            yield self._part(turn, frame, strip, features if turn.fed else None, makes)
+            features = makes
 
     def _part(self, turn: StripTurn, frame: int, strip: int, reads: str | None, makes: str) -> Call:
         part, place = turn.part, self._rows_of(turn, frame)
@@ -219,8 +219,8 @@ class Strips:
         """Put a chunk together: uint8 `[1 or 4, 3, H, W]`."""
         own, axis = self.setup.own, 2 if self._turned else 3
         last = (turns[-1] for turns in self._schedule)
-        made = [s for s, turn in enumerate(last) if turn.part == "head" and turn.makes]
-        places = tuple(self._place(frame, strip) for strip in made)
+        strips = [s for s, turn in enumerate(last) if turn.part == "head" and turn.makes]
+        places = tuple(self._place(frame, strip) for strip in strips)
         names = tuple(own(f"rows@{place}") for place in places)
 
         def run(values: Tensors) -> Tensors:

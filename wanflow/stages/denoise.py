@@ -111,12 +111,12 @@ class Denoise(StageProgram):
 
     def _replace(self) -> Call:
         """Put the given frames back where the model has denoised them too."""
-        latents, given = self.setup.own("latents"), self._given
+        latents, conditions = self.setup.own("latents"), self._given
 
         def run(values: Tensors) -> Tensors:
-            return {latents: given.replaced(values, latents)}
+            return {latents: conditions.replaced(values, latents)}
 
-        return Call("replace", run, (latents, *given.reads), step=self.steps - 1)
+        return Call("replace", run, (latents, *conditions.reads), step=self.steps - 1)
 
     def _timesteps(self) -> Call:
         own, device = self.setup.own, self.setup.around.device
@@ -147,20 +147,20 @@ class Denoise(StageProgram):
 
     def _embed(self, name: str, step: int, latents: str) -> Call:
         own, module = self.setup.own, self.module
-        text, given = f"{self.setup.source('text')}.{name}", self._given
+        text, conditions = f"{self.setup.source('text')}.{name}", self._given
 
         def run(values: Tensors) -> Tensors:
-            at = given.times(values, latents, values[own("timesteps")][step])
-            joined = given.joined(values, latents)
-            made = dit.embed(module, joined, at, values[text], given.seen(values))
+            at = conditions.times(values, latents, values[own("timesteps")][step])
+            joined = conditions.joined(values, latents)
+            embedded = dit.embed(module, joined, at, values[text], conditions.seen(values))
             return {
-                own(f"hidden.{name}"): made.hidden,
-                own(f"time.{name}"): made.time,
-                own(f"modulation.{name}"): made.modulation,
-                own(f"context.{name}"): made.context,
+                own(f"hidden.{name}"): embedded.hidden,
+                own(f"time.{name}"): embedded.time,
+                own(f"modulation.{name}"): embedded.modulation,
+                own(f"context.{name}"): embedded.context,
             }
 
-        reads = (latents, own("timesteps"), text, *given.reads)
+        reads = (latents, own("timesteps"), text, *conditions.reads)
         segment = self.bound_model.segment_of("patch_embedding", "condition_embedder")
         return Call(f"embed.{name}", run, reads, segment=segment, step=step)
 
@@ -187,8 +187,8 @@ class Denoise(StageProgram):
 
         def run(values: Tensors) -> Tensors:
             rotary = (values[cos], values[sin])
-            out, made = dit.attend(module, index, values[hidden], values[modulation], rotary)
-            return {hidden: out, scales: made}
+            out, scaling = dit.attend(module, index, values[hidden], values[modulation], rotary)
+            return {hidden: out, scales: scaling}
 
         block = f"blocks.{index}"
         segment = self.bound_model.segment_of(

@@ -45,7 +45,9 @@ def knob(setup: StageSetup) -> Knob:
 def hooks_of(module: Any) -> list[str]:
     """Name what diffusers has hooked to the blocks, a step cache for one."""
     registries = (getattr(block, "_diffusers_hook", None) for block in module.blocks)
-    return sorted({name for each in registries if each is not None for name in each.hooks})
+    return sorted(
+        {name for registry in registries if registry is not None for name in registry.hooks}
+    )
 
 
 @attrs.frozen
@@ -75,15 +77,21 @@ class RowCalls:
     def tables(self, noise: str) -> Call:
         """Make what all forwards look tokens up in: the rotary tables, a row a place, and times."""
         own, module, device = self.setup.own, self._module, self.setup.around.device
-        given = self._given
+        conditions = self._given
 
         def run(values: Tensors) -> Tensors:
             grid = Grid.of(module, tuple(values[noise].shape))
             rope = make_rope(module, grid, device)
-            made = {own("rope.table"): rope.table, own("rope.places"): rope.places}
-            return {**made, own("times"): given.index(values, noise)} if given.replaces else made
+            rotary = {own("rope.table"): rope.table, own("rope.places"): rope.places}
+            return (
+                {**rotary, own("times"): conditions.index(values, noise)}
+                if conditions.replaces
+                else rotary
+            )
 
-        return Call("rotary.places", run, (noise, *(given.reads if given.replaces else ())))
+        return Call(
+            "rotary.places", run, (noise, *(conditions.reads if conditions.replaces else ()))
+        )
 
     @property
     def _given(self) -> Conditions:
@@ -124,20 +132,22 @@ class RowCalls:
 
     def _embed(self, name: str, step: int, latents: str) -> Call:
         own, module, rows = self.setup.own, self._module, self.rows
-        text, given = f"{self.setup.source('text')}.{name}", self._given
+        text, conditions = f"{self.setup.source('text')}.{name}", self._given
 
         def run(values: Tensors) -> Tensors:
-            at = given.distinct(values[own("timesteps")][step])
-            joined = given.joined(values, latents)
-            made = dit_rows.embed(module, joined, at, values[text], rows, given.seen(values))
+            at = conditions.distinct(values[own("timesteps")][step])
+            joined = conditions.joined(values, latents)
+            embedded = dit_rows.embed(
+                module, joined, at, values[text], rows, conditions.seen(values)
+            )
             return {
-                own(f"hidden.{name}"): made.hidden,
-                own(f"time.{name}"): made.time,
-                own(f"modulation.{name}"): made.modulation,
-                own(f"context.{name}"): made.context,
+                own(f"hidden.{name}"): embedded.hidden,
+                own(f"time.{name}"): embedded.time,
+                own(f"modulation.{name}"): embedded.modulation,
+                own(f"context.{name}"): embedded.context,
             }
 
-        reads = (latents, own("timesteps"), text, *given.reads)
+        reads = (latents, own("timesteps"), text, *conditions.reads)
         segment = self.setup.module().segment_of("patch_embedding", "condition_embedder")
         return Call(f"embed.{name}.{self.rows.size}", run, reads, segment=segment, step=step)
 

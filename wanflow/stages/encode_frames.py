@@ -57,20 +57,23 @@ class EncodeFrames(StageProgram):
 
     def _open(self, clip: Clip, frame: int) -> Call:
         """Run the first convolution, on the pixels that are given."""
-        own, given = self.setup.own, bool(clip.given(frame))
+        own, is_given = self.setup.own, bool(clip.given(frame))
         module: Any = self.module
-        pixels, kept = own(f"pixels@{frame}"), own("state.in.0")
+        pixels, state = own(f"pixels@{frame}"), own("state.in.0")
 
         def run(values: Tensors) -> Tensors:
             weight = module.encoder.conv_in.weight
             shape = chunk_shape(clip, frame)
             x = vae_encoder.opened(module, to_pixels(values.get(pixels), shape, weight))
-            cache = [values.get(kept)]
-            made = vae_encoder.run(module, "in", x, cache)
-            return {own("features"): made, **({kept: cache[0]} if cache[0] is not None else {})}
+            cache = [values.get(state)]
+            features = vae_encoder.run(module, "in", x, cache)
+            return {
+                own("features"): features,
+                **({state: cache[0]} if cache[0] is not None else {}),
+            }
 
         return Call(
-            f"in.{min(frame, 2)}", run, (*((pixels,) if given else ()), kept),
+            f"in.{min(frame, 2)}", run, (*((pixels,) if is_given else ()), state),
             segment=self.bound_model.segment_of(*vae_encoder.paths("in"), part=True),
             places=(str(frame),),
         )  # fmt: skip

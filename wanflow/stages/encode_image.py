@@ -53,10 +53,10 @@ class EncodeImage(StageProgram):
 
         def run(_values: Tensors) -> Tensors:
             pictures = [open_image(path) for path in paths]
-            made = torch.empty(len(paths), 3, side, side)
-            for place, pixels in zip(made, _processor(side)(images=pictures), strict=True):
+            batch = torch.empty(len(paths), 3, side, side)
+            for place, pixels in zip(batch, _processor(side)(images=pictures), strict=True):
                 place.copy_(torch.as_tensor(pixels))
-            return {name: made.to(device)}
+            return {name: batch.to(device)}
 
         def stand_in(_values: Tensors) -> Tensors:
             return {name: torch.empty(len(paths), 3, side, side)}

@@ -53,10 +53,10 @@ class _Cut:
     size: int
     starts: Mapping[str, int]
 
-    def of(self, whole: torch.Tensor) -> Tensors:
-        end = whole.shape[self.axis]
+    def of(self, frames: torch.Tensor) -> Tensors:
+        end = frames.shape[self.axis]
         return {
-            place: whole.narrow(self.axis, at, min(self.size, end - at)).clone()
+            place: frames.narrow(self.axis, at, min(self.size, end - at)).clone()
             for place, at in self.starts.items()
         }
 
@@ -83,20 +83,20 @@ def part_call(
 ) -> Call:
     """Run a part on a chunk's whole frames; *reads* are strips of them along *axis*, or one."""
     own, model = setup.own, setup.module()
-    kept = [own(f"state.{part}.{i}") for i in range(vae_encoder.cache_places(model.module, part))]
-    made = own(f"moments@{frame}") if part == "head" else own("features")
+    states = [own(f"state.{part}.{i}") for i in range(vae_encoder.cache_places(model.module, part))]
+    makes = own(f"moments@{frame}") if part == "head" else own("features")
 
     def run(values: Tensors) -> Tensors:
         strips = [values[name] for name in reads]
         x = strips[0] if len(strips) == 1 else torch.cat(strips, axis)
-        cache = [values.get(name) for name in kept]
+        cache = [values.get(name) for name in states]
         out = vae_encoder.run(model.module, part, x, cache)
-        left = zip(kept, cache, strict=True)
-        return {made: out, **{n: t for n, t in left if t is not None}}
+        left = zip(states, cache, strict=True)
+        return {makes: out, **{n: t for n, t in left if t is not None}}
 
     places = (*(name.partition("@")[2] for name in reads if "@" in name), str(frame))
     return Call(
-        f"{part}.{min(frame, 2)}", run, (*reads, *kept),
+        f"{part}.{min(frame, 2)}", run, (*reads, *states),
         segment=model.segment_of(*vae_encoder.paths(part), part=True), places=places,
     )  # fmt: skip
 
@@ -177,10 +177,8 @@ class EncodeStrips:
 
     def _strip(self, frame: int, strip: int) -> Call:
         own, here = self.setup.own, f"{frame}-{strip}"
-        line, cache = (
-            own("state.line" + ("" if self._by_frames else f"@{frame}")),
-            own("state.cache" + (f"@{strip}" if self._by_frames else "")),
-        )
+        line = own("state.line" + ("" if self._by_frames else f"@{frame}"))
+        cache = own("state.cache" + (f"@{strip}" if self._by_frames else ""))
         place, makes = self._place(frame, strip), self._rows(strip) > self._rows(strip - 1)
         pixels = own(f"pixels@{here}")
 

@@ -26,9 +26,9 @@ def to_bytes(frames: torch.Tensor) -> torch.Tensor:
 
 def bytes_call(setup: StageSetup, chunk: int) -> Call:
     """The call that makes a writer's own uint8 copy of chunk number *chunk* (from 1)."""
-    frames, made = setup.source("frames"), setup.own("bytes")
+    frames, copy = setup.source("frames"), setup.own("bytes")
 
     def run(values: Tensors) -> Tensors:
-        return {made: to_bytes(values[frames])}
+        return {copy: to_bytes(values[frames])}
 
     return Call(f"bytes.{min(chunk, 2)}", run, (frames,), step=chunk - 1, chunk=chunk)

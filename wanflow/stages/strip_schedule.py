@@ -70,9 +70,9 @@ def schedule(
     while progress[-1].taken < progress[-1].total:
         arrived = min(rows * (len(strips) + 1), height)
         fed, turns = rows * len(strips) < height, []
-        for each in progress:
-            turn = each.turn(arrived, fed=fed, behind=behind)
-            fed, arrived = turn is not None and turn.makes > 0, each.made
+        for part_progress in progress:
+            turn = part_progress.turn(arrived, fed=fed, behind=behind)
+            fed, arrived = turn is not None and turn.makes > 0, part_progress.made
             if turn is not None:
                 turns.append(turn)
         strips.append(turns)

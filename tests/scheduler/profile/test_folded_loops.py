@@ -1,10 +1,10 @@
-"""A loop under a recorder takes two turns of equal ones and counts all."""
+"""A loop under a recorder takes two passes of equal ones and counts all."""
 
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from wanflow.scheduler.profile.folded_loops import turns
+from wanflow.scheduler.profile.folded_loops import passes
 from wanflow.scheduler.profile.kernel_workspace import workspace_of
 from wanflow.scheduler.profile.recorder import Recorder
 
@@ -24,16 +24,16 @@ def recorded(loop) -> Recorder:
 class TestTurns:
     def test_all_of_them(self) -> None:
         """Where something is computed nothing is left out."""
-        assert list(turns(PARTS)) == PARTS
+        assert list(passes(PARTS)) == PARTS
 
     def test_two_of_equal_ones(self) -> None:
         """Under a recorder: the first and second of equally long ones, and the odd one."""
         with Recorder([], workspace_of("cpu")):
-            assert list(turns(PARTS)) == [PARTS[0], PARTS[1], PARTS[4]]
+            assert list(passes(PARTS)) == [PARTS[0], PARTS[1], PARTS[4]]
 
     def test_counts(self) -> None:
         """FLOPs, kernels and memory traffic are those of the whole loop, and so is the peak."""
-        whole, short = recorded(iter), recorded(turns)
+        whole, short = recorded(iter), recorded(passes)
 
         assert whole.flops == short.flops == {"gemm": 2 * 35 * 6 * 6}
         assert whole.by_dtype == short.by_dtype
@@ -45,8 +45,8 @@ class TestTurns:
         """Counts multiply."""
         recorder = Recorder([], workspace_of("cpu"))
         with FakeTensorMode(), recorder:
-            for _ in turns(PARTS):
-                for _ in turns(PARTS[:4]):
+            for _ in passes(PARTS):
+                for _ in passes(PARTS[:4]):
                     torch.empty(3)
         assert recorder.kernels == 5 * 4
 
@@ -55,9 +55,9 @@ class TestTurns:
         recorder = Recorder([], workspace_of("cpu"))
 
         def fails() -> None:
-            for part in turns(PARTS):
+            for part in passes(PARTS):
                 if part.start:
-                    message = "in the second turn"
+                    message = "in the second pass"
                     raise ValueError(message)
 
         with FakeTensorMode(), recorder:
@@ -70,4 +70,4 @@ class TestTurns:
         """A recorder's end is the end of it."""
         with Recorder([], workspace_of("cpu")):
             pass
-        assert list(turns(PARTS)) == PARTS
+        assert list(passes(PARTS)) == PARTS

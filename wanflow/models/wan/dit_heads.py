@@ -18,7 +18,7 @@ from torch.nn import functional
 from wanflow.models.wan.attention import dispatch, heads_of
 from wanflow.models.wan.dit_rows import Rows, Scales, add_gated, modulated, project
 from wanflow.models.wan.rope import Rope
-from wanflow.scheduler.profile.folded_loops import turns
+from wanflow.scheduler.profile.folded_loops import passes
 
 _ATTENDED = 8  # chunks that are attended at a time: a few heads of them are as much as one of all
 
@@ -50,7 +50,7 @@ def _head_groups(heads: int, count: int) -> Iterator[slice]:
     """Cut the heads evenly, the larger groups first."""
     size, larger = divmod(heads, count)
     ends = (size * number + min(number, larger) for number in range(count + 1))
-    return turns([slice(*group) for group in itertools.pairwise(ends)])
+    return passes([slice(*group) for group in itertools.pairwise(ends)])
 
 
 def _queries(

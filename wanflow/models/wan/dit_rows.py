@@ -26,7 +26,7 @@ import torch
 from wanflow.models.wan.attention import dispatch, heads_of
 from wanflow.models.wan.dit import TEXT_TOKENS, Embedded, unpatchify
 from wanflow.models.wan.rope import Rope
-from wanflow.scheduler.profile.folded_loops import turns
+from wanflow.scheduler.profile.folded_loops import passes
 
 # Rows that CPU attention takes at a time: chunks begin where one of its blocks would.
 _KERNEL_ROWS = 256
@@ -57,7 +57,7 @@ class Rows:
         count = max(blocks * block // self.size, 1)
         size, longer = divmod(blocks, count)
         ends = [(size * number + min(number, longer)) * block for number in range(count)]
-        return turns([slice(*ends) for ends in itertools.pairwise([*ends, tokens])])
+        return passes([slice(*ends) for ends in itertools.pairwise([*ends, tokens])])
 
 
 @attrs.frozen
@@ -127,7 +127,7 @@ def _patches(module: Any, latents: torch.Tensor, rows: Rows) -> torch.Tensor:
     out_channels = module.patch_embedding.out_channels
     hidden = latents.new_empty(batch, frames // patch_t * per_frame, out_channels)
     starts = range(0, frames, step)
-    for part in turns([slice(start, min(start + step, frames)) for start in starts]):
+    for part in passes([slice(start, min(start + step, frames)) for start in starts]):
         embedding = module.patch_embedding(latents[:, :, part]).flatten(2)
         first = part.start // patch_t * per_frame
         hidden[:, first : first + embedding.shape[2]] = embedding.transpose(1, 2)

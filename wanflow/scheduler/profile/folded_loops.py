@@ -1,9 +1,9 @@
-"""Loops whose turns cost the same: a profiler need not take every one of them.
+"""Loops whose passes cost the same: a profiler need not take every one of them.
 
 A long sequence is worked through in dozens of chunks, thousands of kernels, and one chunk costs
-what the next does. A loop that is written with `turns` runs whole where something is computed;
-under a recorder it takes two turns of equal ones, and the second counts for all that are left out.
-The loop may keep nothing of a turn but what it writes into memory that is there: then the memory
+what the next does. A loop that is written with `passes` runs whole where something is computed;
+under a recorder it takes two passes of equal ones, and the second counts for all that are left out.
+The loop may keep nothing of a pass but what it writes into memory that is there: then the memory
 at its highest, and what the allocator makes of it, are those of the whole loop (a test compares).
 """
 
@@ -27,7 +27,7 @@ _counting: ContextVar[Counting | None] = ContextVar("counting", default=None)
 
 @contextmanager
 def counted_by(counting: Counting) -> Iterator[None]:
-    """Have loops leave turns out, and *counting* count them."""
+    """Have loops leave passes out, and *counting* count them."""
     token = _counting.set(counting)
     try:
         yield
@@ -35,7 +35,7 @@ def counted_by(counting: Counting) -> Iterator[None]:
         _counting.reset(token)
 
 
-def turns(parts: Sequence[slice]) -> Iterator[slice]:
+def passes(parts: Sequence[slice]) -> Iterator[slice]:
     """Yield each part; under a recorder, two of equally long ones in a row."""
     counting = _counting.get()
     if counting is None:

@@ -1,0 +1,135 @@
+"""`wanflow trace summary`, `events`, `stages`, `timeline`, `peak`, `live`: a trace on a screen."""
+
+from functools import partial
+from typing import Annotated, Literal
+
+from typer import Option
+
+from wanflow.cli.options import Json
+from wanflow.cli.output import lines, note, page, say_json, terminal_width
+from wanflow.cli.trace_file import File, show, trace_of
+from wanflow.errors import InputError
+from wanflow.terminal.safe import clean
+from wanflow.units import format_seconds
+
+Tier = Annotated[
+    str | None, Option(metavar="NAME", help="Of this tier; else the one with the budget.")
+]
+VerbName = Literal["place", "offload", "stream", "free"]
+KindName = Literal["weights", "value", "state", "workspace"]
+
+
+def summary(file: File, *, json: Json = False) -> int:
+    """Show times, moves and peak memory of each stage."""
+    from wanflow.trace import summarise
+
+    return show("summary", summarise(trace_of(file)), json=json)
+
+
+def events(
+    file: File,
+    verb: Annotated[VerbName | None, Option(help="Only moves of this verb.")] = None,
+    kind: Annotated[KindName | None, Option(help="Only what concerns this kind of bytes.")] = None,
+    stage: Annotated[str | None, Option(metavar="NAME", help="Only this stage.")] = None,
+    name: Annotated[str | None, Option(metavar="PART", help="Only names that have PART.")] = None,
+    limit: Annotated[int | None, Option(metavar="N", min=1, help="The first N of them.")] = None,
+    *,
+    json: Annotated[bool, Option("--json", help="One JSON object a line.")] = False,
+) -> int:
+    """List every move and step, one a line."""
+    from wanflow.trace import EventFilter, TraceReader, render_events
+    from wanflow.trace.events import Kind, Verb
+
+    wanted = EventFilter(
+        Verb(verb) if verb else None, Kind(kind) if kind else None, stage, name, limit
+    )
+    with TraceReader(trace_of(file)) as reader, lines() as out:
+        render_events(reader, out, wanted, as_json=json, width=terminal_width(out))
+        if problem := reader.info().problem:
+            note(clean(f"note: the trace is {reader.info().state}: {problem}"))
+    return 0
+
+
+def stages(file: File, *, json: Json = False) -> int:
+    """Show what each stage's peak is made of, and where its time went."""
+    from wanflow.trace import read, summarise
+    from wanflow.trace.stage_peaks import stage_loads
+
+    path = trace_of(file)
+    summary = summarise(path)
+    loads = stage_loads(read(path), summary.stages, summary.budget_tier or "")
+    if json:
+        say_json({"tier": summary.budget_tier, "stages": [load.to_dict() for load in loads]})
+        return 0
+    return show("stages", loads)
+
+
+def timeline(
+    file: File,
+    tier: Tier = None,
+    stage: Annotated[str | None, Option(metavar="NAME", help="Only its time.")] = None,
+    rows: Annotated[int, Option(metavar="N", min=1, help="So many objects.")] = 20,
+    *,
+    json: Json = False,
+) -> int:
+    """Draw memory over time: the budget, and a row an object."""
+    from wanflow.trace import read, summarise
+    from wanflow.trace.timeline import timeline as draw
+
+    path = trace_of(file)
+    summary = summarise(path)
+    where = tier or summary.budget_tier or ""
+    budget = summary.budget_bytes if where == summary.budget_tier else None
+    drawing = partial(draw, lambda: read(path), where, budget, rows=rows, stage=stage)
+    if json:
+        say_json(drawing().to_dict())
+        return 0
+    from wanflow.trace.views.timeline import cells_for, render_timeline
+
+    with page() as console:
+        render_timeline(drawing(cells=cells_for(console.width)), console)
+    return 0
+
+
+def peak(
+    file: File,
+    at: Annotated[
+        str | None, Option("--at", metavar="TIME", help="Then, not at the peak: 12.3s, 3:38.")
+    ] = None,
+    tier: Tier = None,
+    rows: Annotated[int, Option(metavar="N", min=1, help="So many objects.")] = 15,
+    *,
+    json: Json = False,
+) -> int:
+    """Show who was there at the peak, by stage and by kind."""
+    from wanflow.trace import read, summarise
+    from wanflow.trace.moment import moment_at, peak_moment
+    from wanflow.units import parse_seconds
+
+    path = trace_of(file)
+    run = summarise(path)
+    where = tier or run.budget_tier or ""
+    if at is None:
+        moment = peak_moment(lambda: read(path), where)
+    elif (seconds := parse_seconds(at, "--at")) > run.seconds:
+        over = f"{path} ends at {format_seconds(run.seconds)}"
+        raise InputError(over, hint="give an earlier --at", code="nothing-there")
+    else:
+        moment = moment_at(lambda: read(path), where, round(seconds * 1e9))
+    if moment is None:
+        raise InputError(
+            f"{path}: nothing was on {where or 'any tier'}" + (f" at {at}" if at else ""),
+            hint="wanflow trace check FILE lists the tiers",
+            code="nothing-there",
+        )
+    return show("moment", moment, json=json, rows=rows)
+
+
+def live(file: File) -> int:
+    """Follow a run from another terminal: its summary, until it is over."""
+    from rich.console import Console
+
+    from wanflow.cli.live import follow
+
+    console = Console(stderr=True, markup=False, highlight=False, emoji=False)
+    return show("summary", follow(trace_of(file), console))
