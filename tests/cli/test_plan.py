@@ -70,6 +70,12 @@ class TestPage:
         assert "smallest budget 3.00 MiB, everything resident 20.0 MiB" in out
         assert "estimate 3:35 (rates estimated: run wanflow machine probe), plan 7f3a91c2" in out
 
+    def test_says_what_bounds_an_auto_budget(self, planned, report, wanflow_here):
+        """A limit that is not the memory's own."""
+        report["limited_by"] = "ulimit -v"
+        head = wanflow_here("plan", "t2v-tiny")[1].splitlines()[0]
+        assert head.endswith("budget 12.0 MiB, limited by ulimit -v")
+
     def test_says_how_good_it_is(self, planned, report, wanflow_here):
         """The gap to the lower bound, what runs ahead, what it takes of the host."""
         report.update(bound_seconds=210.0, gap_percent=2.19, depth=2, host_bytes=5 * MIB)
