@@ -19,7 +19,7 @@ import torch
 
 from wanflow.models.wan import decoder_strips as lines
 from wanflow.models.wan import vae
-from wanflow.models.wan.strip import ROWS
+from wanflow.models.wan.strip import ROWS, StripPlace, is_turned
 from wanflow.scheduler.knobs import Knob
 from wanflow.scheduler.program import Call, Tensors
 from wanflow.stages.base import StageSetup
@@ -81,7 +81,7 @@ class Strips:
 
     @property
     def _turned(self) -> bool:
-        return lines.is_turned(self.shape)
+        return is_turned(self.shape)
 
     @property
     def _total(self) -> int:
@@ -180,7 +180,8 @@ class Strips:
         def run(values: Tensors) -> Tensors:
             come = [values[n] for n in (wait, reads) if n is not None and n in values]
             x, left = _taken(come, turn.takes)
-            buffers = self._buffers(part, place, x, [values.get(line), values.get(cache)])
+            sizes = lines.sizes(self._module, part, place, tuple(x.shape))
+            buffers = place.buffers(x, sizes, [values.get(line), values.get(cache)])
             out = lines.run(self._module, part, x, place, *buffers)
             return {
                 **({makes: self._finished(out) if part == "head" else out} if turn.makes else {}),
@@ -196,24 +197,13 @@ class Strips:
             places=(self._place(frame, strip), str(frame)),
         )  # fmt: skip
 
-    def _rows_of(self, turn: StripTurn, frame: int) -> lines.StripPlace:
-        return lines.StripPlace(turn.taken, turn.takes, frame == 0, turn.bottom, self._turned)
+    def _rows_of(self, turn: StripTurn, frame: int) -> StripPlace:
+        return StripPlace(turn.taken, turn.takes, frame == 0, turn.bottom, self._turned)
 
     def _stretch(self, turn: StripTurn) -> str:
         """Tell turns apart that cost different things: far from both ends they are alike."""
         taken = min(turn.taken, lines.behind(self._module, turn.part) + 2)
         return f".{taken}+{turn.takes}{'.end' if turn.bottom else ''}"
-
-    def _buffers(
-        self, part: str, place: lines.StripPlace, x: torch.Tensor, old: list[torch.Tensor | None]
-    ) -> list[torch.Tensor]:
-        """Lines and cache: those that are there, zeros where a frame or a strip begins."""
-        sizes = lines.sizes(self._module, part, place, tuple(x.shape))
-        fresh = (place.taken == 0, place.first)
-        return [
-            lines.zeros(x, size) if is_fresh or buffer is None else buffer
-            for buffer, size, is_fresh in zip(old, sizes, fresh, strict=True)
-        ]
 
     def _finished(self, decoded: torch.Tensor) -> torch.Tensor:
         """Rows of a chunk: uint8 `[1 or 4, 3, H, W]`."""

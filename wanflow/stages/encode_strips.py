@@ -3,9 +3,9 @@
     order `frames`: for each chunk, its strips: caches wait, one a strip
     order `strips`: for each strip, all chunks: line buffers wait, one a chunk, and the pixels
 
-Down to the latents' size all parts are one call, which keeps its lines for the next strip and its
-cache for the next chunk; what is small, below, sees whole frames. A state's name has the place
-where it was made: `line.0.conv1@7-3`, by strip 3 of chunk 7.
+Down to the latents' size all parts are one call, which updates its lines for the next strip and its
+cache for the next chunk; what is small, below, sees whole frames. A state that waits for its turn
+has its chunk or its strip in its name.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any
 import attrs
 import torch
 
-from wanflow.models.wan import encoder_strips, strip_by_name, vae_encoder
+from wanflow.models.wan import encoder_strips, vae_encoder
+from wanflow.models.wan.strip import StripPlace, is_turned, turn
 from wanflow.scheduler.program import Call, Tensors
 from wanflow.stages.base import StageSetup
 from wanflow.stages.clip import Clip, to_pixels
@@ -109,8 +110,17 @@ class EncodeStrips:
     clip: Clip
 
     @property
+    def _turned(self) -> bool:
+        return is_turned(chunk_shape(self.clip, 0))
+
+    @property
     def _axis(self) -> int:
-        return strip_by_name.axis_of(chunk_shape(self.clip, 0))
+        """The dimension of `[1, C, F, h, w]` along which a frame is cut: its longer side."""
+        return 3 if self._turned else 4
+
+    @property
+    def _by_frames(self) -> bool:
+        return self.setting.startswith("frames.")
 
     @property
     def _step(self) -> int:
@@ -134,7 +144,7 @@ class EncodeStrips:
         frames = range(self.clip.chunks)
         pixels = pixels_calls(self.setup, self.clip, self._axis - 1, self._step)
         parts = vae_encoder.whole_parts(self._module)
-        if self.setting.startswith("frames."):
+        if self._by_frames:
             for frame in frames:
                 if self.clip.given(frame):
                     yield next(pixels)
@@ -166,36 +176,44 @@ class EncodeStrips:
         return encoder_strips.rows_out(self._module, seen // patch)
 
     def _strip(self, frame: int, strip: int) -> Call:
-        own, module, axis = self.setup.own, self._module, self._axis
-        here, before, above = f"{frame}-{strip}", f"{frame - 1}-{strip}", f"{frame}-{strip - 1}"
-        names = encoder_strips.kept_names(module)
-        lines = {n: own(f"state.line.{n}@{above}") for n in names} if strip else {}
-        cache = {n: own(f"state.cache.{n}@{before}") for n in names} if frame else {}
-        rows = min(self._step, self._total - strip * self._step)
-        bottom, makes = strip == self._strips[-1], self._rows(strip) > self._rows(strip - 1)
+        own, here = self.setup.own, f"{frame}-{strip}"
+        line = own("state.line" + ("" if self._by_frames else f"@{frame}"))
+        cache = own("state.cache" + (f"@{strip}" if self._by_frames else ""))
+        place, makes = self._place(frame, strip), self._rows(strip) > self._rows(strip - 1)
         pixels = own(f"pixels@{here}")
-        reads = (pixels,) if self.clip.given(frame) else ()
 
         def run(values: Tensors) -> Tensors:
-            shape = list(chunk_shape(self.clip, frame))
-            shape[axis] = rows
-            weight = module.encoder.conv_in.weight
-            x = to_pixels(values.get(pixels), tuple(shape), weight)
-            strip_state = strip_by_name.NamedStrip(
-                axis, bottom, frame == 0,
-                {n: values[v] for n, v in lines.items() if v in values},
-                {n: values[v] for n, v in cache.items() if v in values},
-            )  # fmt: skip
-            out = encoder_strips.run(module, vae_encoder.opened(module, x), strip_state)
+            x = self._opened(values.get(pixels), frame, strip)
+            sizes = encoder_strips.sizes(self._module, place, tuple(x.shape))
+            buffers = place.buffers(x, sizes, [values.get(line), values.get(cache)])
+            rows = encoder_strips.run(self._module, x, place, *buffers)
             return {
-                **({own(f"rows@{here}"): out} if makes else {}),
-                **{own(f"state.line.{n}@{here}"): t for n, t in strip_state.made_lines.items()},
-                **{own(f"state.cache.{n}@{here}"): t for n, t in strip_state.made_cache.items()},
+                **({own(f"rows@{here}"): turn(rows, turned=self._turned)} if makes else {}),
+                **({} if place.bottom else {line: buffers[0]}),
+                cache: buffers[1],
             }
 
-        kind = f"{self.setting}.{min(frame, 2)}.{rows}{'.end' if bottom else ''}"
+        names = ((pixels, self.clip.given(frame)), (line, strip), (cache, frame))
         return Call(
-            kind, run, (*reads, *lines.values(), *cache.values()),
+            self._kind(place, frame, strip), run, tuple(n for n, is_there in names if is_there),
             segment=self.setup.module().segment_of("encoder.conv_in", "encoder.down_blocks.0"),
-            places=(here, above, before),
+            places=(here, str(frame), str(strip)),
         )  # fmt: skip
+
+    def _place(self, frame: int, strip: int) -> StripPlace:
+        patch, taken = self._module.config.patch_size or 1, strip * self._step
+        rows, bottom = min(self._step, self._total - taken), strip == self._strips[-1]
+        return StripPlace(taken // patch, rows // patch, frame == 0, bottom, self._turned)
+
+    def _kind(self, place: StripPlace, frame: int, strip: int) -> str:
+        """Tell strips apart that cost different things: once rows are made they are alike."""
+        before = "on" if self._rows(strip - 1) else str(place.taken)
+        end = ".end" if place.bottom else ""
+        return f"{self.setting}.{min(frame, 1)}.{before}+{place.rows}{end}"
+
+    def _opened(self, pixels: torch.Tensor | None, frame: int, strip: int) -> torch.Tensor:
+        """Give a strip's pixels as the encoder takes them, zeros where nothing is given."""
+        module, shape = self._module, list(chunk_shape(self.clip, frame))
+        shape[self._axis] = min(self._step, self._total - strip * self._step)
+        x = to_pixels(pixels, tuple(shape), module.encoder.conv_in.weight)
+        return turn(vae_encoder.opened(module, x), turned=self._turned)

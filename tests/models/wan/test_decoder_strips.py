@@ -6,7 +6,7 @@ from diffusers import AutoencoderKLWan
 
 from wanflow.models.wan import decoder_strips as lines
 from wanflow.models.wan import vae
-from wanflow.models.wan.strip import ROWS
+from wanflow.models.wan.strip import ROWS, StripPlace, is_turned
 
 COMMON = {
     "base_dim": 8, "z_dim": 4, "dim_mult": [1, 2, 4, 4],
@@ -46,7 +46,7 @@ def whole_features(module, latents):
 
 def decode(module, latents, height):
     """Take strips of *height* rows, all frames of one after the other, as far as rows have come."""
-    turned, total = lines.is_turned(latents.shape), max(latents.shape[3:])
+    turned, total = is_turned(latents.shape), max(latents.shape[3:])
     features = list(whole_features(module, latents))
     kept, taken, frames = {}, {}, [[] for _ in features]
     for start in range(0, total, height):
@@ -55,10 +55,9 @@ def decode(module, latents, height):
             x = lines.cut(whole, start, stop, turned=turned)
             for part in lines.parts(module):
                 seen = taken.get((frame, part), 0)
-                place = lines.StripPlace(seen, x.shape[ROWS], frame == 0, stop == total, turned)
+                place = StripPlace(seen, x.shape[ROWS], frame == 0, stop == total, turned)
                 sizes = lines.sizes(module, part, place, x.shape)
-                fresh = [lines.zeros(x, size) for size in sizes]
-                line, cache = kept.get((frame, part), fresh[0]), caches.get(part, fresh[1])
+                line, cache = place.buffers(x, sizes, (kept.get((frame, part)), caches.get(part)))
                 taken[frame, part] = seen + x.shape[ROWS]
                 x = lines.run(module, part, x, place, line, cache)
                 kept[frame, part], caches[part] = line, cache
@@ -104,7 +103,7 @@ class TestRowsOut:
     def test_is_what_is_made(self, module, rows):
         """The number that is told is the number of rows that a part gives."""
         width = module.decoder.mid_block.dim
-        x, place = torch.randn(1, width, 1, 3, rows), lines.StripPlace(0, rows, True, False)
-        kept = (lines.zeros(x, size) for size in lines.sizes(module, "up.0", place, x.shape))
+        x, place = torch.randn(1, width, 1, 3, rows), StripPlace(0, rows, True, False)
+        kept = place.buffers(x, lines.sizes(module, "up.0", place, x.shape), (None, None))
         made = lines.run(module, "up.0", x, place, *kept)
         assert lines.rows_out(module, "up.0", rows) == made.shape[ROWS]

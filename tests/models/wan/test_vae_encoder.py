@@ -6,7 +6,7 @@ from diffusers import AutoencoderKLWan
 
 from tests.models.wan.test_decoder_strips import CONFIGS
 from wanflow.models.wan import encoder_strips, vae_encoder
-from wanflow.models.wan.strip_by_name import NamedStrip, axis_of
+from wanflow.models.wan.strip import ROWS, StripPlace, Tape, is_turned, turn
 
 BOUNDS = {torch.float32: 1e-5, torch.bfloat16: 2**-6}
 
@@ -67,24 +67,42 @@ def in_parts(module, clip):
     return vae_encoder.to_latents(module, torch.cat(moments, 2))
 
 
+def buffers(module, place, x, kept=(None, None)):
+    return place.buffers(x, encoder_strips.sizes(module, place, tuple(x.shape)), kept)
+
+
+def noting(ends):
+    """Note how far a tape has come, by its buffer."""
+    take = Tape.take
+
+    def taking(tape, shape):
+        tensor = take(tape, shape)
+        ends[id(tape.flat)] = tensor.storage_offset() + tensor.numel()
+        return tensor
+
+    return taking
+
+
 def in_strips(module, clip, height):
     """Take strips of *height* latent rows, all chunks of one after the other."""
-    opened = [vae_encoder.opened(module, chunk) for chunk in chunks_of(clip)]
-    axis, total = axis_of(clip.shape), max(opened[0].shape[3:])
+    turned = is_turned(clip.shape)
+    opened = [turn(vae_encoder.opened(module, chunk), turned=turned) for chunk in chunks_of(clip)]
+    total = opened[0].shape[ROWS]
     step = height * vae_encoder.spatial(module) // (module.config.patch_size or 1)
-    lines, features = [{} for _ in opened], [[] for _ in opened]
+    lines, features = [None for _ in opened], [[] for _ in opened]
     for start in range(0, total, step):
-        cache, rows = {}, min(step, total - start)
+        cache, rows = None, min(step, total - start)
         for index, chunk in enumerate(opened):
-            strip = NamedStrip(axis, start + step >= total, index == 0, lines[index], cache)
-            x = encoder_strips.run(module, chunk.narrow(axis, start, rows), strip)
-            lines[index], cache = strip.made_lines, strip.made_cache
-            if x.shape[axis]:
-                features[index].append(x)
+            place = StripPlace(start, rows, index == 0, start + step >= total, turned)
+            x = chunk.narrow(ROWS, start, rows)
+            lines[index], cache = buffers(module, place, x, (lines[index], cache))
+            x = encoder_strips.run(module, x, place, lines[index], cache)
+            if x.shape[ROWS]:
+                features[index].append(turn(x, turned=turned))
     kept = {p: [None] * vae_encoder.cache_places(module, p) for p in vae_encoder.parts(module)}
     moments = []
     for rows in features:
-        x = torch.cat(rows, axis)
+        x = torch.cat(rows, 3 if turned else 4)
         for part in vae_encoder.whole_parts(module):
             x = vae_encoder.run(module, part, x, kept[part])
         moments.append(x)
@@ -121,19 +139,28 @@ class TestRowsOut:
     @torch.no_grad()
     def test_is_what_is_made(self, module, rows):
         """The number that is told is the number of rows that are given."""
-        channels = module.encoder.conv_in.in_channels
-        strip = NamedStrip(4, bottom=False, first=True, lines={}, cache={})
-        made = encoder_strips.run(module, torch.randn(1, channels, 1, 8, rows), strip)
-        assert encoder_strips.rows_out(module, rows) == made.shape[4]
+        x = torch.randn(1, module.encoder.conv_in.in_channels, 1, 8, rows)
+        place = StripPlace(0, rows, first=True, bottom=False)
+        made = encoder_strips.run(module, x, place, *buffers(module, place, x))
+        assert encoder_strips.rows_out(module, rows) == made.shape[ROWS]
 
+
+class TestSizes:
+    """How large the two buffers are."""
+
+    @pytest.mark.parametrize("frames", [1, 4])
+    @pytest.mark.parametrize("bottom", [False, True])
+    @pytest.mark.parametrize("taken", [0, 64, 128])
     @torch.no_grad()
-    def test_names(self, module):
-        """Whatever is kept has one of the names that are told."""
-        channels = module.encoder.conv_in.in_channels
-        strip = NamedStrip(4, bottom=False, first=True, lines={}, cache={})
-        encoder_strips.run(module, torch.randn(1, channels, 1, 8, 57), strip)
-        told = set(encoder_strips.kept_names(module))
-        assert told >= strip.made_lines.keys() | strip.made_cache.keys()
+    def test_are_used_to_the_end(self, module, taken, bottom, frames, monkeypatch):
+        """Each number lies in a tensor that is taken."""
+        ends = {}
+        monkeypatch.setattr(Tape, "take", noting(ends))
+        x = torch.randn(1, module.encoder.conv_in.in_channels, frames, 8, 64)
+        place = StripPlace(taken, 64, frames == 1, bottom)
+        lines, cache = buffers(module, place, x)
+        encoder_strips.run(module, x, place, lines, cache)
+        assert ends == {id(lines): lines.numel(), id(cache): cache.numel()}
 
 
 class TestSegmentation:

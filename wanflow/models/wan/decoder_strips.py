@@ -1,6 +1,6 @@
 """Wan's VAE decoder, its upper blocks in strips of a frame, without halo and without recomputing.
 
-Drives the submodules of `diffusers.AutoencoderKLWan` (0.42) by `vae_strip.py`: their weights and
+Drives the submodules of `diffusers.AutoencoderKLWan` (0.42) by `strip.py`: their weights and
 shortcuts. Rows are those of the frame's longer side.
 """
 
@@ -9,20 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import attrs
 import torch
 
 from wanflow.models.wan import vae
 from wanflow.models.wan.strip import (
     KEPT_FRAMES,
-    KEPT_ROWS,
     ROWS,
     TIME,
+    BufferSizes,
     Strip,
-    Tape,
-    before,
+    StripPlace,
     channels_last,
     resnet,
+    turn,
 )
 
 
@@ -47,41 +46,21 @@ def scale(module: Any, part: str) -> int:
     return 1 if part == "head" or _upsampler(_block(module, part)) is None else 2
 
 
-@attrs.frozen
-class StripPlace:
-    """Which rows of a frame a part takes: *rows*, after *taken* ones; the clip's first frame."""
-
-    taken: int
-    rows: int
-    first: bool
-    bottom: bool
-    turned: bool = False
-
-    def strip(self, lines: torch.Tensor, cache: torch.Tensor) -> Strip:
-        """Open the two buffers."""
-        return Strip(Tape(lines), Tape(cache), self.first, self.bottom, self.turned)
-
-
 def sizes(module: Any, part: str, place: StripPlace, shape: tuple[int, ...]) -> tuple[int, int]:
     """How many numbers a part keeps in its lines and in its cache, for an input of a *shape*."""
     channels, frames, height = shape[1:ROWS]
-    lines = cache = 0
-    seen, count = place.taken, place.rows
+    counted = BufferSizes(frames, height, place.taken, place.rows, place.bottom)
     for conv in _convs(module, part):
-        lines += conv.in_channels * frames * height * KEPT_ROWS
-        width = before(seen) + count + int(place.bottom)
-        if width > KEPT_ROWS:
-            cache += conv.in_channels * KEPT_FRAMES * height * width
-        seen, count = max(0, seen - 1), max(0, width - KEPT_ROWS)
+        counted.conv(conv)
     if scale(module, part) == 2:
         block = _block(module, part)
         conv = _upsampler(block).resample[1]
         slow = _is_temporal(block)
-        cache += conv.in_channels * KEPT_FRAMES * height * count if slow else 0
-        lines += conv.in_channels * frames * (2 if slow and not place.first else 1) * height
+        counted.cache += conv.in_channels * KEPT_FRAMES * height * counted.count if slow else 0
+        counted.line(conv.in_channels, 2 if slow and not place.first else 1)
         if _shortcut(block) is not None:
-            lines += channels * frames * height * _late(block)
-    return lines, cache
+            counted.line(channels, _late(block))
+    return counted.lines, counted.cache
 
 
 def run(
@@ -142,9 +121,8 @@ def _with_shortcut(
     before, count = min(late, place.taken), output.shape[ROWS]
     if count:
         rows = torch.cat([line.narrow(ROWS, late - before, before), x], ROWS)
-        rows = rows.transpose(3, 4) if strip.turned else rows
-        repeated = _shortcut(block)(rows.contiguous(), first_chunk=strip.first)
-        repeated = repeated.transpose(3, 4) if strip.turned else repeated
+        rows = turn(rows, turned=strip.turned).contiguous()
+        repeated = turn(_shortcut(block)(rows, first_chunk=strip.first), turned=strip.turned)
         done = max(0, 2 * (place.taken - 2 * len(block.resnets)) - 1)
         output = output.add_(repeated.narrow(ROWS, done - 2 * (place.taken - before), count))
     strip.keep(line, x)
@@ -185,15 +163,5 @@ def _late(block: Any) -> int:
 
 def cut(frame: torch.Tensor, start: int, stop: int, *, turned: bool) -> torch.Tensor:
     """Copy rows out of a whole frame's features, turned if it stands."""
-    rows = (frame.transpose(3, 4) if turned else frame).narrow(ROWS, start, stop - start)
+    rows = turn(frame, turned=turned).narrow(ROWS, start, stop - start)
     return channels_last(rows, rows.shape).copy_(rows)
-
-
-def zeros(like: torch.Tensor, size: int) -> torch.Tensor:
-    """Make an empty buffer of *size* numbers."""
-    return like.new_zeros(max(1, size))
-
-
-def is_turned(shape: tuple[int, ...]) -> bool:
-    """Whether a frame of `[1, C, F, h, w]` is cut along its height, the longer side."""
-    return shape[4] < shape[3]

@@ -4,8 +4,8 @@
       ....ab|xxxx       makes row r of rows 2r, 2r + 1 and 2r + 2: it keeps what its next row
           `- kept       begins with, one row or two, and has a border at the frame's end only
 
-What a part keeps goes in and out by name, as `vae_lines.Strip` has it: *lines* to the next strip of
-the same frames, *cache* to the next frames of the same strip.
+Drives the submodules of `diffusers.AutoencoderKLWan` (0.42) by `strip.py`. Rows are those of the
+frame's longer side, of patches if there are any.
 """
 
 from __future__ import annotations
@@ -14,45 +14,65 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - its usual name
 
-from wanflow.models.wan.strip_by_name import NamedStrip, resnet
+from wanflow.models.wan.strip import (
+    ROWS,
+    BufferSizes,
+    Strip,
+    StripPlace,
+    resnet,
+    rows_halved,
+    turn,
+)
 from wanflow.models.wan.vae_encoder import resampler, strip_parts
-
-_TIME = 2
 
 
 def rows_out(module: Any, rows: int) -> int:
-    """How many rows are made of the first *rows* of a frame that goes on, of patches if any."""
+    """How many rows are made of the first *rows* of a frame that goes on."""
     rows -= 1  # the first convolution
     for block in _blocks(module):
-        rows -= 2 * len(_resnets(block))
-        if resampler(block) is not None:
-            rows = (rows - 1) // 2
+        rows = _rows_of(block, rows)
     return max(rows, 0)
 
 
-def kept_names(module: Any) -> tuple[str, ...]:
-    """Names of all that may be kept, in lines or in a cache."""
-    names = ["in"]
-    for i, block in enumerate(_blocks(module)):
-        for j in range(len(_resnets(block))):
-            names += [f"{i}.{j}.{name}" for name in ("conv1", "conv2", "short")]
-        if resampler(block) is not None:
-            names += [f"{i}.{name}" for name in ("down", "time")]
+def sizes(module: Any, place: StripPlace, shape: tuple[int, ...]) -> tuple[int, int]:
+    """How many numbers lines and cache hold, for an input of a *shape*."""
+    frames, height = shape[2:ROWS]
+    counted = BufferSizes(frames, height, place.taken, place.rows, place.bottom)
+    counted.conv(module.encoder.conv_in)
+    channels = module.encoder.conv_in.out_channels
+    for block in _blocks(module):
         if _shortcut(block) is not None:
-            names += [f"{i}.{name}" for name in ("odd", "short")]
-    return tuple(names)
+            counted.line(channels, _late(block))
+        for layer in _resnets(block):
+            counted.conv(layer.conv1)
+            counted.conv(layer.conv2)
+            channels = layer.conv2.out_channels
+        if resampler(block) is not None:
+            counted.halved(resampler(block).resample[1])
+            if resampler(block).mode == "downsample3d":
+                counted.fewer_frames(resampler(block).time_conv, first=place.first)
+    return counted.lines, counted.cache
 
 
-def run(module: Any, x: torch.Tensor, strip: NamedStrip) -> torch.Tensor:
-    """Run everything down to the latents' size on the next rows; what is made may have no rows."""
-    x = strip.conv("in", module.encoder.conv_in, x)
-    for i, block in enumerate(_blocks(module)):
-        if x.shape[strip.axis] == 0:
+def run(
+    module: Any, x: torch.Tensor, place: StripPlace, lines: torch.Tensor, cache: torch.Tensor
+) -> torch.Tensor:
+    """Run everything down to the latents' size on the next rows `[1, C, F, h, rows]`.
+
+    *lines* and *cache* are updated, as in `decoder_strips.run`. What is made may have no rows.
+    """
+    strip, seen, conv = place.strip(lines, cache), place.taken, module.encoder.conv_in
+    line, border = strip.line(x, seen)
+    output = strip.conv(conv, None, border, x)
+    strip.keep(line, x)
+    seen = max(0, seen - 1)
+    for block in _blocks(module):
+        if not output.shape[ROWS]:
             break
-        x = _block(block, x, strip, str(i))
-    return x
+        output = _block(block, output, strip, seen)
+        seen = max(0, _rows_of(block, seen))
+    return output
 
 
 def _blocks(module: Any) -> Iterator[Any]:
@@ -70,67 +90,47 @@ def _shortcut(block: Any) -> Any:
     return getattr(block, "avg_shortcut", None)
 
 
-def _block(block: Any, x: torch.Tensor, strip: NamedStrip, name: str) -> torch.Tensor:
-    late = _shortened(block, x, strip, name)
-    for j, layer in enumerate(_resnets(block)):
-        x = resnet(layer, x, strip, f"{name}.{j}")
-    if resampler(block) is not None and x.shape[strip.axis]:
-        x = _resample(resampler(block), x, strip, name)
-    if late is None:
-        return x
-    late = strip.delayed(f"{name}.short", late, x.shape[strip.axis])
-    return x + late if x.shape[strip.axis] else x
+def _rows_of(block: Any, seen: int) -> int:
+    """How many rows a block has made of *seen* ones."""
+    seen -= 2 * len(_resnets(block))
+    return seen if resampler(block) is None else rows_halved(seen)
 
 
-def _shortened(block: Any, x: torch.Tensor, strip: NamedStrip, name: str) -> torch.Tensor | None:
-    """Average pairs of rows for the shortcut of a Wan 2.2 block; an odd row waits for its other."""
-    shortcut = _shortcut(block)
-    if shortcut is None:
-        return None
-    odd = strip.lines.get(f"{name}.odd")
-    count = x.shape[strip.axis] + (0 if odd is None else odd.shape[strip.axis])
-    factor = shortcut.factor_s
-    pairs = strip.delayed(f"{name}.odd", x, count // factor * factor)
-    if pairs.shape[strip.axis]:
-        return torch.as_tensor(shortcut(pairs.contiguous()))
-    frames = -(-x.shape[_TIME] // shortcut.factor_t)
-    shape = [1, shortcut.out_channels, frames, x.shape[3] // factor, x.shape[4] // factor]
-    shape[strip.axis] = 0
-    return x.new_empty(shape)
+def _late(block: Any) -> int:
+    """How many rows of its input a block's shortcut has to keep at most."""
+    return 2 * len(_resnets(block)) + 2
 
 
-def _resample(layer: Any, x: torch.Tensor, strip: NamedStrip, name: str) -> torch.Tensor:
+def _block(block: Any, x: torch.Tensor, strip: Strip, seen: int) -> torch.Tensor:
+    late, taken, output = None, seen, x
+    if _shortcut(block) is not None:
+        late = strip.lines.take((*x.shape[:ROWS], _late(block)))
+    for layer in _resnets(block):
+        output = resnet(layer, output, strip, seen)
+        seen = max(0, seen - 2)
+    if resampler(block) is not None and output.shape[ROWS]:
+        output = _resample(resampler(block), output, strip, seen)
+    return output if late is None else _with_shortcut(block, x, output, strip, (late, taken))
+
+
+def _resample(layer: Any, x: torch.Tensor, strip: Strip, seen: int) -> torch.Tensor:
     """Halve the rows, then the frames but the clip's first, as `WanResample.forward` does."""
-    x = _halved(layer.resample[1], x, strip, f"{name}.down")
-    if layer.mode != "downsample3d" or not x.shape[strip.axis]:
+    x = strip.halved(layer.resample[1], x, seen)
+    if layer.mode != "downsample3d" or not x.shape[ROWS]:
         return x
-    place = f"{name}.time"
-    strip.made_cache[place] = x[:, :, -1:].clone()
-    if strip.first:
-        return x
-    frames = torch.cat([strip.cache[place], x], _TIME)
-    conv = layer.time_conv
-    return F.conv3d(frames, conv.weight, conv.bias, stride=conv.stride)
+    return strip.fewer_frames(layer.time_conv, x)
 
 
-def _halved(conv: Any, x: torch.Tensor, strip: NamedStrip, name: str) -> torch.Tensor:
-    """Run the convolution that halves on every frame, as far as its rows are whole."""
-    axis, line = strip.axis - 1, strip.lines.get(name)  # of `[frames, C, h, w]`
-    x = x[0].transpose(0, 1)
-    before, count = (0 if line is None else line.shape[axis]), x.shape[axis]
-    shape = [side + 1 for side in x.shape[2:]]  # the border at the far side
-    shape[axis - 2] = before + count + int(strip.bottom)
-    rows = x.new_zeros(*x.shape[:2], *shape)
-    inner = rows.narrow(5 - axis, 0, x.shape[5 - axis])
-    if line is not None:
-        inner.narrow(axis, 0, before).copy_(line)
-    inner.narrow(axis, before, count).copy_(x)
-    half = (shape[axis - 2] - 1) // 2
-    if not strip.bottom:
-        strip.made_lines[name] = inner.narrow(axis, 2 * half, before + count - 2 * half).clone()
-    if half == 0:
-        out = list(x.shape)
-        out[axis], out[5 - axis] = 0, x.shape[5 - axis] // 2
-        return x.new_empty(out).transpose(0, 1).unsqueeze(0)
-    halved = F.conv2d(rows.narrow(axis, 0, 2 * half + 1), conv.weight, conv.bias, stride=2)
-    return halved.transpose(0, 1).unsqueeze(0)
+def _with_shortcut(
+    block: Any, x: torch.Tensor, output: torch.Tensor, strip: Strip, kept: tuple[torch.Tensor, int]
+) -> torch.Tensor:
+    """Add Wan 2.2's shortcut, an average of pixels, to the rows that there are."""
+    (line, seen), shortcut, count = kept, _shortcut(block), output.shape[ROWS]
+    if count:
+        waiting = seen - shortcut.factor_s * max(0, _rows_of(block, seen))
+        rows = torch.cat([line.narrow(ROWS, line.shape[ROWS] - waiting, waiting), x], ROWS)
+        rows = rows.narrow(ROWS, 0, shortcut.factor_s * count)
+        average = shortcut(turn(rows, turned=strip.turned).contiguous())
+        output.add_(turn(average, turned=strip.turned))
+    strip.keep(line, x)
+    return output

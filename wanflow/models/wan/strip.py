@@ -31,6 +31,11 @@ def before(seen: int) -> int:
     return min(KEPT_ROWS, seen + 1)
 
 
+def rows_halved(seen: int) -> int:
+    """How many rows a convolution that halves has made of *seen* ones of a frame that goes on."""
+    return max(0, seen - 1) // 2
+
+
 @attrs.define
 class Tape:
     """Tensors in one flat buffer, taken in order; channels last, as convolutions like them."""
@@ -42,6 +47,72 @@ class Tape:
         """Give the next `[1, C, F, h, w]`."""
         at, self._at = self._at, self._at + math.prod(shape)
         return self.flat.as_strided(tuple(shape), _strides(shape), at)
+
+
+@attrs.frozen
+class StripPlace:
+    """Which rows of a frame a part takes: *rows*, after *taken* ones; the clip's first frame."""
+
+    taken: int
+    rows: int
+    first: bool
+    bottom: bool
+    turned: bool = False
+
+    def strip(self, lines: torch.Tensor, cache: torch.Tensor) -> Strip:
+        """Open the two buffers."""
+        return Strip(Tape(lines), Tape(cache), self.first, self.bottom, self.turned)
+
+    def buffers(
+        self, like: torch.Tensor, sizes: tuple[int, int], kept: Sequence[torch.Tensor | None]
+    ) -> list[torch.Tensor]:
+        """Lines and cache of *sizes*: the *kept* ones, zeros where a frame or a strip begins."""
+        fresh = (self.taken == 0, self.first)
+        return [
+            like.new_zeros(max(1, size)) if is_fresh or buffer is None else buffer
+            for buffer, size, is_fresh in zip(kept, sizes, fresh, strict=True)
+        ]
+
+
+@attrs.define
+class BufferSizes:
+    """How many numbers lines and cache hold, counted layer by layer.
+
+    `seen` rows have come to a layer before the `count` that come now, of `frames` by `height`.
+    """
+
+    frames: int
+    height: int
+    seen: int
+    count: int
+    bottom: bool
+    lines: int = 0
+    cache: int = 0
+
+    def line(self, channels: int, rows: int) -> None:
+        """Count rows that wait for the next strip."""
+        self.lines += channels * self.frames * self.height * rows
+
+    def conv(self, conv: Any) -> None:
+        """Count a convolution of `Strip.conv`."""
+        self.line(conv.in_channels, KEPT_ROWS)
+        width = before(self.seen) + self.count + int(self.bottom)
+        if width > KEPT_ROWS:
+            self.cache += conv.in_channels * KEPT_FRAMES * self.height * width
+        self.seen, self.count = max(0, self.seen - 1), max(0, width - KEPT_ROWS)
+
+    def halved(self, conv: Any) -> None:
+        """Count a convolution of `Strip.halved`."""
+        self.line(conv.in_channels, KEPT_ROWS)
+        made = rows_halved(self.seen)
+        rows = self.seen + self.count
+        total = rows // 2 if self.bottom else rows_halved(rows)
+        self.seen, self.count, self.height = made, total - made, self.height // 2
+
+    def fewer_frames(self, conv: Any, *, first: bool) -> None:
+        """Count a convolution of `Strip.fewer_frames`."""
+        self.cache += conv.in_channels * self.height * self.count
+        self.frames = self.frames if first else self.frames // 2
 
 
 @attrs.define
@@ -71,7 +142,10 @@ class Strip:
         line.narrow(ROWS, size - new, new).copy_(x.narrow(ROWS, count - new, new))
 
     def conv(self, conv: Any, norm: Any, border: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        """Norm and activate what is kept and *x*, and convolve the rows that are whole by now."""
+        """Norm and activate what is kept and *x*, and convolve the rows that are whole by now.
+
+        With *norm* None they are convolved as they are.
+        """
         line, count = border.shape[ROWS], x.shape[ROWS]
         shape = [*x.shape[:ROWS], line + count + int(self.bottom)]
         if shape[ROWS] <= KEPT_ROWS:
@@ -80,7 +154,7 @@ class Strip:
         held = 0 if self.first else KEPT_FRAMES
         shape[TIME] += held
         rows = channels_last(x, shape)
-        activate(norm, (border, x), rows[:, :, held:] if held else rows)
+        fill(norm, (border, x), rows[:, :, held:] if held else rows)
         if self.first:  # the taps before the clip would meet nothing but zeros
             cache[:, :, 1:].copy_(rows)
             weight = self._weight(conv.weight[:, :, -1])
@@ -88,6 +162,30 @@ class Strip:
         rows[:, :, :held].copy_(cache)
         cache.copy_(rows[:, :, -KEPT_FRAMES:])
         return F.conv3d(rows, self._weight(conv.weight), conv.bias, padding=(0, 1, 0))
+
+    def halved(self, conv: Any, x: torch.Tensor, seen: int) -> torch.Tensor:
+        """Halve the rows of each frame: row r is made of rows 2r, 2r + 1 and 2r + 2."""
+        line = self.lines.take((*x.shape[:ROWS], KEPT_ROWS))
+        waiting, count = seen - 2 * rows_halved(seen), x.shape[ROWS]
+        shape = [*x.shape[:3], x.shape[3] + 1, waiting + count + int(self.bottom)]
+        rows = channels_last(x, shape)
+        rows[:, :, :, -1:].zero_()  # the border at the far side
+        fill(None, (line.narrow(ROWS, KEPT_ROWS - waiting, waiting), x), rows[:, :, :, :-1])
+        self.keep(line, x)
+        half = (shape[ROWS] - 1) // 2
+        if not half:
+            return x.new_empty(1, conv.out_channels, x.shape[TIME], x.shape[3] // 2, 0)
+        rows = rows.narrow(ROWS, 0, 2 * half + 1)
+        return as_clip(F.conv2d(as_frames(rows), self._weight(conv.weight), conv.bias, stride=2))
+
+    def fewer_frames(self, conv: Any, x: torch.Tensor) -> torch.Tensor:
+        """Halve the frames; at the clip's first frame only keep it."""
+        cache = self.cache.take((*x.shape[:TIME], 1, *x.shape[TIME + 1 :]))
+        frames = None if self.first else torch.cat([cache, x], TIME)
+        cache.copy_(x[:, :, -1:])
+        if frames is None:
+            return x
+        return F.conv3d(frames, conv.weight, conv.bias, stride=conv.stride)
 
     def temporal(self, conv: Any, x: torch.Tensor) -> torch.Tensor:
         """Convolve along time, rows don't meet in it; at the clip's first frame only keep."""
@@ -140,9 +238,12 @@ def resnet(block: Any, x: torch.Tensor, strip: Strip, seen: int) -> torch.Tensor
     return output
 
 
-def activate(norm: Any, pieces: Sequence[torch.Tensor], out: torch.Tensor) -> None:
-    """Fill *out* with rows and, behind them, zeros, and take SiLU of a `WanRMS_norm`, in fp32."""
-    exact = out.dtype.itemsize >= torch.float32.itemsize
+def fill(norm: Any, pieces: Sequence[torch.Tensor], out: torch.Tensor) -> None:
+    """Fill *out* with rows and, behind them, zeros; with *norm*, a `WanRMS_norm`, take its SiLU.
+
+    That is done in fp32.
+    """
+    exact = norm is None or out.dtype.itemsize >= torch.float32.itemsize
     y = out if exact else channels_last(out, out.shape, torch.float32)
     at = 0
     for piece in pieces:
@@ -151,6 +252,8 @@ def activate(norm: Any, pieces: Sequence[torch.Tensor], out: torch.Tensor) -> No
             at += count
     if at < y.shape[ROWS]:
         y.narrow(ROWS, at, y.shape[ROWS] - at).zero_()
+    if norm is None:
+        return
     scale = torch.linalg.vector_norm(y, dim=1, keepdim=True).clamp_min_(_LEAST).reciprocal_()
     y.mul_(scale.mul_(norm.scale)).mul_(norm.gamma)
     F.silu(y, inplace=True)
@@ -169,6 +272,16 @@ def _strides(shape: Sequence[int]) -> tuple[int, ...]:
     _, channels, frames, height, width = shape
     strides = (frames * height * width, 1, height * width, width, 1)
     return tuple(stride if i == 1 else stride * channels for i, stride in enumerate(strides))
+
+
+def is_turned(shape: Sequence[int]) -> bool:
+    """Whether a frame of `[1, C, F, h, w]` is cut along its height, the longer side."""
+    return shape[4] < shape[3]
+
+
+def turn(x: torch.Tensor, *, turned: bool) -> torch.Tensor:
+    """Lay a standing frame down, or put it up again."""
+    return x.transpose(3, 4) if turned else x
 
 
 def as_frames(x: torch.Tensor) -> torch.Tensor:
