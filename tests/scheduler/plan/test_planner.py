@@ -210,6 +210,15 @@ class TestReasons:
         """Each stage has one."""
         assert plan([footprint], TOY, budget).stages[0].why == why
 
+    def test_of_what_is_used_once(self) -> None:
+        """It doesn't stay, so that a share of the weights is kept where all that can stays."""
+        twice = chain(passes=2)
+        less = attrs.evolve(twice, calls=twice.calls[:-1], keeps=frozenset({7}))
+        (stage,) = plan([less], TOY, 1000).stages
+
+        assert stage.why == "all 3 segments that are used again stay; 1 used once are freed"
+        assert (stage.resident_weights_bytes, stage.weights_bytes) == (300, 400)
+
     def test_of_the_minimum(self) -> None:
         """The call that needs the most, and its parts."""
         cause = plan([chain()], TOY, None).minimum_cause

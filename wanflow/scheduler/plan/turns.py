@@ -104,8 +104,11 @@ def _why(segments: int, repeated: int, staying: int, again_bytes: int, waits: fl
         return "no weights"
     if not repeated:
         return "each segment is used once: read, used, freed"
-    if staying == repeated:
+    if staying == repeated == segments:
         return "all weights stay: they fit"
+    if staying == repeated:
+        once = segments - repeated
+        return f"all {repeated} segments that are used again stay; {once} used once are freed"
     hidden = "hidden behind compute" if waits < _HIDDEN else f"{format_seconds(waits)} not hidden"
     again = format_bytes(again_bytes)
     return f"{staying} of {repeated} segments stay; {again} are read again, {hidden}"
