@@ -23,6 +23,7 @@ def fake(session, tmp_path, monkeypatch):
         return {
             "video": "runs/one/video.mp4", "trace": "runs/one/trace.msgpack", "out": "runs/one",
             "frames": 5, "seconds": 1.0, "device": "cpu", "seed": request.inputs["seed"],
+            "notes": [],
         }  # fmt: skip
 
     session.run = run

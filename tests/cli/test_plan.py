@@ -112,9 +112,9 @@ class TestPage:
         ]  # fmt: skip
         _, out, _ = wanflow_here("plan", "t2v-tiny")
         assert (
-            "\nprompt of encode: 2801 tokens, 512 count; "
+            "\nnote: prompt of encode: 2801 tokens, 512 count; "
             'cut from "number 74 a red circle moves rig..." on\n'
-            'negative_prompt of encode: 2801 tokens, 512 count; cut from "blur\\x1b" on\n'
+            'note: negative_prompt of encode: 2801 tokens, 512 count; cut from "blur\\x1b" on\n'
         ) in out
 
     def test_markup_in_names_is_text(self, planned, report, wanflow_here):

@@ -97,7 +97,7 @@ class TestCutPrompt:
         shown = kind()
         shown.start({**report, "cut_prompts": [{**cut, "cut_at": 9, "cut_from": "circle"}]})
         shown.finish()
-        line = 'prompt of encode: 601 tokens, 512 count; cut from "circle" on'
+        line = 'note: prompt of encode: 601 tokens, 512 count; cut from "circle" on'
         assert capsys.readouterr().err.splitlines()[0] == line
 
 

@@ -72,12 +72,15 @@ def footprint(rows: str) -> Footprint:
 
 
 @pytest.mark.parametrize("rows", ["1024", "grouped"])
-def test_turns_left_out_of_the_profile(rows: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_turns_left_out_of_the_profile(
+    rows: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The loops over chunks cost what all of their turns cost together: time, peak and slack."""
-    monkeypatch.setattr("wanflow.session.planning.footprints._cache_folder", lambda: None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "short"))
     short = footprint(rows)
     for module in (dit_rows, dit_heads):
-        monkeypatch.setattr(module, "turns", iter)
+        monkeypatch.setattr(module, "passes", iter)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "whole"))
     whole = footprint(rows)
 
     for left, right in zip(short.calls, whole.calls, strict=True):

@@ -8,6 +8,7 @@ from tests.scheduler.toys import Script, profiled, toy_model, toy_program
 from wanflow.scheduler.allocator.slack import SlackEstimator
 from wanflow.scheduler.footprint.costs import CallRecord, Cost, Footprint, Made, StageFacts
 from wanflow.scheduler.footprint.lifetimes import lifetimes
+from wanflow.scheduler.last_look import ANSWER_BYTES
 from wanflow.scheduler.machine.datasheets import named_machine
 from wanflow.scheduler.plan.planner import plan
 from wanflow.scheduler.profile.profiler import Profiler
@@ -131,7 +132,7 @@ class TestRequests:
 
         found = self.cost(run)
 
-        assert (found.requests, found.origins) == ((4000, 2000, -1), (2,))
+        assert (found.requests, found.origins) == ((4000, 2000, -1, ANSWER_BYTES["cuda"], -3), (2,))
 
     def test_a_kernels_own_room_is_a_request(self) -> None:
         """Taken when the output is there, and given back at once."""
@@ -142,7 +143,10 @@ class TestRequests:
 
         found = self.cost(run)
 
-        assert (found.requests, found.origins) == ((200, 2000, 6000, -3, -1), (2,))
+        assert (found.requests, found.origins) == (
+            (200, 2000, 6000, -3, -1, ANSWER_BYTES["cuda"], -4),
+            (2,),
+        )
 
     def test_what_is_given_was_taken(self) -> None:
         """Once each, and what the call makes is never given."""

@@ -118,7 +118,8 @@ class TestJob:
             if name.startswith("given.pixels"):
                 pixels.append(tensor[:, 0, 0, 0].tolist())
 
-        run(request(path), out=tmp_path / "run", watch=watch)
+        job = attrs.evolve(request(path), pins=("given.strips=whole",))
+        run(job, out=tmp_path / "run", watch=watch)
         assert not path.exists()
         assert pixels == [[200, 30, 30]]
 
@@ -153,7 +154,10 @@ class TestJob:
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
             container.mux(stream.encode(None))
         inputs = {"prompt": "x", "frames": 5, "steps": 1, "video": str(film)}
-        job = Request(str(tmp_path / "graph.yaml"), inputs, device="cpu", vram="64MiB")
+        job = Request(
+            str(tmp_path / "graph.yaml"), inputs, device="cpu", vram="64MiB",
+            pins=("given.strips=whole",),
+        )  # fmt: skip
         seen = []
 
         def watch(_stage, name, tensor):
