@@ -35,7 +35,8 @@ def probe(
         path_of(name)  # a name that can't be kept is refused before a second is spent
     place = places.find_device(device)
     if not json:
-        note(f"measuring {place}; it takes up to {'20 seconds' if place.type == 'cuda' else 'a minute'}")
+        most = "20 seconds" if place.type == "cuda" else "a minute"
+        note(f"measuring {place}; it takes up to {most}")
     machine = machines.measure(place, name)
     return _tell(machine if place.type == "cuda" else _calibrated(machine), json=json)
 

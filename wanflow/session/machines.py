@@ -35,10 +35,17 @@ def estimate(device: torch.device) -> Machine:
     """Say of a device what can be said without measuring."""
     ram_bytes = tightest_total().total_bytes
     if device.type == "cpu":
-        return cpu_machine(ram_bytes)
+        return cpu_machine(ram_bytes, _instructions(), torch.get_num_threads())
     about = torch.cuda.get_device_properties(device)
     capability = (int(about.major), int(about.minor))
     return guessed_machine(str(about.name), capability, int(about.total_memory), ram_bytes)
+
+
+def _instructions() -> str:
+    """The fastest of the instructions for products that PyTorch finds here."""
+    if torch.cpu._is_amx_tile_supported():  # noqa: SLF001 - there is no public way to ask
+        return "amx"
+    return "avx512" if torch.backends.cpu.get_cpu_capability() == "AVX512" else "avx2"
 
 
 def measure(device: torch.device, name: str | None = None) -> Machine:

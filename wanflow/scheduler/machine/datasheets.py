@@ -9,13 +9,14 @@ the 3060, 4060 and 4070 SUPER by their SM counts and clocks from the cards' spec
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from difflib import get_close_matches
 
 import attrs
 
 from wanflow.errors import InputError
 from wanflow.scheduler.allocator.plain import segment_bytes
-from wanflow.scheduler.machine.figures import Machine
+from wanflow.scheduler.machine.figures import FLOPS, Machine
 from wanflow.units import GIB, KIB, MIB
 
 _T, _G = 1e12, 1e9
@@ -98,16 +99,21 @@ _ADA = (8, 9)  # for a card of which nothing is known but its memory
 NAMES = ("cpu", *_CARDS)
 
 
-def cpu_machine(total_bytes: int) -> Machine:
-    """This computer's processor and RAM, with rates of an ordinary two-core machine with AVX2.
+# GFLOP/s that Wan's calls reach on two threads, of GEMM, attention and convolution each in
+# bfloat16, float16 and float32, and GB/s of memory. With AVX2 half-precision GEMM and convolution
+# have no fast path, attention has one. AVX-512 (with its bfloat16) and AMX: measured in whole runs
+# of Wan2.1 1.3B on servers of the kind that is rented.
+_CPU_RATES: Mapping[str, tuple[float, ...]] = {
+    "avx2": (10, 10, 100, 90, 35, 90, 0.8, 0.8, 40, 5),
+    "avx512": (300, 100, 130, 250, 60, 150, 100, 60, 75, 10),
+    "amx": (880, 360, 380, 1200, 300, 430, 900, 200, 250, 8),
+}
 
-    Half-precision GEMM and convolution have no fast path there, attention has one.
-    """
-    flops = {
-        "gemm.bfloat16": 10 * _G, "gemm.float16": 10 * _G, "gemm.float32": 100 * _G,
-        "attention.bfloat16": 90 * _G, "attention.float16": 35 * _G, "attention.float32": 90 * _G,
-        "conv.bfloat16": 0.8 * _G, "conv.float16": 0.8 * _G, "conv.float32": 40 * _G,
-    }  # fmt: skip
+
+def cpu_machine(total_bytes: int, instructions: str = "avx2", threads: int = 2) -> Machine:
+    """A processor with its RAM, at the rates of an ordinary machine with such *instructions*."""
+    *rates, memory = (rate * threads / 2 * _G for rate in _CPU_RATES[instructions])
+    flops = dict(zip(FLOPS, rates, strict=True))
     return Machine(
         name="cpu",
         device="cpu",
@@ -117,7 +123,7 @@ def cpu_machine(total_bytes: int) -> Machine:
         library_bytes=0,
         granularity_bytes=64,  # PyTorch's alignment
         flops=flops,
-        memory_rate=5 * _G,
+        memory_rate=memory,
         upload_rate=10 * _G,
         upload_pageable_rate=10 * _G,
         download_rate=10 * _G,

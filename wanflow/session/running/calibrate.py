@@ -20,7 +20,7 @@ from wanflow.files.folders import PACKAGE, cache_folder
 from wanflow.graph.configs import known_config
 from wanflow.models.segments.build import build
 from wanflow.models.segments.cut import dtype_of
-from wanflow.scheduler.machine.figures import Machine
+from wanflow.scheduler.machine.figures import Machine, Source
 from wanflow.scheduler.machine.store import load, save
 from wanflow.session.preparing.place import Place, place_on
 from wanflow.session.request import Request
@@ -31,7 +31,7 @@ _LAYERS = {"text_encoder": {"num_layers": 1, "vocab_size": 1024}, "transformer":
 _PARTS = {"text": ("text_encoder", "bf16"), "dit": ("transformer", "bf16"), "vae": ("vae", "fp32")}
 _FILES = {"text_encoder": "model"}
 _WAYS = ("whole", "strips.4")  # of decoding: large budgets, and small ones
-_INPUTS = {"prompt": "x", "size": "416*240", "frames": 5, "steps": 1}
+_INPUTS: Mapping[str, str | int] = {"prompt": "x", "size": "416*240", "frames": 5, "steps": 1}
 _GRAPH = """\
 wanflow: 1
 name: calibration
@@ -77,7 +77,7 @@ def calibrate(machine: Machine) -> Machine:
 
             run(request, out=folder / f"run-{number}", on=on)
             machine = load(machine.name) or machine
-    sources = {name: "measured" for name in machine.sources}
+    sources: dict[str, Source] = dict.fromkeys(machine.sources, "measured")
     machine = attrs.evolve(machine, sources=sources, was={})
     save(machine)
     return machine
