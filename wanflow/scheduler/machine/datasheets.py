@@ -101,8 +101,8 @@ NAMES = ("cpu", *_CARDS)
 
 # GFLOP/s that Wan's calls reach on two threads, of GEMM, attention and convolution each in
 # bfloat16, float16 and float32, and GB/s of memory. With AVX2 half-precision GEMM and convolution
-# have no fast path, attention has one. AVX-512 (with its bfloat16) and AMX: measured in whole runs
-# of Wan2.1 1.3B on servers of the kind that is rented.
+# have no fast path, attention has one. AMX: what `machine probe` found on one rented server, whose
+# runs bear it out. AVX-512: convolution and memory of one run at full size, the rest by products.
 _CPU_RATES: Mapping[str, tuple[float, ...]] = {
     "avx2": (10, 10, 100, 90, 35, 90, 0.8, 0.8, 40, 5),
     "avx512": (300, 100, 130, 250, 60, 150, 100, 60, 75, 10),
