@@ -21,12 +21,10 @@ from statistics import median
 from typing import Any
 from unittest import mock
 
-import attrs
 import torch
 
-from benchmarks.lib.cases import tiny
 from benchmarks.lib.report import keep, machine_line, spread
-from benchmarks.trace_share import CASE, dropped
+from benchmarks.trace_share import dropped, jobs
 from wanflow.scheduler.run.finite_check import FiniteCheck
 from wanflow.session import Request
 from wanflow.session.planning.planned import Planned, plan_prepared
@@ -34,7 +32,6 @@ from wanflow.session.preparing.place import find_place
 from wanflow.session.preparing.prepared import prepare
 
 _LOOK = FiniteCheck.look
-_SHORT = 2  # so many pairs of the short run for each of the long one
 Look = Callable[[FiniteCheck, torch.Tensor, str], None]
 
 
@@ -86,13 +83,7 @@ def measured(name: str, request: Request, pairs: int) -> dict[str, Any]:
 def main(given: argparse.Namespace) -> None:
     """Measure, print and keep."""
     torch.set_num_threads(1)
-    small = Request("t2v-tiny", device="cpu", exact=True, prompt_cache=False)
-    if given.shrink:
-        small = attrs.evolve(small, inputs={"steps": 2})
-    case = tiny(CASE) if given.shrink else CASE
-    graph, _ = case.files(given.scratch)
-    asked = {"t2v-tiny": small, case.name: case.request(graph, "cpu", "auto")}
-    pairs = {"t2v-tiny": _SHORT * given.pairs, case.name: given.pairs}
+    asked, pairs = jobs(given)
     rows = [measured(name, request, pairs[name]) for name, request in asked.items()]
     for row in rows:
         print(

@@ -137,16 +137,21 @@ def _never() -> None:
     """Nobody asks this run to stop."""
 
 
-def main(given: argparse.Namespace) -> None:
-    """Measure, print and keep."""
-    torch.set_num_threads(1)
+def jobs(given: argparse.Namespace) -> tuple[dict[str, Request], dict[str, int]]:
+    """What is run, by name, and how many pairs of runs of each."""
     small = Request("t2v-tiny", device="cpu", exact=True, prompt_cache=False)
     if given.shrink:
         small = attrs.evolve(small, inputs={"steps": 2})
     case = tiny(CASE) if given.shrink else CASE
     graph, _ = case.files(given.scratch)
     asked = {"t2v-tiny": small, case.name: case.request(graph, "cpu", "auto")}
-    pairs = {"t2v-tiny": _SHORT * given.pairs, case.name: given.pairs}
+    return asked, {"t2v-tiny": _SHORT * given.pairs, case.name: given.pairs}
+
+
+def main(given: argparse.Namespace) -> None:
+    """Measure, print and keep."""
+    torch.set_num_threads(1)
+    asked, pairs = jobs(given)
     rows = [measured(name, request, pairs[name]) for name, request in asked.items()]
     result = {
         "benchmark": "trace_share", "machine": machine_line("cpu"), "pairs": pairs,

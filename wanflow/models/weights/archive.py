@@ -25,6 +25,7 @@ _DIRECTORY_LIMIT_BYTES = 4 << 20
 HEADER = struct.Struct("<4sHHHHHIIIHH")  # an entry's own header, before its name and extra field
 HEADER_SIGN = b"PK\x03\x04"
 _ENCRYPTED = 0x1
+_UNPACK = "if weights are packed in it, unpack it and give what was in it"
 # What zipfile raises for bytes that no writer made: RuntimeError where they say "encrypted", or
 # (NotImplementedError) an unknown compression, the others for offsets and names out of bounds.
 _DAMAGE = (
@@ -119,7 +120,7 @@ def _spans(path: Path, file: BinaryIO, entries: list[zipfile.ZipInfo], end: int)
             raise WeightsError(
                 f"{path}: is a zip file, but none of torch.save: entry {info.orig_filename!r} is "
                 "packed",
-                hint="if weights are packed in it, unpack it and give what was in it",
+                hint=_UNPACK,
                 code="bad-weights",
             )
         start = _data_start(path, file, info)
@@ -166,7 +167,7 @@ def _folder(path: Path, spans: Mapping[str, Span]) -> str:
         raise WeightsError(
             f"{path}: is a zip file, but none of torch.save: it has {len(pickles) or 'no'} "
             "data.pkl",
-            hint="if weights are packed in it, unpack it and give what was in it",
+            hint=_UNPACK,
             code="bad-weights",
         )
     folder = pickles[0].removesuffix("/data.pkl")

@@ -32,7 +32,7 @@ _DTYPES = {
     "F8_E4M3FNUZ": torch.float8_e4m3fnuz, "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
     "F8_E8M0": torch.float8_e8m0fnu,
 }  # fmt: skip
-_AGAIN = "download it again, or compare its size with the published one"
+FETCH_AGAIN = "download it again, or compare its size with the published one"
 
 
 @attrs.frozen
@@ -243,7 +243,7 @@ def _entries(path: Path, header: dict[str, object], base: int, size: int) -> dic
 
 
 def _cut(path: Path, how: str) -> WeightsError:
-    return WeightsError(f"{path}: is cut: {how}", hint=_AGAIN, code="cut-weights")
+    return WeightsError(f"{path}: is cut: {how}", hint=FETCH_AGAIN, code="cut-weights")
 
 
 def _entry(path: Path, name: str, fields: object, base: int) -> tuple[Entry, int]:

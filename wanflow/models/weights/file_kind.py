@@ -8,13 +8,17 @@ from pathlib import Path
 
 from wanflow.errors import WeightsError
 from wanflow.models.weights.archive import HEADER_SIGN
-from wanflow.models.weights.checkpoint import HEADER_LIMIT_BYTES, Entry, index_safetensors
+from wanflow.models.weights.checkpoint import (
+    FETCH_AGAIN,
+    HEADER_LIMIT_BYTES,
+    Entry,
+    index_safetensors,
+)
 from wanflow.models.weights.torch_file import index_torch_file
 
 _LOOK_BYTES = 512
 _VARIANT = "take the safetensors variant of the model, in bf16 or fp16"
 _UNPACK = "unpack it, and give what was in it"
-_AGAIN = "download it again, or compare its size with the published one"
 _PAGE = "a download was answered with a page: look at the link and at your login, then fetch again"
 _POINTER = re.compile(rb"version https?://git-lfs\S*\n(?:.*\n)*?size (\d+)")
 _TITLE = re.compile(r"<title[^>]*>([^<]{1,80})", re.IGNORECASE)
@@ -60,7 +64,7 @@ def _start(path: Path) -> bytes:
         gone = f", a link to {path.readlink()}" if path.is_symlink() and not path.exists() else ""
         raise WeightsError(
             f"{path}{gone}: {error.strerror}",
-            hint=_AGAIN if gone else "",
+            hint=FETCH_AGAIN if gone else "",
             code="unreadable-weights",
         ) from None
 
@@ -68,7 +72,7 @@ def _start(path: Path) -> bytes:
 def _described(start: bytes) -> tuple[str | None, str]:
     """What a file is that begins so, and what to do; None where that cannot be told."""
     if not start:
-        return "is empty", _AGAIN
+        return "is empty", FETCH_AGAIN
     if pointer := _POINTER.match(start):
         size = int(pointer[1])
         return f"is a Git LFS pointer; the file itself, of {size} bytes, is not there", (
@@ -80,7 +84,10 @@ def _described(start: bytes) -> tuple[str | None, str]:
     if start[257:262] == b"ustar":
         return "is an archive of tar", _UNPACK
     if not start.strip(b"\0"):
-        return f"begins with {len(start)} zeros, as a download does that has not come yet", _AGAIN
+        return (
+            f"begins with {len(start)} zeros, as a download does that has not come yet",
+            FETCH_AGAIN,
+        )
     return _text(start)
 
 
