@@ -31,7 +31,7 @@ from benchmarks.lib.child import status_bytes
 from benchmarks.lib.report import ROOT, keep, machine_line, spread
 from scripts.make_checkpoint import make_part
 from wanflow.graph import PortRef
-from wanflow.graph.bind import BoundStage
+from wanflow.graph.bound import BoundStage
 from wanflow.graph.configs import known_config
 from wanflow.graph.ops import OPS
 from wanflow.graph.source import Mark

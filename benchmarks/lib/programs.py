@@ -8,7 +8,7 @@ import attrs
 import torch
 
 from wanflow.graph import PortRef
-from wanflow.graph.bind import BoundStage
+from wanflow.graph.bound import BoundStage
 from wanflow.graph.configs import known_config
 from wanflow.graph.ops import OPS
 from wanflow.graph.values import Value

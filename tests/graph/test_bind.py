@@ -50,6 +50,7 @@ class TestValues:
         params = bind(graph, {"steps": 4}).stage("denoise").params
         assert params == {
             "steps": 4, "sampler": "unipc", "shift": 5.0, "grid": "diffusers", "guidance": 5.0,
+            "noise_from": 1.0, "noise_to": 0.0, "strength": 1.0, "control_scale": 1.0,
             "attention": "native",
         }  # fmt: skip
 
@@ -212,7 +213,8 @@ class TestSettings:
                 "denoise",
                 "4",
                 "unknown-param",
-                "allowed: attention, grid, guidance, sampler, shift, steps",
+                "allowed: attention, control_scale, grid, guidance, noise_from, noise_to, sampler, "
+                "shift, steps, strength",
             ),
             ("decode.tile", "4", "unknown-param", "op decode_frames has no params"),
             ("denoise.steps", "x", "wrong-type", ""),

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
-
-from wanflow.graph.inputs import RESERVED, STANDARD
+from wanflow.graph.inputs import STANDARD
 from wanflow.graph.values import ValueType
 
 
 def test_names_are_the_contract() -> None:
     """Users and front ends count on them."""
-    assert [*STANDARD, *RESERVED] == [
-        "prompt", "negative_prompt", "size", "frames", "steps", "guidance", "shift", "seed", "fps",
+    assert [*STANDARD] == [
+        "prompt", "negative_prompt", "size", "frames", "steps", "guidance", "shift",
+        "guidance_high", "guidance_low", "boundary", "strength", "control_scale", "seed", "fps",
         "image", "last_image", "video", "mask", "reference_images",
     ]  # fmt: skip
 
@@ -71,13 +70,6 @@ def test_int_feeds_a_float(edited) -> None:
         ("  size:", "  rate: {type: int, default: 8}\n  size:"), ("fps: $fps", "fps: $rate")
     )
     assert graph.spec.inputs["rate"].type is ValueType.INT
-
-
-@pytest.mark.parametrize("name", RESERVED)
-def test_reserved_input_is_refused(refused, name: str) -> None:
-    """Its name is kept for graphs that can't be run yet."""
-    error = refused(("$prompt}", f"${name}}}"))
-    assert error.code == "reserved-input"
 
 
 def test_literal_needs_no_input(edited) -> None:

@@ -11,7 +11,7 @@ from wanflow.graph.wanted import MisfitError, fit
 
 MADE = {
     PortType.TEXT_EMBEDDING, PortType.IMAGE_EMBEDDING, PortType.LATENTS, PortType.MASK,
-    PortType.FRAMES,
+    PortType.FRAMES, PortType.CONTROL, PortType.HISTORY,
 }  # fmt: skip
 
 
@@ -19,7 +19,7 @@ def test_ops_of_the_contract() -> None:
     """Each has code in wanflow/stages."""
     assert set(OPS) == {
         "encode_text", "encode_image", "encode_frames", "noise", "denoise", "decode_frames",
-        "write_video", "write_frames",
+        "write_video", "write_frames", "write_picture", "encode_control",
     }  # fmt: skip
 
 

@@ -26,7 +26,7 @@ SEEN = [
     "missing-config-field", "bad-stage-name", "missing-model", "unwanted-model", "unknown-port",
     "missing-port", "missing-in", "port-type-input", "port-type-literal", "unknown-param",
     "unknown-param-none", "wrong-type", "wrong-type-no", "wrong-type-list",
-    "out-of-range", "bad-choice", "bad-file-name", "reserved-input", "input-type-standard",
+    "out-of-range", "bad-choice", "bad-file-name", "input-type-standard",
     "unknown-type", "wrong-type-output", "bad-output-name", "bad-input-name",
 ]  # fmt: skip
 

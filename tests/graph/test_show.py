@@ -24,6 +24,10 @@ denoise (denoise, model dit, repeats: steps)
   shift = 5.0 (default)
   grid = diffusers (default)
   guidance = 5.0 (default)
+  noise_from = 1.0 (default)
+  noise_to = 0.0 (default)
+  strength = 1.0 (default)
+  control_scale = 1.0 (default)
   attention = native (default)
 decode (decode_frames, model vae, repeats: latent frames)
   latents <- denoise.latents
@@ -71,7 +75,8 @@ def test_describe_names_stages_and_edges(edited) -> None:
     assert [stage["stage"] for stage in stages] == ["encode", "noise", "denoise", "decode", "write"]
     assert stages[2]["params"] == {
         "steps": "$steps", "sampler": "unipc", "shift": 5.0, "grid": "diffusers",
-        "guidance": 5.0, "attention": "native",
+        "guidance": 5.0, "noise_from": 1.0, "noise_to": 0.0, "strength": 1.0,
+        "control_scale": 1.0, "attention": "native",
     }  # fmt: skip
 
 

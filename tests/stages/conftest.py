@@ -5,7 +5,7 @@ from contextlib import closing
 import pytest
 import torch
 
-from wanflow.graph.bind import BoundStage
+from wanflow.graph.bound import BoundStage
 from wanflow.graph.ops import OPS
 from wanflow.stages import LatentSpace, StageSetup, Surroundings, make_program
 

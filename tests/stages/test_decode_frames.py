@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.models.conftest import TINY, model_spec
-from wanflow.graph.bind import BoundStage
+from wanflow.graph.bound import BoundStage
 from wanflow.graph.configs import known_config
 from wanflow.graph.ops import OPS
 from wanflow.graph.spec import PortRef

@@ -14,7 +14,7 @@ from PIL import Image
 from tests.models.conftest import TINY, model_spec
 from wanflow.errors import InputError
 from wanflow.graph import Size
-from wanflow.graph.bind import BoundStage
+from wanflow.graph.bound import BoundStage
 from wanflow.graph.configs import known_config
 from wanflow.graph.ops import OPS
 from wanflow.models.bound import bind_model

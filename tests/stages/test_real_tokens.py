@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import UMT5EncoderModel
 
-from wanflow.graph.bind import BoundStage
+from wanflow.graph.bound import BoundStage
 from wanflow.graph.configs import known_config
 from wanflow.graph.ops import OPS
 from wanflow.graph.source import Mark

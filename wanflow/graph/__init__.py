@@ -1,6 +1,7 @@
 """Graph files: read with positions, checked whole, bound to the user's values. No torch."""
 
-from wanflow.graph.bind import BoundGraph, BoundStage, bind
+from wanflow.graph.bind import bind
+from wanflow.graph.bound import BoundGraph, BoundStage
 from wanflow.graph.check import CheckedGraph
 from wanflow.graph.configs import known_config
 from wanflow.graph.load import load, load_text, shipped_graphs

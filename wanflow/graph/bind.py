@@ -5,75 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
-import attrs
-
 from wanflow.errors import InputError
+from wanflow.graph.bound import BoundGraph, BoundStage
 from wanflow.graph.check import CheckedGraph
+from wanflow.graph.checks.stages import ENCODERS, check_stages, file_ports
+from wanflow.graph.idle import without_idle
 from wanflow.graph.inputs import FILE_TYPES, InputSpec
-from wanflow.graph.ops import OpSpec
 from wanflow.graph.rules import VideoRules
-from wanflow.graph.source import Source
-from wanflow.graph.spec import ModelSpec, StageSpec
+from wanflow.graph.spec import StageSpec
 from wanflow.graph.values import InputRef, PortRef, Size, Value, ValueType
 from wanflow.graph.wanted import MisfitError, Wanted, fit, fit_text
-from wanflow.graph.wording import did_you_mean, listing, quoted
-
-
-@attrs.frozen
-class BoundStage:
-    """A stage with every port fed by a value or another stage's output, and every param set."""
-
-    name: str
-    op: OpSpec
-    model: str | None
-    inputs: Mapping[str, Value | PortRef]
-    params: Mapping[str, Value]
-
-
-@attrs.frozen
-class BoundGraph:
-    """A graph ready to plan; `stages` are in running order."""
-
-    name: str
-    about: str
-    source: Source
-    inputs: Mapping[str, Value]
-    models: Mapping[str, ModelSpec]
-    stages: tuple[BoundStage, ...]
-    outputs: Mapping[str, PortRef]
-    rules: VideoRules | None
-
-    def plain_inputs(self) -> dict[str, str | int | float]:
-        """Give the inputs, sizes as text."""
-        return {n: str(v) if isinstance(v, Size) else v for n, v in self.inputs.items()}
-
-    def stage(self, name: str) -> BoundStage:
-        """Give a stage by name."""
-        bound = next((stage for stage in self.stages if stage.name == name), None)
-        if bound is None:
-            names = [stage.name for stage in self.stages]
-            message = f"graph '{self.name}' has no stage {quoted(name)}"
-            raise InputError(message, hint=did_you_mean(name, names), code="unknown-stage")
-        return bound
-
-    def noise_of(self, stage: BoundStage) -> BoundStage | None:
-        """Find the stage that says the size and frames of the latents of `stage`, or None."""
-        while "size" not in stage.op.inputs:
-            ref = stage.inputs.get("latents")
-            if not isinstance(ref, PortRef):
-                return None
-            stage = self.stage(ref.stage)
-        return stage
-
-    def turns(self, stage: BoundStage) -> int:
-        """Count the steps of a stage; 1 when it doesn't repeat."""
-        if stage.op.repeats == "":
-            return 1
-        if stage.op.repeats == "steps":
-            return cast("int", stage.params["steps"])
-        noise = self.noise_of(stage)
-        frames = cast("int", noise.inputs["frames"]) if noise else 1
-        return (self.rules or VideoRules()).latent_frames(frames)
+from wanflow.graph.wording import did_you_mean, quoted
 
 
 def bind(
@@ -98,13 +40,27 @@ def bind(
     forced = _settings(graph, settings or {})
     spec = graph.spec
     stages = tuple(_stage(spec.stages[name], values, forced, rules) for name in graph.order)
-    _check_files(stages)
-    _check_pictures(stages)
-    _check_grids(stages)
-    return BoundGraph(
+    outputs = {name: out.ref for name, out in spec.outputs.items()}
+    bound = BoundGraph(
         name=spec.name, about=spec.about, source=graph.source, inputs=values, models=spec.models,
-        stages=stages, outputs={name: out.ref for name, out in spec.outputs.items()}, rules=rules,
+        stages=stages, outputs=outputs, rules=rules,
     )  # fmt: skip
+    bound = without_idle(bound, _spared(graph, stages))
+    check_stages(bound.stages)
+    return bound
+
+
+def _spared(graph: CheckedGraph, stages: tuple[BoundStage, ...]) -> frozenset[str]:
+    """Name the encoders of files that the graph lets one leave out, and that are left out."""
+    idle = set()
+    for stage in stages:
+        wires = graph.spec.stages[stage.name].inputs
+        refs = [w.value for port, w in wires.items() if port in file_ports(stage)]
+        may_go = [isinstance(r, InputRef) and graph.spec.inputs[r.name].default == "" for r in refs]
+        needs = stage.op.name in ENCODERS and refs and all(may_go)
+        if needs and not any(stage.inputs.get(port) for port in file_ports(stage)):
+            idle.add(stage.name)
+    return frozenset(idle)
 
 
 def _inputs(
@@ -195,7 +151,8 @@ def _stage(
             params[name] = _resolve(literal, spec, f"'{key}'", values, rules)
         else:
             params[name] = spec.default
-    return BoundStage(stage.name, stage.op, stage.model, inputs, params)
+    steps = range(cast("int", params["steps"])) if stage.op.repeats == "steps" else range(1)
+    return BoundStage(stage.name, stage.op, stage.model, inputs, params, steps)
 
 
 def _resolve(
@@ -217,47 +174,3 @@ def _typed(value: Value, wanted: Wanted, what: str, rules: VideoRules | None) ->
     except MisfitError as misfit:
         message = f"{what} {misfit.message}"
         raise InputError(message, hint=misfit.suggestion, code=misfit.code) from None
-
-
-def _check_pictures(stages: tuple[BoundStage, ...]) -> None:
-    """Something must be given to encode, and no frame twice."""
-    for stage in stages:
-        ports = [
-            port
-            for port, spec in stage.op.inputs.items()
-            if spec.wanted is not None and spec.wanted.type in FILE_TYPES
-        ]
-        pictures = [port for port in ports if stage.inputs.get(port)]
-        if ports and not pictures:
-            message = f"stage '{stage.name}' has nothing to encode"
-            raise InputError(message, hint=f"give {listing(ports)}", code="missing-input")
-        if "video" in pictures and len(pictures) > 1:
-            message = f"stage '{stage.name}' has {listing(pictures, 'and')}: a video has all frames"
-            raise InputError(message, hint="leave one out", code="frames-twice")
-        if "last_image" in pictures and stage.inputs.get("frames") == 1:
-            message = f"stage '{stage.name}' has a last image and one frame"
-            raise InputError(message, hint="ask for 5 frames or more", code="frames-twice")
-
-
-def _check_grids(stages: tuple[BoundStage, ...]) -> None:
-    for stage in stages:
-        if (stage.params.get("grid"), stage.params.get("sampler")) == ("official", "euler"):
-            raise InputError(
-                f"stage '{stage.name}': Wan's own code has no grid for euler",
-                hint=f"leave '{stage.name}.grid' at diffusers, or take unipc or dpm++",
-                code="no-such-grid",
-            )
-
-
-def _check_files(stages: tuple[BoundStage, ...]) -> None:
-    writers: dict[str, str] = {}
-    for stage in stages:
-        name = stage.params.get("name")
-        if isinstance(name, str):
-            first = writers.setdefault(name.lower(), stage.name)
-            if first != stage.name:
-                raise InputError(
-                    f"stages '{first}' and '{stage.name}' both write '{name}'",
-                    hint=f"add --set {stage.name}.name=...",
-                    code="same-file",
-                )

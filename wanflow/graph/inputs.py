@@ -14,12 +14,10 @@ from wanflow.graph.wanted import Rule, Wanted
 # The types an input may be declared with; the others are for params only.
 INPUT_TYPES = (
     ValueType.TEXT, ValueType.SIZE, ValueType.INT, ValueType.FLOAT, ValueType.IMAGE,
-    ValueType.VIDEO,
+    ValueType.VIDEO, ValueType.IMAGES,
 )  # fmt: skip
-FILE_TYPES = (ValueType.IMAGE, ValueType.VIDEO)  # the path of a file that the user has
-
-# Inputs of graphs that edit videos: the names are kept free for them.
-RESERVED = ("mask", "reference_images")
+# Paths of files that the user has.
+FILE_TYPES = (ValueType.IMAGE, ValueType.VIDEO, ValueType.IMAGES)
 
 
 @attrs.frozen(kw_only=True)
@@ -53,6 +51,11 @@ _ABOUT = {
     "steps": _DENOISE["steps"].about,
     "guidance": _DENOISE["guidance"].about,
     "shift": _DENOISE["shift"].about,
+    "guidance_high": "Guidance of the expert for much noise, the first steps.",
+    "guidance_low": "Guidance of the expert for little noise, the last steps.",
+    "boundary": "The share of noise at which the first expert hands over to the second.",
+    "strength": _DENOISE["strength"].about,
+    "control_scale": _DENOISE["control_scale"].about,
     "seed": "The same seed gives the same video.",
     "fps": OPS["write_video"].params["fps"].about,
 }
@@ -69,11 +72,22 @@ _STANDARD = (
     _number("steps", ValueType.INT, 50, 1, 1000),
     _number("guidance", ValueType.FLOAT, 5.0, 0, 100),
     _number("shift", ValueType.FLOAT, 5.0, 0.01, 100),
+    _number("guidance_high", ValueType.FLOAT, 5.0, 0, 100),
+    _number("guidance_low", ValueType.FLOAT, 5.0, 0, 100),
+    _number("boundary", ValueType.FLOAT, 0.875, 0, 1),
+    _number("strength", ValueType.FLOAT, 0.8, 0, 1),
+    _number("control_scale", ValueType.FLOAT, 1.0, 0, 10),
     _number("seed", ValueType.INT, 0, 0, LARGEST_SEED),
     _number("fps", ValueType.FLOAT, 16.0, 1, 240),
     InputSpec(name="image", type=ValueType.IMAGE, about="A picture file: the first frame."),
     InputSpec(name="last_image", type=ValueType.IMAGE, about="A picture file: the last frame."),
     InputSpec(name="video", type=ValueType.VIDEO, about="A video file: the frames to start from."),
+    InputSpec(name="mask", type=ValueType.VIDEO, about="A video file: white is made anew."),
+    InputSpec(
+        name="reference_images",
+        type=ValueType.IMAGES,
+        about="Picture files, with commas between: what is to be seen.",
+    ),
 )
 
 STANDARD: Mapping[str, InputSpec] = {spec.name: spec for spec in _STANDARD}

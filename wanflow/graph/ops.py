@@ -24,7 +24,7 @@ SAMPLER_GRIDS = ("diffusers", "official")
 
 
 class PortType(StrEnum):
-    """What flows through a port. The first six are literals or inputs, the rest stages make."""
+    """What flows through a port. The first seven are literals or inputs, the rest stages make."""
 
     TEXT = "text"
     INT = "int"
@@ -32,10 +32,13 @@ class PortType(StrEnum):
     SIZE = "size"
     IMAGE = "image"
     VIDEO = "video"
+    IMAGES = "images"
     TEXT_EMBEDDING = "text_embedding"
     IMAGE_EMBEDDING = "image_embedding"
     LATENTS = "latents"
     MASK = "mask"  # which frames are given, laid out as latents
+    CONTROL = "control"  # what VACE models take beside the latents, laid out like them
+    HISTORY = "history"  # what a multistep sampler remembers
     FRAMES = "frames"  # a stream: chunks of decoded frames, one in flight
     FILE = "file"
     FOLDER = "folder"
@@ -92,6 +95,14 @@ _SIZE = PortSpec(
     PortType.SIZE, wanted=Wanted(type=ValueType.SIZE, rule=Rule.SIZE),
     about="Width*height in pixels.",
 )  # fmt: skip
+_FPS = ParamSpec(
+    name="fps", type=ValueType.FLOAT, default=16.0, minimum=1, maximum=240,
+    about="Frames a second; 23.976, 29.97 and 59.94 are the broadcast rates, n*1000/1001.",
+)  # fmt: skip
+_RATE = PortSpec(
+    PortType.FLOAT, required=False, wanted=Wanted(type=ValueType.FLOAT, minimum=1, maximum=240),
+    about="Frames a second at which a video's frames are taken; its own rate without.",
+)  # fmt: skip
 _FRAMES = PortSpec(
     PortType.INT,
     wanted=Wanted(type=ValueType.INT, minimum=1, maximum=MOST_FRAMES, rule=Rule.FRAMES),
@@ -99,8 +110,11 @@ _FRAMES = PortSpec(
 )
 
 
-def _picture(kind: PortType, about: str) -> PortSpec:
+def _file(kind: PortType, about: str) -> PortSpec:
     return PortSpec(kind, required=False, wanted=Wanted(type=ValueType(kind)), about=about)
+
+
+_REFERENCES = _file(PortType.IMAGES, "Pictures of what is to be seen, in this order: a.png,b.png.")
 
 
 _OPS = (
@@ -127,8 +141,8 @@ _OPS = (
         about="Turn pictures into image embeddings, one set of tokens a picture.",
         model_part="image_encoder",
         inputs={
-            "image": _picture(PortType.IMAGE, "The first frame, a picture file."),
-            "last_image": _picture(PortType.IMAGE, "The last frame, a picture file."),
+            "image": _file(PortType.IMAGE, "The first frame, a picture file."),
+            "last_image": _file(PortType.IMAGE, "The last frame, a picture file."),
         },
         outputs={"image": PortType.IMAGE_EMBEDDING},
     ),
@@ -137,13 +151,29 @@ _OPS = (
         about="Turn pictures or a video into latents; frames that are not given are grey.",
         model_part="vae",
         inputs={
-            "image": _picture(PortType.IMAGE, "The first frame, a picture file."),
-            "last_image": _picture(PortType.IMAGE, "The last frame, a picture file."),
-            "video": _picture(PortType.VIDEO, "All frames, a video file."),
+            "image": _file(PortType.IMAGE, "The first frame, a picture file."),
+            "last_image": _file(PortType.IMAGE, "The last frame, a picture file."),
+            "video": _file(PortType.VIDEO, "All frames, a video file."),
             "size": _SIZE,
             "frames": _FRAMES,
+            "fps": _RATE,
         },
         outputs={"latents": PortType.LATENTS, "mask": PortType.MASK},
+    ),
+    OpSpec(
+        name="encode_control",
+        about="Turn a video, the mask of what to change and reference pictures into what a VACE "
+        "model is told; without a video every frame is free.",
+        model_part="vae",
+        inputs={
+            "video": _file(PortType.VIDEO, "The frames to keep or to follow, a video file."),
+            "mask": _file(PortType.VIDEO, "What of the video is made anew: white; a video file."),
+            "reference_images": _REFERENCES,
+            "size": _SIZE,
+            "frames": _FRAMES,
+            "fps": _RATE,
+        },
+        outputs={"control": PortType.CONTROL},
     ),
     OpSpec(
         name="noise",
@@ -156,6 +186,7 @@ _OPS = (
                 wanted=Wanted(type=ValueType.INT, minimum=0, maximum=LARGEST_SEED),
                 about="The same seed gives the same video.",
             ),
+            "reference_images": _REFERENCES,
         },
         outputs={"latents": PortType.LATENTS},
     ),
@@ -177,8 +208,19 @@ _OPS = (
             "mask": PortSpec(
                 PortType.MASK, required=False, about="Which frames of the condition are given."
             ),
+            "control": PortSpec(
+                PortType.CONTROL, required=False, about="What a VACE model is told beside the text."
+            ),
+            "source": PortSpec(
+                PortType.LATENTS, required=False,
+                about="Latents of a video to start from, with as much noise as strength says.",
+            ),
+            "history": PortSpec(
+                PortType.HISTORY, required=False,
+                about="The sampler's, of the stage that ran the steps before.",
+            ),
         },
-        outputs={"latents": PortType.LATENTS},
+        outputs={"latents": PortType.LATENTS, "history": PortType.HISTORY},
         params=_params(
             ParamSpec(
                 name="steps", type=ValueType.INT, default=50, minimum=1, maximum=1000,
@@ -200,6 +242,22 @@ _OPS = (
             ParamSpec(
                 name="guidance", type=ValueType.FLOAT, default=5.0, minimum=0, maximum=100,
                 about="How strongly the prompt pulls; each step runs the model twice for it.",
+            ),
+            ParamSpec(
+                name="noise_from", type=ValueType.FLOAT, default=1.0, minimum=0, maximum=1,
+                about="Only the steps below this share of noise; 1: from the first.",
+            ),
+            ParamSpec(
+                name="noise_to", type=ValueType.FLOAT, default=0.0, minimum=0, maximum=1,
+                about="Only the steps at this share of noise or above it; 0: to the last.",
+            ),
+            ParamSpec(
+                name="strength", type=ValueType.FLOAT, default=1.0, minimum=0, maximum=1,
+                about="The share of the steps that are run on a source: the last ones.",
+            ),
+            ParamSpec(
+                name="control_scale", type=ValueType.FLOAT, default=1.0, minimum=0, maximum=10,
+                about="How strongly the control pulls.",
             ),
             ParamSpec(
                 name="attention", type=ValueType.CHOICE, default="native",
@@ -224,13 +282,21 @@ _OPS = (
         inputs={"frames": PortSpec(PortType.FRAMES, about="The frames to write.")},
         outputs={"file": PortType.FILE},
         params=_params(
-            ParamSpec(
-                name="fps", type=ValueType.FLOAT, default=16.0, minimum=1, maximum=240,
-                about="Frames a second; 23.976, 29.97 and 59.94 are the broadcast rates, "
-                "n*1000/1001.",
-            ),
+            _FPS,
             ParamSpec(
                 name="name", type=ValueType.FILE_NAME, default="video.mp4",
+                about="The file's name in the run folder.",
+            ),
+        ),
+    ),
+    OpSpec(
+        name="write_picture",
+        about="Write the one frame there is to a PNG file in the run folder.",
+        inputs={"frames": PortSpec(PortType.FRAMES, about="The frame to write.")},
+        outputs={"file": PortType.FILE},
+        params=_params(
+            ParamSpec(
+                name="name", type=ValueType.PICTURE_NAME, default="picture.png",
                 about="The file's name in the run folder.",
             ),
         ),

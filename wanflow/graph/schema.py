@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from wanflow.graph.config_fields import FIELDS, Field, shared_fields
 from wanflow.graph.configs import KNOWN, PARTS
-from wanflow.graph.inputs import INPUT_TYPES, RESERVED, STANDARD
+from wanflow.graph.inputs import INPUT_TYPES, STANDARD
 from wanflow.graph.ops import OPS, OpSpec, PortSpec
 from wanflow.graph.reading.file import GRAPH_NAME, VERSION
 from wanflow.graph.reading.models import PRECISIONS
@@ -86,7 +86,7 @@ def _inputs() -> Schema:
     return {
         "type": ["object", "null"],
         "description": "What the user can set. Standard inputs need no declaration.",
-        "propertyNames": {"pattern": _ID, "not": {"enum": list(RESERVED)}},
+        "propertyNames": {"pattern": _ID},
         "properties": standard,
         "additionalProperties": declaration([str(kind) for kind in INPUT_TYPES], ""),
     }
@@ -177,6 +177,7 @@ def _literal(wanted: Wanted) -> Schema:
     patterns = {
         ValueType.SIZE: _SIZE,
         ValueType.FILE_NAME: r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,95}\.mp4$",
+        ValueType.PICTURE_NAME: r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,95}\.png$",
         ValueType.FOLDER_NAME: _NAME,
     }
     pattern = patterns.get(wanted.type)

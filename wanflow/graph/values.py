@@ -25,8 +25,10 @@ class ValueType(StrEnum):
     CHOICE = "choice"
     FILE_NAME = "file_name"
     FOLDER_NAME = "folder_name"
+    PICTURE_NAME = "picture_name"
     IMAGE = "image"  # the path of a picture file; "" for none, where it may be left out
     VIDEO = "video"
+    IMAGES = "images"  # paths of picture files, with commas between
 
 
 @attrs.frozen

@@ -15,6 +15,7 @@ from wanflow.graph.wording import did_you_mean, listing, quoted, what_is
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+_NAMES = {ValueType.FILE_NAME: ".mp4", ValueType.PICTURE_NAME: ".png", ValueType.FOLDER_NAME: ""}
 _OURS = ("trace.msgpack", "plan.json", "run.json", "graph.yaml", "lock")  # a run folder's own
 
 
@@ -97,8 +98,8 @@ def _worded(value: str, wanted: Wanted) -> str:
     if wanted.choices and value not in wanted.choices:
         message = f"wants {listing(map(quoted, wanted.choices))}, is {quoted(value)}"
         raise MisfitError("bad-choice", message, did_you_mean(value, wanted.choices))
-    if wanted.type in (ValueType.FILE_NAME, ValueType.FOLDER_NAME):
-        _check_name(value, wanted.type)
+    if wanted.type in _NAMES:
+        _check_name(value, _NAMES[wanted.type])
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -106,15 +107,15 @@ def _worded(value: str, wanted: Wanted) -> str:
     return value
 
 
-def _check_name(name: str, kind: ValueType) -> None:
+def _check_name(name: str, ending: str) -> None:
     """Check a name that becomes a path: it must not leave the run folder, nor clash in it."""
     if name.lower() in _OURS or _DEVICES.fullmatch(name):
         raise MisfitError("bad-file-name", f"wants another name: {quoted(name)} is taken")
     if not _PLAIN_NAME.fullmatch(name):
         message = f"wants a plain name of letters, digits, '.', '_' and '-', is {quoted(name)}"
         raise MisfitError("bad-file-name", message, "no folders in it, no leading dot")
-    if kind is ValueType.FILE_NAME and not name.endswith(".mp4"):
-        raise MisfitError("bad-file-name", f"wants a name that ends in .mp4, is {quoted(name)}")
+    if not name.endswith(ending):
+        raise MisfitError("bad-file-name", f"wants a name that ends in {ending}, is {quoted(name)}")
 
 
 def _check_range(value: Value, wanted: Wanted) -> None:
@@ -157,6 +158,7 @@ def _name(kind: ValueType) -> str:
         ValueType.FLOAT: "a number",
         ValueType.SIZE: "a size",
         ValueType.FILE_NAME: "a file name",
+        ValueType.PICTURE_NAME: "a file name",
         ValueType.FOLDER_NAME: "a folder name",
     }
     return names.get(kind, "text")

@@ -41,8 +41,8 @@ class Denoise(StageProgram):
 
     @property
     def steps(self) -> int:
-        """Denoising steps."""
-        return cast("int", self.setup.param("steps"))
+        """Denoising steps: those of the schedule that are this stage's."""
+        return len(self.setup.bound.steps)
 
     @property
     def knobs(self) -> tuple[Knob, ...]:
@@ -64,8 +64,7 @@ class Denoise(StageProgram):
 
     @property
     def _sampling(self) -> Sampling:
-        sampler, grid = str(self.setup.param("sampler")), str(self.setup.param("grid"))
-        return Sampling(sampler, float(cast("float", self.setup.param("shift"))), self.steps, grid)
+        return Sampling.of(self.setup.bound.params)
 
     def calls(self, knobs: Mapping[str, str], shape: ShapeOf) -> Iterator[Call]:
         """Yield: the tables once; then each step's passes, guidance and sampler step."""
@@ -78,15 +77,18 @@ class Denoise(StageProgram):
         by_rows = self._by_rows(knobs)
         yield by_rows.tables(noise) if by_rows is not None else self._rotary(noise)
         yield self._timesteps()
-        latent_shape = shape(noise)
+        latent_shape, latents = shape(noise), noise
+        if "source" in self.setup.bound.inputs:
+            latents = self.setup.own("latents")
+            yield self._noised(noise)
         for step in range(self.steps):
-            latents = noise if step == 0 else self.setup.own("latents")
             for names in self._groups(knobs):
                 if by_rows is not None:
                     yield from by_rows.forward(names, step, latents, latent_shape)
                 else:
                     yield from self._forward(names, step, latents, latent_shape, knobs)
             yield from self._advance(step, latents)
+            latents = self.setup.own("latents")
         if self._given.replaces:
             yield self._replace()
 
@@ -123,9 +125,22 @@ class Denoise(StageProgram):
         own, device = self.setup.own, self.setup.around.device
 
         def times(_values: Tensors) -> Tensors:
-            return {own("timesteps"): self._sampling.timesteps().to(device)}
+            steps = self.setup.bound.steps
+            return {
+                own("timesteps"): self._sampling.timesteps()[steps.start : steps.stop].to(device)
+            }
 
-        return Call(f"timesteps.{self.steps}", times, numeric=True)
+        return Call(f"timesteps.{self._sampling.steps}", times, numeric=True)
+
+    def _noised(self, noise: str) -> Call:
+        """Start from a source instead of noise alone."""
+        source, own = self.setup.source("source"), self.setup.own
+
+        def run(values: Tensors) -> Tensors:
+            start = samplers.noised(self._sampling, values[source], values[noise])
+            return {own("latents"): start}
+
+        return Call("noised", run, (source, noise))
 
     def _forward(
         self,
@@ -243,17 +258,24 @@ class Denoise(StageProgram):
         yield self._sample(step, latents, positive)
 
     def _sample(self, step: int, latents: str, prediction: str) -> Call:
-        own, sampling = self.setup.own, self._sampling
-        names = {own(f"state.{n}"): n for n in samplers.history_names(sampling.sampler)}
+        own, sampling, index = self.setup.own, self._sampling, self.setup.bound.steps[step]
+        home = self._history(step)
+        names = {f"{home}.state.{n}": n for n in samplers.history_names(sampling.sampler)}
 
         def run(values: Tensors) -> Tensors:
             history = {short: values[name] for name, short in names.items() if name in values}
             after, history = samplers.step(
-                sampling, step, values[prediction], values[latents], history
+                sampling, index, values[prediction], values[latents], history
             )
             return {own("latents"): after, **{own(f"state.{n}"): t for n, t in history.items()}}
 
         # The first steps warm the history up and the last lower the order: costs of their own.
-        phase = min(step, 2) if step < self.steps - 2 else f"end{self.steps - step}.{min(step, 2)}"
+        done, left = min(index - sampling.first, 2), sampling.steps - index
+        phase = f"end{left}.{done}" if left <= 2 else str(done)
         reads = (latents, prediction, *names)
         return Call(f"sample.{phase}", run, reads, step=step, numeric=True)
+
+    def _history(self, step: int) -> str:
+        """The stage whose history a step goes on with: at first that of the stage before."""
+        is_handed_over = step == 0 and "history" in self.setup.bound.inputs
+        return self.setup.source("history").partition(".")[0] if is_handed_over else self.stage

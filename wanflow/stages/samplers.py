@@ -7,6 +7,7 @@ diffusers object anew (about a millisecond) and gives it its memory back.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,18 +15,43 @@ import attrs
 import numpy as np
 import torch
 
+_TRAINING = 1000  # steps that a model was trained at, in all of diffusers' schedulers
 HISTORY = "m"  # predictions of earlier steps, oldest first: m0, m1
 LAST = "last"  # UniPC's latents before its last step
 
 
 @attrs.frozen
 class Sampling:
-    """A sampler, the shift of its noise levels, how many steps, and whose grid of levels."""
+    """A sampler, the shift of its noise levels, how many steps, and whose grid of levels.
+
+    `first` is the step that it begins at, with no history: of a video that is noised halfway.
+    """
 
     sampler: str
     shift: float
     steps: int
     grid: str = "diffusers"
+    first: int = 0
+
+    @classmethod
+    def of(cls, params: Mapping[str, object]) -> Sampling:
+        """Read the params of a stage; of *strength* as many of the last steps are run."""
+        steps, shift = int(str(params["steps"])), float(str(params["shift"]))
+        run = min(int(steps * float(str(params["strength"]))), steps)
+        return cls(str(params["sampler"]), shift, steps, str(params["grid"]), steps - run)
+
+    def between(self, noise_from: float, noise_to: float) -> range:
+        """The steps whose timesteps are from a share of noise down to another, that included.
+
+        A *noise_from* of 1 is the first step, whatever its timestep.
+        """
+        if (noise_from, noise_to) == (1, 0):
+            return range(self.first, self.steps)
+        times = self.timesteps().tolist()
+        most = noise_from * _TRAINING if noise_from < 1 else math.inf
+        least = noise_to * _TRAINING
+        steps = [i for i in range(self.first, self.steps) if least <= times[i] < most]
+        return range(steps[0], steps[-1] + 1) if steps else range(0)
 
     def timesteps(self) -> torch.Tensor:
         """Return the timesteps `[steps]` that the model is asked at."""
@@ -91,6 +117,16 @@ def history_names(sampler: str) -> tuple[str, ...]:
     return {"unipc": ("m0", "m1", LAST), "dpm++": ("m0", "m1"), "euler": ()}[sampler]
 
 
+def noised(sampling: Sampling, source: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """Give the latents of a *source* with as much noise as the first step that is run wants."""
+    scheduler = _prepared(sampling)
+    scheduler.set_begin_index(sampling.first)
+    at = scheduler.timesteps[sampling.first : sampling.first + 1]
+    if sampling.sampler == "euler":
+        return torch.as_tensor(scheduler.scale_noise(source, at, noise))
+    return torch.as_tensor(scheduler.add_noise(source, noise, at))
+
+
 def step(
     sampling: Sampling,
     index: int,
@@ -98,36 +134,38 @@ def step(
     latents: torch.Tensor,
     history: Mapping[str, torch.Tensor],
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Take step *index*: return the new latents and the new history."""
+    """Take step *index* of the whole schedule: return the new latents and the new history."""
     scheduler = _prepared(sampling)
-    _restore(scheduler, sampling.sampler, index, history)
+    _restore(scheduler, sampling, index, history)
     (after,) = scheduler.step(prediction, scheduler.timesteps[index], latents, return_dict=False)
     return after, _history(scheduler, sampling.sampler)
 
 
-def _restore(scheduler: Any, sampler: str, index: int, history: Mapping[str, torch.Tensor]) -> None:
+def _restore(
+    scheduler: Any, sampling: Sampling, index: int, history: Mapping[str, torch.Tensor]
+) -> None:
     scheduler._step_index = index  # noqa: SLF001 - where a resumed schedule stands
-    if sampler == "euler":
+    if sampling.sampler == "euler":
         return
-    order = scheduler.config.solver_order
-    scheduler.lower_order_nums = min(index, order)
+    order, done = scheduler.config.solver_order, index - sampling.first
+    scheduler.lower_order_nums = min(done, order)
     scheduler.model_outputs = [history.get(f"{HISTORY}{i}") for i in range(order)]
-    if sampler == "unipc":
+    if sampling.sampler == "unipc":
         scheduler.last_sample = history.get(LAST)
-        scheduler.this_order = _order_of(scheduler, index - 1)
-        past = scheduler.timesteps[max(index - order, 0) : index]
+        scheduler.this_order = _order_of(scheduler, index - 1, done)
+        past = scheduler.timesteps[max(index - order, sampling.first) : index]
         scheduler.timestep_list = [None] * (order - len(past)) + list(past)
 
 
-def _order_of(scheduler: Any, index: int) -> int:
+def _order_of(scheduler: Any, index: int, done: int) -> int:
     """The order of UniPC's predictor at *index*, as `UniPCMultistepScheduler.step` works it out.
 
-    The corrector of the next step runs at it.
+    It is the step number *done*, from 1. The corrector of the next step runs at it.
     """
     order = int(scheduler.config.solver_order)
     if scheduler.config.lower_order_final:
         order = min(order, len(scheduler.timesteps) - index)
-    return max(min(order, index + 1), 1)
+    return max(min(order, done), 1)
 
 
 def _history(scheduler: Any, sampler: str) -> dict[str, torch.Tensor]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import attrs
 
-from wanflow.graph.inputs import RESERVED, STANDARD, InputSpec
+from wanflow.graph.inputs import STANDARD, InputSpec
 from wanflow.graph.problems import ProblemList
 from wanflow.graph.source import Mark
 from wanflow.graph.spec import GraphSpec, ModelSpec, OutputSpec, StageSpec
@@ -36,23 +36,13 @@ class Draft:
             return self.inputs[name]
         if name in self.input_names:
             return None  # its declaration is wrong, and that is told already
-        if name in RESERVED:
-            self.reserved(name, mark, stage)
-            return None
         if name not in STANDARD:
             message = f"stage '{stage}' refers to unknown input {quoted('$' + name)}"
-            names = {*self.input_names, *STANDARD, *RESERVED}
+            names = {*self.input_names, *STANDARD}
             self.problems.add("unknown-input", message, mark, stage=stage, word=name, names=names)
             return None
         self.inputs[name] = STANDARD[name]
         return self.inputs[name]
-
-    def reserved(self, name: str, mark: Mark, stage: str = "") -> None:
-        """Refuse an input of a kind of graph that can't be run yet."""
-        message = f"input '{name}' is reserved for graphs that edit videos"
-        self.problems.add(
-            "reserved-input", message, mark, stage=stage, suggestion="not supported yet"
-        )
 
     def spec(self) -> GraphSpec:
         """Give the finished record."""

@@ -6,7 +6,7 @@ import math
 
 import attrs
 
-from wanflow.graph.inputs import INPUT_TYPES, RESERVED, STANDARD, InputSpec
+from wanflow.graph.inputs import INPUT_TYPES, STANDARD, InputSpec
 from wanflow.graph.reading.draft import Draft
 from wanflow.graph.reading.nodes import Listing, Scalar
 from wanflow.graph.reading.scalars import resolve
@@ -28,9 +28,6 @@ def read_inputs(fields: Fields, draft: Draft) -> None:
 
 
 def _input(name: str, entry: KeyEntry, draft: Draft) -> InputSpec | None:
-    if name in RESERVED:
-        draft.reserved(name, entry.key.mark)
-        return None
     if not STAGE_ID.fullmatch(name):
         message = f"input name {quoted(name)} wants small letters, digits and '_'"
         draft.problems.add("bad-name", message, entry.key.mark)

@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Self, cast
+from typing import Self
 
 import attrs
 
@@ -195,7 +195,8 @@ class KnobProfiler:
     ) -> Footprint:
         """Look a footprint up, else profile it; on CUDA with what the allocator takes beside."""
         store, granularity = self._prepared.profile, self._prepared.place.machine.granularity_bytes
-        steps = [[outline.stage, outline.steps] for outline in self._prepared.outlines]
+        graph = self._prepared.graph
+        steps = [[s.steps.start, s.steps.stop, s.params.get("steps")] for s in graph.stages]
         plain = {stage: dict(values) for stage, values in knobs.items()}
         key = [plain, list(stages), steps, granularity if self._device == "cuda" else 0]
         footprint = store.footprint(key) if store is not None else None
@@ -282,10 +283,7 @@ def _few_steps(prepared: Prepared) -> Prepared:
     """The same with a few steps in every stage that repeats."""
 
     def shorter(stage: BoundStage) -> BoundStage:
-        if "steps" not in stage.params:
-            return stage
-        steps = min(cast("int", stage.params["steps"]), _STEPS)
-        return attrs.evolve(stage, params={**stage.params, "steps": steps})
+        return attrs.evolve(stage, steps=stage.steps[:_STEPS])
 
     graph = prepared.graph
     return attrs.evolve(

@@ -18,6 +18,7 @@ from wanflow.files.pictures import Picture
 from wanflow.files.videos import Video
 from wanflow.graph import BoundGraph, BoundStage, PortRef, Size, VideoRules, bind, load
 from wanflow.graph.check import CheckedGraph
+from wanflow.graph.spec import ModelSpec
 from wanflow.models.backends import choose_backend
 from wanflow.models.bound import LocatedModel, bind_model
 from wanflow.models.weights.identity import stat_key
@@ -31,6 +32,7 @@ from wanflow.session.preparing.input_files import absolute, files_of, in_shape, 
 from wanflow.session.preparing.kept_profile import KeptProfile
 from wanflow.session.preparing.place import Place, expandable_segments
 from wanflow.session.preparing.prompt_cache import Prompts, prompts_of
+from wanflow.session.preparing.schedule import scheduled
 from wanflow.session.preparing.stage_key import stage_identity
 from wanflow.session.request import Request, pairs, precisions
 from wanflow.stages import LatentSpace, StageSetup, Surroundings, make_program
@@ -121,8 +123,8 @@ class Prepared:
             outlines = tuple(map(outline_of, self.programs(None)))
             if self.profile is not None:
                 self.profile.add_outlines(outlines)
-        steps = {s.name: int(str(s.params.get("steps", 0))) for s in self.graph.stages}
-        return tuple(attrs.evolve(o, steps=steps[o.stage] or o.steps) for o in outlines)
+        steps = {s.name: len(s.steps) for s in self.graph.stages if s.op.repeats == "steps"}
+        return tuple(attrs.evolve(o, steps=steps.get(o.stage, o.steps)) for o in outlines)
 
     def knob_settings(self) -> dict[str, StageSettings]:
         """The knob settings of each stage that pins and `--exact` leave."""
@@ -316,8 +318,10 @@ def prepare(request: Request, place: Place, *, to_run: bool) -> Prepared:
     options = parse_weights(request.weights, tuple(specs))
     chosen = precisions(request.precision, {name: s.precision for name, s in specs.items()})
     file = graph_file(checked)
+    params = pairs(request.settings, "--set", "STAGE.PARAM=VALUE")
+    request = attrs.evolve(request, inputs=absolute(checked, request.inputs))
     models = {}
-    for name, spec in specs.items():
+    for name, spec in _needed(checked, request, params, to_run=to_run).items():
         folder = locate(spec, options, file)
         if folder is None and to_run:
             raise missing(spec, file)
@@ -325,12 +329,10 @@ def prepare(request: Request, place: Place, *, to_run: bool) -> Prepared:
         models[name] = bind_model(
             spec, chosen[name], folder, file, ops, own_config=request.own_configs
         )
-    params = pairs(request.settings, "--set", "STAGE.PARAM=VALUE")
     rules = _rules(models)
-    request = attrs.evolve(request, inputs=absolute(checked, request.inputs))
     opened = open_files(checked, request.inputs, to_run=to_run)
     inputs = in_shape(checked, request.inputs, rules or checked.rules, opened)
-    bound = bind(checked, inputs, params, rules, allow_missing_text=not to_run)
+    bound = scheduled(bind(checked, inputs, params, rules, allow_missing_text=not to_run))
     files = files_of(checked)
     _check_lengths(bound, opened, (rules or checked.rules or VideoRules()).frame_multiple)
     if to_run:
@@ -341,6 +343,15 @@ def prepare(request: Request, place: Place, *, to_run: bool) -> Prepared:
     if to_run:
         prepared.check_tokenizers()
     return prepared
+
+
+def _needed(
+    checked: CheckedGraph, request: Request, params: Mapping[str, str], *, to_run: bool
+) -> Mapping[str, ModelSpec]:
+    """The models that a stage with something to do runs; no size is out of their rules here."""
+    anything = VideoRules(size_multiple=1, frame_multiple=1)
+    bound = bind(checked, request.inputs, params, anything, allow_missing_text=not to_run)
+    return scheduled(bound).models
 
 
 def _check_lengths(graph: BoundGraph, files: Mapping[str, Picture | Video], temporal: int) -> None:
