@@ -213,8 +213,8 @@ class TestSettings:
                 "denoise",
                 "4",
                 "unknown-param",
-                "allowed: attention, control_scale, grid, guidance, noise_from, noise_to, sampler, "
-                "shift, steps, strength",
+                "allowed: attention, control_scale, grid, guidance, noise_from, noise_to, "
+                + "sampler, shift, steps, strength",
             ),
             ("decode.tile", "4", "unknown-param", "op decode_frames has no params"),
             ("denoise.steps", "x", "wrong-type", ""),

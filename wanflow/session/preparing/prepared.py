@@ -321,7 +321,7 @@ def prepare(request: Request, place: Place, *, to_run: bool) -> Prepared:
     params = pairs(request.settings, "--set", "STAGE.PARAM=VALUE")
     request = attrs.evolve(request, inputs=absolute(checked, request.inputs))
     models = {}
-    for name, spec in _needed(checked, request, params, to_run=to_run).items():
+    for name, spec in _needed(checked, request, params).items():
         folder = locate(spec, options, file)
         if folder is None and to_run:
             raise missing(spec, file)
@@ -346,12 +346,13 @@ def prepare(request: Request, place: Place, *, to_run: bool) -> Prepared:
 
 
 def _needed(
-    checked: CheckedGraph, request: Request, params: Mapping[str, str], *, to_run: bool
+    checked: CheckedGraph, request: Request, params: Mapping[str, str]
 ) -> Mapping[str, ModelSpec]:
     """The models that a stage with something to do runs; no size is out of their rules here."""
     anything = VideoRules(size_multiple=1, frame_multiple=1)
-    bound = bind(checked, request.inputs, params, anything, allow_missing_text=not to_run)
-    return scheduled(bound).models
+    return scheduled(
+        bind(checked, request.inputs, params, anything, allow_missing_text=True)
+    ).models
 
 
 def _check_lengths(graph: BoundGraph, files: Mapping[str, Picture | Video], temporal: int) -> None:
