@@ -9,6 +9,11 @@ import pytest
 from wanflow.errors import InputError
 from wanflow.graph import BoundGraph, PortRef, Size, VideoRules, bind, load, load_text
 
+ALLOWED = (
+    "allowed: attention, control_scale, grid, guidance, noise_from, noise_to, sampler, shift, "
+    "steps, strength"
+)
+
 
 def refusal(*args: Any, **kwargs: Any) -> InputError:
     with pytest.raises(InputError) as caught:
@@ -213,8 +218,7 @@ class TestSettings:
                 "denoise",
                 "4",
                 "unknown-param",
-                "allowed: attention, control_scale, grid, guidance, noise_from, noise_to, "
-                + "sampler, shift, steps, strength",
+                ALLOWED,
             ),
             ("decode.tile", "4", "unknown-param", "op decode_frames has no params"),
             ("denoise.steps", "x", "wrong-type", ""),

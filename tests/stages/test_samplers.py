@@ -153,3 +153,71 @@ class TestOfficialGrid:
             ours, history = samplers.step(sampling, index, noise(index + 1), ours, history)
             assert torch.equal(ours, latents)
             assert torch.isfinite(ours).all()
+
+
+class TestSplit:
+    """Two experts share the steps at a boundary, by the sampler's own timesteps."""
+
+    @pytest.mark.parametrize("boundary", [0.875, 0.9])
+    @pytest.mark.parametrize("shift", [3.0, 5.0, 8.0, 12.0, 16.0])
+    @pytest.mark.parametrize("sampler", UPSTREAM)
+    def test_is_what_diffusers_compares(self, sampler, shift, boundary):
+        """`t >= boundary * 1000`, at every step count from 4 to 50."""
+        for steps in range(4, 51):
+            scheduler = UPSTREAM[sampler](shift)
+            scheduler.set_timesteps(steps)
+            high = [bool(t >= boundary * 1000) for t in scheduler.timesteps]
+            sampling = Sampling(sampler, shift, steps)
+            first, second = sampling.between(1, boundary), sampling.between(boundary, 0)
+            assert [i for i, is_high in enumerate(high) if is_high] == list(first)
+            assert [*first, *second] == list(range(steps))
+
+    @pytest.mark.parametrize("grid", OFFICIAL, ids=lambda g: f"{g['solver']}-{g['shift']}")
+    def test_is_what_the_official_code_compares(self, grid):
+        """Its timesteps are whole numbers, cut off."""
+        sampling = Sampling(grid["solver"], grid["shift"], grid["steps"], "official")
+        high = [t for t in grid["timesteps"] if t >= 875]
+        assert len(sampling.between(1, 0.875)) == len(high)
+
+    @pytest.mark.parametrize(
+        ("sampler", "grid", "steps", "shift", "boundary", "count"),
+        [
+            ("unipc", "official", 40, 12.0, 0.875, 26),
+            ("dpm++", "official", 40, 12.0, 0.875, 26),
+            ("unipc", "diffusers", 40, 12.0, 0.875, 26),
+            ("euler", "diffusers", 40, 12.0, 0.875, 25),
+            ("unipc", "official", 40, 5.0, 0.9, 15),
+            ("unipc", "diffusers", 40, 5.0, 0.9, 15),
+            ("euler", "diffusers", 40, 5.0, 0.9, 14),
+            ("unipc", "official", 40, 3.0, 0.9, 10),
+            ("unipc", "diffusers", 40, 3.0, 0.9, 11),
+        ],
+    )
+    def test_of_the_recipes(self, sampler, grid, steps, shift, boundary, count):
+        """Wan2.2's own, and where grids differ by a step."""
+        sampling = Sampling(sampler, shift, steps, grid)
+        assert len(sampling.between(1, boundary)) == count
+
+    def test_a_share_of_the_steps(self):
+        """A strength starts late in the schedule; nothing before that is anybody's."""
+        sampling = Sampling("unipc", 5.0, 10, first=4)
+        assert list(sampling.between(1, 0)) == list(range(4, 10))
+        assert list(sampling.between(1, 0.99)) == []
+
+
+@pytest.mark.parametrize("sampler", UPSTREAM)
+@pytest.mark.parametrize("first", [1, 3, 5])
+def test_begins_without_a_history(sampler, first):
+    """Steps that begin in the middle of a schedule are those of an object that begins there."""
+    scheduler, latents = UPSTREAM[sampler](3.0), noise(0)
+    scheduler.set_timesteps(6)
+    scheduler.set_begin_index(first)
+    ours, history = latents, {}
+    for index in range(first, 6):
+        prediction = noise(index + 1)
+        (latents,) = scheduler.step(
+            prediction, scheduler.timesteps[index], latents, return_dict=False
+        )
+        sampling = Sampling(sampler, 3.0, 6, first=first)
+        ours, history = samplers.step(sampling, index, prediction, ours.clone(), history)
+        assert torch.equal(ours, latents), index

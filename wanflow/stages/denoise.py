@@ -122,15 +122,13 @@ class Denoise(StageProgram):
         return Call("replace", run, (latents, *conditions.reads), step=self.steps - 1)
 
     def _timesteps(self) -> Call:
-        own, device = self.setup.own, self.setup.around.device
+        own, device, steps = self.setup.own, self.setup.around.device, self.setup.bound.steps
 
         def times(_values: Tensors) -> Tensors:
-            steps = self.setup.bound.steps
-            return {
-                own("timesteps"): self._sampling.timesteps()[steps.start : steps.stop].to(device)
-            }
+            own_ones = self._sampling.timesteps()[steps.start : steps.stop].clone()
+            return {own("timesteps"): own_ones.to(device)}
 
-        return Call(f"timesteps.{self._sampling.steps}", times, numeric=True)
+        return Call(f"timesteps.{len(steps)}", times, numeric=True)
 
     def _noised(self, noise: str) -> Call:
         """Start from a source instead of noise alone."""
