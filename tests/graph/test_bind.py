@@ -11,7 +11,7 @@ from wanflow.graph import BoundGraph, PortRef, Size, VideoRules, bind, load, loa
 
 ALLOWED = (
     "allowed: attention, control_scale, grid, guidance, noise_from, noise_to, sampler, shift, "
-    "steps, strength"
+    "steps, strength, timesteps"
 )
 
 
@@ -55,7 +55,8 @@ class TestValues:
         params = bind(graph, {"steps": 4}).stage("denoise").params
         assert params == {
             "steps": 4, "sampler": "unipc", "shift": 5.0, "grid": "diffusers", "guidance": 5.0,
-            "noise_from": 1.0, "noise_to": 0.0, "strength": 1.0, "control_scale": 1.0,
+            "noise_from": 1.0, "noise_to": 0.0, "strength": 1.0, "timesteps": "shared",
+            "control_scale": 1.0,
             "attention": "native",
         }  # fmt: skip
 

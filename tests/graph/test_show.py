@@ -27,6 +27,7 @@ denoise (denoise, model dit, repeats: steps)
   noise_from = 1.0 (default)
   noise_to = 0.0 (default)
   strength = 1.0 (default)
+  timesteps = shared (default)
   control_scale = 1.0 (default)
   attention = native (default)
 decode (decode_frames, model vae, repeats: latent frames)
@@ -76,7 +77,7 @@ def test_describe_names_stages_and_edges(edited) -> None:
     assert stages[2]["params"] == {
         "steps": "$steps", "sampler": "unipc", "shift": 5.0, "grid": "diffusers",
         "guidance": 5.0, "noise_from": 1.0, "noise_to": 0.0, "strength": 1.0,
-        "control_scale": 1.0, "attention": "native",
+        "timesteps": "shared", "control_scale": 1.0, "attention": "native",
     }  # fmt: skip
 
 

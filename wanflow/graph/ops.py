@@ -256,6 +256,11 @@ _OPS = (
                 about="The share of the steps that are run on a source: the last ones.",
             ),
             ParamSpec(
+                name="timesteps", type=ValueType.CHOICE, default="shared",
+                choices=("shared", "own"),
+                about="shared by all tokens; own: a token has its own, as TI2V models want it.",
+            ),
+            ParamSpec(
                 name="control_scale", type=ValueType.FLOAT, default=1.0, minimum=0, maximum=10,
                 about="How strongly the control pulls.",
             ),

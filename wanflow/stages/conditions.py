@@ -3,6 +3,9 @@
     36 channels in, 16 out   noise, mask and condition beside each other
     as many in as out        frames of the condition in place of the noise's, at a time of zero
 
+Tokens of given frames have a timestep of their own then. There are two timesteps in all, so their
+embeddings are projected once and each token takes the row that it names.
+
 The order of operations is `WanImageToVideoPipeline.__call__`'s.
 """
 
@@ -18,6 +21,10 @@ from wanflow.graph import PortRef
 from wanflow.scheduler.program import Tensors
 from wanflow.stages.base import StageSetup
 
+# Rows of the two timesteps' embeddings, each many times: of so many rows MKL's fp32 products give
+# each row the bits that it has among those of all tokens, which is what upstream projects.
+_REPEATS = 8
+
 
 @attrs.frozen
 class Conditions:
@@ -26,6 +33,7 @@ class Conditions:
     latents: str = ""
     mask: str = ""
     image: str = ""
+    own_timesteps: bool = False  # a token has its own, or at least a row of its own upstream
 
     @classmethod
     def of(cls, setup: StageSetup) -> Conditions:
@@ -33,7 +41,8 @@ class Conditions:
         ports = {"latents": "condition", "mask": "mask", "image": "image"}
         inputs = setup.bound.inputs
         given = {n: setup.source(p) for n, p in ports.items() if isinstance(inputs.get(p), PortRef)}
-        made = cls(**given)
+        own = setup.param("timesteps") == "own"
+        made = cls(**given, own_timesteps=own or ("latents" in given and "mask" not in given))
         made.check(setup)
         return made
 
@@ -89,20 +98,18 @@ class Conditions:
     def free(self, values: Tensors, noisy: torch.Tensor) -> torch.Tensor:
         """One where a latent is denoised, zero where it is given: `[1, 1, F, h, w]`."""
         made = torch.ones_like(noisy[:, :1])
-        made[:, :, : values[self.latents].shape[2]] = 0
+        if self.replaces:
+            made[:, :, : values[self.latents].shape[2]] = 0
         return made
 
-    def times(self, values: Tensors, latents: str, at: torch.Tensor) -> torch.Tensor:
-        """Give the timestep of a forward: `[1]`, or `[1, tokens]` where frames are replaced."""
-        if not self.replaces:
-            return at.expand(1)
-        return (self.free(values, values[latents])[0][0][:, ::2, ::2] * at).flatten().unsqueeze(0)
-
     def distinct(self, at: torch.Tensor) -> torch.Tensor:
-        """Give the timesteps of a forward once each, `[1]` or `[2]`: what is given has zero."""
-        if not self.replaces:
+        """Give the timesteps of a forward: `[1]`, or zero and *at* by turns, of which tokens take.
+
+        What is given has zero.
+        """
+        if not self.own_timesteps:
             return at.expand(1)
-        return torch.stack([torch.zeros_like(at), at]).float()
+        return torch.stack([torch.zeros_like(at), at]).float().repeat(_REPEATS)
 
     def index(self, values: Tensors, latents: str) -> torch.Tensor:
         """Which of the distinct timesteps a token has: `[1, tokens]` int64."""

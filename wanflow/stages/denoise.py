@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import cast
 
 import attrs
+import torch
 
 from wanflow.models.wan import dit
 from wanflow.scheduler.knobs import Knob
@@ -105,12 +106,24 @@ class Denoise(StageProgram):
 
     def _rotary(self, noise: str) -> Call:
         own, module, device = self.setup.own, self.module, self.setup.around.device
+        conditions = self._given
 
         def rotary(values: Tensors) -> Tensors:
             cos, sin = dit.rotary_tables(module, values[noise], device)
-            return {own("rope.cos"): cos, own("rope.sin"): sin}
+            tables = {own("rope.cos"): cos, own("rope.sin"): sin}
+            if conditions.own_timesteps:
+                tables[own("times")] = conditions.index(values, noise)
+            return tables
 
-        return Call("rotary", rotary, (noise,))
+        return Call("rotary", rotary, (noise, *(conditions.reads if self._times else ())))
+
+    @property
+    def _times(self) -> tuple[str, ...]:
+        """The value that says which timestep a token has, where they differ."""
+        return (self.setup.own("times"),) if self._given.own_timesteps else ()
+
+    def _index(self, values: Tensors) -> torch.Tensor | None:
+        return values[self._times[0]] if self._times else None
 
     def _replace(self) -> Call:
         """Put the given frames back where the model has denoised them too."""
@@ -164,7 +177,7 @@ class Denoise(StageProgram):
         text, conditions = f"{self.setup.source('text')}.{name}", self._given
 
         def run(values: Tensors) -> Tensors:
-            at = conditions.times(values, latents, values[own("timesteps")][step])
+            at = conditions.distinct(values[own("timesteps")][step])
             joined = conditions.joined(values, latents)
             embedded = dit.embed(module, joined, at, values[text], conditions.seen(values))
             return {
@@ -185,12 +198,10 @@ class Denoise(StageProgram):
 
         def run(values: Tensors) -> Tensors:
             rotary = (values[cos], values[sin])
-            out = dit.block(
-                module, index, values[hidden], values[context], values[modulation], rotary
-            )
-            return {hidden: out}
+            state = values[hidden], values[context], values[modulation]
+            return {hidden: dit.block(module, index, *state, rotary, self._index(values))}
 
-        reads = (hidden, context, modulation, cos, sin)
+        reads = (hidden, context, modulation, cos, sin, *self._times)
         segment = self.bound_model.segment_of(f"blocks.{index}")
         return Call(f"block.{name}", run, reads, segment=segment, step=step)
 
@@ -201,14 +212,15 @@ class Denoise(StageProgram):
 
         def run(values: Tensors) -> Tensors:
             rotary = (values[cos], values[sin])
-            out, scaling = dit.attend(module, index, values[hidden], values[modulation], rotary)
+            state = values[hidden], values[modulation]
+            out, scaling = dit.attend(module, index, *state, rotary, self._index(values))
             return {hidden: out, scales: scaling}
 
         block = f"blocks.{index}"
         segment = self.bound_model.segment_of(
             f"{block}.attn1", f"{block}.scale_shift_table", part=True
         )
-        reads = (hidden, modulation, cos, sin)
+        reads = (hidden, modulation, cos, sin, *self._times)
         return Call(f"block.attn1.{name}", run, reads, segment=segment, step=step)
 
     def _cross(self, name: str, step: int, index: int) -> Call:
@@ -227,21 +239,24 @@ class Denoise(StageProgram):
         hidden, scales = own(f"hidden.{name}"), own(f"scales.{name}")
 
         def run(values: Tensors) -> Tensors:
-            return {hidden: dit.feed(module, index, values[hidden], values[scales])}
+            state = values[hidden], values[scales]
+            return {hidden: dit.feed(module, index, *state, self._index(values))}
 
         segment = self.bound_model.segment_of(f"blocks.{index}.ffn", part=True)
-        return Call(f"block.ffn.{name}", run, (hidden, scales), segment=segment, step=step)
+        reads = (hidden, scales, *self._times)
+        return Call(f"block.ffn.{name}", run, reads, segment=segment, step=step)
 
     def _head(self, name: str, step: int, latent_shape: tuple[int, ...]) -> Call:
         own, module = self.setup.own, self.module
         hidden, time = own(f"hidden.{name}"), own(f"time.{name}")
 
         def run(values: Tensors) -> Tensors:
-            out = dit.head(module, values[hidden], values[time], latent_shape)
+            state = values[hidden], values[time]
+            out = dit.head(module, *state, latent_shape, self._index(values))
             return {own(f"prediction.{name}"): out}
 
         segment = self.bound_model.segment_of("proj_out", "scale_shift_table")
-        return Call(f"head.{name}", run, (hidden, time), segment=segment, step=step)
+        return Call(f"head.{name}", run, (hidden, time, *self._times), segment=segment, step=step)
 
     def _advance(self, step: int, latents: str) -> Iterator[Call]:
         own, guidance = self.setup.own, self._guidance

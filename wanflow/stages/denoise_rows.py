@@ -85,13 +85,12 @@ class RowCalls:
             rotary = {own("rope.table"): rope.table, own("rope.places"): rope.places}
             return (
                 {**rotary, own("times"): conditions.index(values, noise)}
-                if conditions.replaces
+                if conditions.own_timesteps
                 else rotary
             )
 
-        return Call(
-            "rotary.places", run, (noise, *(conditions.reads if conditions.replaces else ()))
-        )
+        reads = conditions.reads if conditions.own_timesteps else ()
+        return Call("rotary.places", run, (noise, *reads))
 
     @property
     def _given(self) -> Conditions:
@@ -100,7 +99,7 @@ class RowCalls:
     @property
     def _times(self) -> tuple[str, ...]:
         """The value that says which timestep a token has, where they differ."""
-        return (self.setup.own("times"),) if self._given.replaces else ()
+        return (self.setup.own("times"),) if self._given.own_timesteps else ()
 
     def _index(self, values: Tensors) -> torch.Tensor | None:
         return values[self._times[0]] if self._times else None

@@ -81,7 +81,7 @@ class Case:
         module, rows = self.module, Rows(size)
         times, index = self.timestep, None
         if times.ndim == 2:
-            times, index = dit_rows.distinct(times)
+            times, index = torch.unique(times, return_inverse=True)
         rope = make_rope(module, self.grid, torch.device("cpu"))
         made = dit_rows.embed(module, self.latents, times, self.text, rows, self.image)
         hidden = made.hidden

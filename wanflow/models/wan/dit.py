@@ -67,14 +67,13 @@ def embed(
 ) -> Embedded:
     """Embed patches, time and text; *image* `[pictures, tokens, image width]` goes before text.
 
-    *timestep* `[B]`, or `[B, tokens]` where a token has its own; *text* `[B, 512, text width]`.
+    *timestep* `[B]`, or `[N]` that an index spreads over the tokens; *text* `[B, 512, text width]`.
     """
     dtype = module.patch_embedding.weight.dtype
     hidden = module.patch_embedding(latents.to(dtype))
     hidden = hidden.flatten(2).transpose(1, 2).contiguous()
-    per_token = timestep.shape[1] if timestep.dim() == 2 else None
     time, modulation, context, seen = module.condition_embedder(
-        timestep.flatten(), text.to(dtype), None if image is None else image.to(dtype), per_token
+        timestep, text.to(dtype), None if image is None else image.to(dtype)
     )
     if seen is not None:
         context = torch.cat([seen, context], dim=1)
@@ -88,9 +87,13 @@ def block(
     context: torch.Tensor,
     modulation: torch.Tensor,
     rotary: tuple[torch.Tensor, torch.Tensor],
+    times: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Run one block."""
-    return torch.as_tensor(module.blocks[index](hidden, context, modulation, rotary))
+    """Run one block; *times* `[B, tokens]` says whose modulation a token has, where they differ."""
+    if times is None:
+        return torch.as_tensor(module.blocks[index](hidden, context, modulation, rotary))
+    hidden, scales = attend(module, index, hidden, modulation, rotary, times)
+    return feed(module, index, cross(module, index, hidden, context), scales, times)
 
 
 def attend(
@@ -99,19 +102,17 @@ def attend(
     hidden: torch.Tensor,
     modulation: torch.Tensor,
     rotary: tuple[torch.Tensor, torch.Tensor],
+    times: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Run a block's self-attention: the hidden state, and the scales that `feed` takes too.
-
-    Those are `[B, 6, width]`, or `[B, tokens, 6, width]` where a token has its own timestep.
+    """Run a block's self-attention: the hidden state, and the scales `[N, 6, width]` of `feed`.
 
     `attend`, `cross` and `feed` are one block, as `WanTransformerBlock.forward` has it.
     """
     block = module.blocks[index]
     scales = block.scale_shift_table + modulation.float()
-    shift, scale, gate, *_ = _of_tokens(scales)
-    normed = (block.norm1(hidden.float()) * (1 + scale) + shift).type_as(hidden)
+    normed = _modulated(block.norm1(hidden.float()), scales, 0, times).type_as(hidden)
     attended = block.attn1(normed, None, None, rotary)
-    return (hidden.float() + attended * gate).type_as(hidden), scales
+    return (hidden.float() + attended * _row(scales, 2, times)).type_as(hidden), scales
 
 
 def cross(module: Any, index: int, hidden: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
@@ -121,30 +122,42 @@ def cross(module: Any, index: int, hidden: torch.Tensor, context: torch.Tensor) 
     return torch.as_tensor(hidden + block.attn2(normed, context, None, None))
 
 
-def feed(module: Any, index: int, hidden: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+def feed(
+    module: Any,
+    index: int,
+    hidden: torch.Tensor,
+    scales: torch.Tensor,
+    times: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Run a block's feed-forward."""
     block = module.blocks[index]
-    *_, shift, scale, gate = _of_tokens(scales)
-    normed = (block.norm3(hidden.float()) * (1 + scale) + shift).type_as(hidden)
-    return torch.as_tensor((hidden.float() + block.ffn(normed).float() * gate).type_as(hidden))
+    normed = _modulated(block.norm3(hidden.float()), scales, 3, times).type_as(hidden)
+    gated = block.ffn(normed).float() * _row(scales, 5, times)
+    return torch.as_tensor((hidden.float() + gated).type_as(hidden))
 
 
-def _of_tokens(scales: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Split scales; each `[B, 1 or tokens, width]`."""
-    chunks = scales.chunk(6, dim=-2)
-    return chunks if scales.dim() == 3 else tuple(chunk.squeeze(2) for chunk in chunks)
+def _modulated(
+    normed: torch.Tensor, scales: torch.Tensor, first: int, times: torch.Tensor | None
+) -> torch.Tensor:
+    """Scale and shift: shift is the row *first* of the scales."""
+    return normed * (1 + _row(scales, first + 1, times)) + _row(scales, first, times)
+
+
+def _row(scales: torch.Tensor, number: int, times: torch.Tensor | None) -> torch.Tensor:
+    """One of the scales `[N, 2 or 6, width]`: `[B, 1, width]`, or gathered `[B, tokens, width]`."""
+    return scales[:, number : number + 1] if times is None else scales[:, number][times]
 
 
 def head(
-    module: Any, hidden: torch.Tensor, time: torch.Tensor, latent_shape: tuple[int, ...]
+    module: Any,
+    hidden: torch.Tensor,
+    time: torch.Tensor,
+    latent_shape: tuple[int, ...],
+    times: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Norm, project and put the patches back: the prediction, shaped like the latents."""
-    if time.dim() == 3:  # a token's own
-        scales = module.scale_shift_table.unsqueeze(0) + time.unsqueeze(2)
-        shift, scale = (chunk.squeeze(2) for chunk in scales.chunk(2, dim=2))
-    else:
-        shift, scale = (module.scale_shift_table + time.unsqueeze(1)).chunk(2, dim=1)
-    normed = (module.norm_out(hidden.float()) * (1 + scale) + shift).type_as(hidden)
+    scales = module.scale_shift_table + time.unsqueeze(1)
+    normed = _modulated(module.norm_out(hidden.float()), scales, 0, times).type_as(hidden)
     return unpatchify(module, module.proj_out(normed), latent_shape)
 
 

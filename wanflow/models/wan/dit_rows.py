@@ -91,12 +91,6 @@ def scales(block: Any, modulation: torch.Tensor, index: torch.Tensor | None = No
     return Scales.of_sum(block.scale_shift_table + modulation.float(), (1, 4), index)
 
 
-def distinct(timestep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Split a timestep a token `[B, tokens]` into distinct ones `[N]` and an index."""
-    times, index = torch.unique(timestep, return_inverse=True)
-    return times, index
-
-
 def embed(
     module: Any,
     latents: torch.Tensor,
