@@ -112,8 +112,8 @@ outputs: {{video: write.file}}
 """
 
 
-def picture(path: Path, seed: int) -> str:
+def picture(path: Path, seed: int, width: int = 90, height: int = 70) -> str:
     """Write a picture of its own shape and colours; its path."""
-    pixels = np.random.default_rng(seed).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
     return str(path)

@@ -117,7 +117,7 @@ class TestKnob:
 
     @pytest.mark.parametrize(
         ("clip", "setting"),
-        [((64, 64, 9), "strips.1"), ((480, 832, 81), "strips.16"), ((1280, 720, 81), "strips.32")],
+        [((64, 64, 9), "strips.1"), ((480, 832, 81), "strips.16"), ((1280, 720, 81), "strips.16")],
     )
     def test_one_is_searched(self, program, clip, setting):
         """The planner tries the leanest one of few strips."""

@@ -242,4 +242,4 @@ class TestKnob:
         heights = [f"strips.{rows}" for rows in (16, 8, 4, 2, 1)]
         assert ["whole", *heights, "frames.8", "frames.2"] == list(knob.choices)
         assert ["bitwise", *["rounding"] * 7] == list(knob.choices.values())
-        assert dict(knob.levels) == {"strips.4": 1}
+        assert dict(knob.levels) == {"strips.2": 1}
