@@ -2,8 +2,9 @@
 
     python scripts/make_checkpoint.py wan2.1-t2v-1.3b transformer --out /tmp/wf-scratch/1.3b
 
-Written tensor by tensor, so that a model of any size needs no memory. The noise is cut out of one
-pool, which is as fast as the disk. A text encoder gets the bundled model's tokenizer.
+`transformer_2` is the second one of a model of two experts, with noise of its own. Written tensor by
+tensor, so that a model of any size needs no memory. The noise is cut out of one pool, which is as
+fast as the disk. A text encoder gets the bundled model's tokenizer.
 `--field text_encoder.num_layers=1` changes a field of the configuration.
 """
 
@@ -23,7 +24,7 @@ import torch
 
 import wanflow
 from wanflow.graph.configs import KNOWN, PARTS, known_config
-from wanflow.models.segments.build import allowed, build
+from wanflow.models.segments.build import allowed, build, is_vace, transformer_class
 from wanflow.models.segments.cut import DTYPES, dtype_of
 
 _STD = 0.02
@@ -32,6 +33,8 @@ _SHARD_BYTES = 4 << 30
 _SPARE_BYTES = 1 << 30  # of the disk, left free
 _NAMES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 _STEMS = {"text_encoder": "model"}
+_SECOND = "transformer_2"
+_BOUNDARIES = {True: 0.9, False: 0.875}  # of models that start from a picture, and of others
 
 
 @attrs.frozen
@@ -50,6 +53,8 @@ class Tensor:
     @property
     def std(self) -> float:
         """Small enough that deep sums stay finite; 0 for what begins as ones."""
+        if self.name.endswith("gamma"):
+            return 0.0
         if len(self.shape) == 1 and "norm" in self.name and self.name.endswith("weight"):
             return 0.0
         return min(_STD, 1 / math.sqrt(max(math.prod(self.shape[1:]), 1)))
@@ -57,7 +62,7 @@ class Tensor:
 
 def tensors_of(part: str, fields: Mapping[str, object], precision: str) -> list[Tensor]:
     """Every parameter of a part, in the dtype that upstream saves it in."""
-    module = build(part, fields)
+    module = build(_kind(part), fields)
     return [
         Tensor(name, tuple(parameter.shape), dtype_of(module, name, precision))
         for name, parameter in module.named_parameters()
@@ -118,7 +123,8 @@ def make_part(
 ) -> Path:
     """Write a part's folder and return it; one that is there with the same fields is kept."""
     folder, tensors = out / part, tensors_of(part, fields, precision)
-    stamp = {"fields": allowed(part, fields, part), "precision": precision, "seed": seed}
+    seed += part == _SECOND
+    stamp = {"fields": allowed(_kind(part), fields, part), "precision": precision, "seed": seed}
     stamp_text = json.dumps(stamp, sort_keys=True)
     if _is_made(folder, stamp_text):
         return folder
@@ -135,6 +141,31 @@ def make_part(
         bundled = Path(wanflow.__file__).parent / "bundled" / "wan-tiny" / "tokenizer"
         shutil.copytree(bundled, out / "tokenizer", dirs_exist_ok=True)
     return folder
+
+
+def model_index(config: str, parts: Sequence[str]) -> dict[str, object]:
+    """What diffusers' `model_index.json` says of a model of these parts."""
+    fields = known_config(config, "transformer")
+    transformer = transformer_class(fields).__name__
+    from_picture = fields["in_channels"] != fields["out_channels"]
+    pipeline = "WanImageToVideoPipeline" if from_picture else "WanPipeline"
+    index: dict[str, object] = {
+        "_class_name": "WanVACEPipeline" if is_vace(fields) else pipeline,
+        "scheduler": ["diffusers", "UniPCMultistepScheduler"],
+        "text_encoder": ["transformers", "UMT5EncoderModel"],
+        "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
+        "transformer": ["diffusers", transformer],
+        "vae": ["diffusers", "AutoencoderKLWan"],
+        "expand_timesteps": known_config(config, "vae")["is_residual"],
+    }
+    if _SECOND in parts:
+        index[_SECOND] = index["transformer"]
+        index["boundary_ratio"] = _BOUNDARIES[from_picture]
+    return index
+
+
+def _kind(part: str) -> str:
+    return part.removesuffix("_2")
 
 
 def _is_made(folder: Path, stamp: str) -> bool:
@@ -181,7 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     add: Any = parser.add_argument
     add("config", choices=tuple(KNOWN))
-    add("parts", nargs="+", choices=PARTS, metavar="part")
+    add("parts", nargs="+", choices=(*PARTS, _SECOND), metavar="part")
     add("--out", type=Path, required=True)
     add("--dtype", default="bf16", choices=tuple(DTYPES))
     add("--seed", type=int, default=0)
@@ -189,8 +220,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     changes = _overrides(given.field)
     for part in given.parts:
-        fields = {**known_config(given.config, part), **changes.get(part, {})}
+        fields = {**known_config(given.config, _kind(part)), **changes.get(_kind(part), {})}
         print(f"Wrote {make_part(given.out, part, fields, given.dtype, given.seed)}")
+    there = [folder.name for folder in given.out.iterdir()]
+    index = json.dumps(model_index(given.config, there), indent=2)
+    (given.out / "model_index.json").write_text(index + "\n")
 
 
 if __name__ == "__main__":

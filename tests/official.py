@@ -1,4 +1,4 @@
-"""The tiny models as official Wan2.1 folders: official names, files as torch saves them.
+"""The tiny models as official folders of Wan: official names, files as torch saves them.
 
 The names are written down here the other way round than in the package, by hand.
 """
@@ -9,6 +9,8 @@ import json
 import re
 import shutil
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -17,10 +19,19 @@ from safetensors.torch import load_file, save_file
 from tests.jobs import TINY
 
 T5 = "models_t5_umt5-xxl-enc-bf16.pth"
-VAE = "Wan2.1_VAE.pth"
-DIT = [f"diffusion_pytorch_model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+VAE, VAE_2_2 = "Wan2.1_VAE.pth", "Wan2.2_VAE.pth"
+EXPERTS = {"transformer": "high_noise_model", "transformer_2": "low_noise_model"}
+DIT_INDEX = "diffusion_pytorch_model.safetensors.index.json"
 CLIP = "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"
 
+
+def shards(count: int) -> list[str]:
+    """Name the files of a DiT that lies in so many."""
+    numbers = range(1, count + 1)
+    return [f"diffusion_pytorch_model-{n:05}-of-{count:05}.safetensors" for n in numbers]
+
+
+DIT = shards(2)
 _TEXT = [
     (r"shared", "token_embedding"),
     (r"encoder\.final_layer_norm", "norm"),
@@ -48,6 +59,8 @@ _DIT = [
     (r"condition_embedder\.text_embedder\.linear_1", "text_embedding.0"),
     (r"condition_embedder\.text_embedder\.linear_2", "text_embedding.2"),
     (r"condition_embedder\.time_proj", "time_projection.1"),
+    (r"^(vace_blocks\.\d+)\.proj_in", r"\1.before_proj"),
+    (r"^(vace_blocks\.\d+)\.proj_out", r"\1.after_proj"),
     (r"^scale_shift_table", "head.modulation"),
     (r"^proj_out", "head.head"),
     (r"scale_shift_table", "modulation"),
@@ -95,6 +108,18 @@ def _renamed(name: str, table: list[tuple[str, str]]) -> str:
     return name
 
 
+def _nested(name: str) -> str:
+    """A block of Wan2.2's VAE is a list in a list: two or three blocks, and what scales."""
+    pattern = (
+        r"(\w+)\.(down|up)(?:samples|_blocks)\.(\d+)\.(?:resnets\.(\d+)|(?:down|up)sampler)\.(.+)"
+    )
+    if found := re.fullmatch(pattern, name):
+        coder, way, block, number, rest = found.groups()
+        place = number or (2 if way == "down" else 3)
+        return f"{coder}.{way}samples.{block}.{way}samples.{place}.{rest}"
+    return name
+
+
 def _up_block(name: str) -> str:
     """An up block is four places of the official list: three blocks and an upsampler."""
     if found := re.match(r"decoder\.up_blocks\.(\d+)\.(resnets|upsamplers)\.(\d+)\.(.+)", name):
@@ -110,8 +135,9 @@ def official_state(part: str, source: Path = TINY) -> OrderedDict[str, torch.Ten
     tensors = load_file(file)
     if part == "image_encoder":
         return _tower({name.removeprefix("vision_model."): t for name, t in tensors.items()})
-    table = {"text_encoder": _TEXT, "transformer": _DIT, "vae": _VAE}[part]
-    return OrderedDict((_up_block(_renamed(n, table)), t) for n, t in tensors.items())
+    table = {"text_encoder": _TEXT, "vae": _VAE}.get(part, _DIT)
+    of_block = _nested if any(".upsampler." in name for name in tensors) else _up_block
+    return OrderedDict((of_block(_renamed(n, table)), t) for n, t in tensors.items())
 
 
 def _tower(tensors: dict[str, torch.Tensor]) -> OrderedDict[str, torch.Tensor]:
@@ -129,14 +155,14 @@ def _tower(tensors: dict[str, torch.Tensor]) -> OrderedDict[str, torch.Tensor]:
     return OrderedDict(found)
 
 
-def official_config(source: Path = TINY) -> dict[str, object]:
-    """What the official `config.json` says of the transformer of *source*."""
-    config = json.loads((source / "transformer" / "config.json").read_text())
-    heads = config["num_attention_heads"]
-    kind = "flf2v" if config.get("pos_embed_seq_len") else "i2v"
+def official_config(source: Path = TINY, part: str = "transformer") -> dict[str, object]:
+    """What the official `config.json` says of a transformer of *source*."""
+    config = json.loads((source / part / "config.json").read_text())
+    heads, layers = config["num_attention_heads"], config.get("vace_layers")
+    vace = {"vace_layers": layers, "vace_in_dim": config["vace_in_channels"]} if layers else {}
     return {
-        "_class_name": "WanModel", "_diffusers_version": "0.30.0",
-        "model_type": kind if config.get("image_dim") else "t2v",
+        "_class_name": "VaceWanModel" if layers else "WanModel", "_diffusers_version": "0.30.0",
+        "model_type": _kind(config), **vace,
         "dim": heads * config["attention_head_dim"], "ffn_dim": config["ffn_dim"],
         "freq_dim": config["freq_dim"], "in_dim": config["in_channels"],
         "out_dim": config["out_channels"], "num_heads": heads,
@@ -144,21 +170,48 @@ def official_config(source: Path = TINY) -> dict[str, object]:
     }  # fmt: skip
 
 
+def _kind(config: Mapping[str, object]) -> str:
+    if config.get("vace_layers"):
+        return "vace"
+    if config.get("pos_embed_seq_len"):
+        return "flf2v"
+    if config["in_channels"] != config["out_channels"]:
+        return "i2v"
+    return "ti2v" if config["in_channels"] == 48 else "t2v"
+
+
 def write_official(folder: Path, source: Path = TINY) -> Path:
-    """Write the folder: `.pth` files, the DiT in two shards, the tokenizer where it belongs."""
+    """Write the folder: `.pth` files, the DiT in two shards, the tokenizer where it belongs.
+
+    Of two experts each has a folder, one in two shards and one in three.
+    """
     folder.mkdir(parents=True)
     torch.save(official_state("text_encoder", source), folder / T5)
-    torch.save(official_state("vae", source), folder / VAE)
+    vae = official_state("vae", source)
+    is_2_2 = vae["conv2.bias"].shape == (48,)
+    torch.save(vae, folder / (VAE_2_2 if is_2_2 else VAE))
     if (source / "image_encoder").is_dir():
         torch.save(official_state("image_encoder", source), folder / CLIP)
-    dit = official_state("transformer", source)
-    names, weight_map = list(dit), {}
-    first = min(100, len(names) // 2)
-    for file, part in zip(DIT, (names[:first], names[first:]), strict=True):
-        save_file({name: dit[name] for name in part}, folder / file)
-        weight_map |= dict.fromkeys(part, file)
-    index = {"metadata": {}, "weight_map": weight_map}
-    (folder / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
-    (folder / "config.json").write_text(json.dumps(official_config(source)))
+    if (source / "transformer_2").is_dir():
+        for count, (part, name) in enumerate(EXPERTS.items(), start=2):
+            write_dit(folder / name, source, part, shards(count))
+    else:
+        write_dit(folder, source)
     shutil.copytree(source / "tokenizer", folder / "google" / "umt5-xxl")
     return folder
+
+
+def write_dit(
+    folder: Path, source: Path = TINY, part: str = "transformer", files: Sequence[str] = DIT
+) -> None:
+    """Write a transformer of *source* into *files*, with its index and its `config.json`."""
+    folder.mkdir(exist_ok=True)
+    dit = official_state(part, source)
+    names, weight_map = list(dit), {}
+    first = min(100, len(names) // 2)
+    cuts = [0, *range(first, first + len(files) - 1), len(names)]
+    for file, (start, end) in zip(files, pairwise(cuts), strict=True):
+        save_file({name: dit[name] for name in names[start:end]}, folder / file)
+        weight_map |= dict.fromkeys(names[start:end], file)
+    (folder / DIT_INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    (folder / "config.json").write_text(json.dumps(official_config(source, part)))

@@ -11,10 +11,16 @@ import pytest
 
 from wanflow.errors import InputError
 from wanflow.graph import known_config
-from wanflow.graph.config_fields import FIELDS, inconsistencies, shared_fields
+from wanflow.graph.config_fields import (
+    FIELDS,
+    inconsistencies,
+    required_fields,
+    shared_fields,
+)
 from wanflow.graph.configs import KNOWN
 
 DIFFUSERS = "models/autoencoders/autoencoder_kl_wan.py", "AutoencoderKLWan"
+VACE = "models/transformers/transformer_wan_vace.py", "WanVACETransformer3DModel"
 TRANSFORMER = "models/transformers/transformer_wan.py", "WanTransformer3DModel"
 
 
@@ -47,6 +53,14 @@ def test_transformer_14b_is_diffusers_default() -> None:
     assert set(theirs) == set(ours)
 
 
+def test_vace_14b_is_diffusers_default() -> None:
+    """And VACE's, which has blocks beside some layers."""
+    ours = {**known_config("wan2.1-vace-14b", "transformer"), "patch_size": (1, 2, 2)}
+    theirs = defaults(*VACE)
+    assert {key: theirs[key] for key in ours} == ours
+    assert set(theirs) == set(ours)
+
+
 def test_official_sizes() -> None:
     """The numbers that tell the models apart."""
     small = known_config("wan2.1-t2v-1.3b", "transformer")
@@ -62,7 +76,10 @@ class TestKnown:
 
     def test_fields_are_the_allowed_ones(self, name: str, part: str) -> None:
         """No field without a rule, no rule without a field."""
-        assert set(known_config(name, part)) == set(FIELDS[part])
+        own = {"vace_layers", "vace_in_channels", "decoder_base_dim"}  # which some models have
+        config = set(known_config(name, part))
+        assert config | own >= set(FIELDS[part]) >= config
+        assert set(required_fields(part)) | set(shared_fields(part)) <= config
 
     def test_values_are_allowed(self, name: str, part: str) -> None:
         """Each in its range, and none against another."""
@@ -93,11 +110,12 @@ def test_config_is_a_copy() -> None:
 
 def test_shared_fields_leave_out_the_sizes() -> None:
     """What a written-out configuration must say is what known ones differ in."""
-    missing = set(FIELDS["transformer"]) - set(shared_fields("transformer"))
-    assert missing == {
+    assert required_fields("transformer") == [
         "num_attention_heads", "attention_head_dim", "text_dim", "freq_dim", "ffn_dim",
         "num_layers",
-    }  # fmt: skip
+    ]  # fmt: skip
+    assert required_fields("vae") == ["base_dim"]
+    assert shared_fields("vae")["z_dim"] == 16
 
 
 @pytest.mark.parametrize(
@@ -132,7 +150,9 @@ def test_field_refuses(part: str, field: str, value: object) -> None:
     [
         ("transformer", {"patch_size": [1, 2]}), ("transformer", {"attention_head_dim": 33}),
         ("vae", {"z_dim": 8}), ("vae", {"dim_mult": [1, 2]}), ("vae", {"scale_factor_temporal": 8}),
-        ("vae", {"patch_size": 2}),
+        ("vae", {"patch_size": 2}), ("transformer", {"vace_layers": [0, 8]}),
+        ("transformer", {"vace_layers": [2, 4]}), ("transformer", {"vace_layers": [0, 4, 4]}),
+        ("transformer", {"vace_layers": []}),
     ],
 )  # fmt: skip
 def test_fields_that_contradict_each_other(part: str, change: dict[str, object]) -> None:

@@ -25,7 +25,7 @@ def group() -> None:
 @app.command()
 def inspect(
     path: Annotated[
-        Path, Argument(metavar="PATH", help="A folder of diffusers or of Wan2.1, or a file.")
+        Path, Argument(metavar="PATH", help="A folder of diffusers or of Wan, or a file.")
     ],
     *,
     json: Json = False,

@@ -73,37 +73,41 @@ def _files(part: ModelPart) -> list[dict[str, object]]:
 
 def _row(part: ModelPart) -> tuple[str, ...]:
     if not part.layout:
-        return (part.part or "unknown", "-", "-", "-", "-", "-", "-")
+        return (_named(part) or "unknown", "-", "-", "-", "-", "-", "-")
     dtypes = sorted(part.dtypes, key=lambda name: -part.dtypes[name])
     return (
-        part.part,
+        _named(part),
         part.layout,
         str(len(part.files)),
         str(part.tensors),
         format_bytes(part.nbytes),
         ", ".join(dtypes),
-        ", ".join(part.fits) or "-",
+        _some(part.fits) or "-",
     )
+
+
+def _named(part: ModelPart) -> str:
+    return f"{part.part} {part.expert}".rstrip()
 
 
 def _lines(inspected: Inspected) -> Iterator[str]:
     for part in inspected.parts:
         if part.problem:
-            yield f"{part.part or 'file'}: {part.problem}"
+            yield f"{_named(part) or 'file'}: {part.problem}"
         if part.prefix:
-            yield f"{part.part}: its keys have the prefix {part.prefix!r}"
+            yield f"{_named(part)}: its keys have the prefix {part.prefix!r}"
         for note in part.notes:
-            yield f"{part.part}: {note}"
+            yield f"{_named(part)}: {note}"
         if part.missing:
-            yield f"{part.part}: of {part.nearest} lacks {_some(part.missing)}"
+            yield f"{_named(part)}: of {part.nearest} lacks {_some(part.missing)}"
         if part.misshapen:
             shapes = [
                 f"{each.tensor} {list(each.shape)}, wanted {list(each.wanted)}"
                 for each in part.misshapen
             ]
-            yield f"{part.part}: of {part.nearest} has another shape: {_some(shapes)}"
+            yield f"{_named(part)}: of {part.nearest} has another shape: {_some(shapes)}"
         if part.over and part.nearest:
-            yield f"{part.part}: not used: {_some(part.over)}"
+            yield f"{_named(part)}: not used: {_some(part.over)}"
     if any(part.part == "text_encoder" for part in inspected.parts):
         yield f"tokenizer: {inspected.tokenizer or 'none found'}"
     serves = [each.graph for each in inspected.graphs if not each.lacks]

@@ -84,9 +84,12 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
         "added_kv_proj_dim": Field("int", 1, 65536, nullable=True),
         "rope_max_seq_len": Field("int", 1, 65536),
         "pos_embed_seq_len": Field("int", 1, 65536, nullable=True),
+        "vace_layers": Field("ints", 0, 255, nullable=True),
+        "vace_in_channels": Field("int", 1, 1024, nullable=True),
     },
     "vae": {
-        "base_dim": Field("int", 1, 4096), "z_dim": Field("int", 1, 256),
+        "base_dim": Field("int", 1, 4096),
+        "decoder_base_dim": Field("int", 1, 4096, nullable=True), "z_dim": Field("int", 1, 256),
         "dim_mult": Field("ints", 1, 64), "num_res_blocks": Field("int", 1, 64),
         "attn_scales": Field("floats", 0, 1024), "temperal_downsample": Field("bools"),
         "dropout": _RATE, "latents_mean": Field("floats", -1000, 1000),
@@ -99,20 +102,25 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
 
 
 MEASURED = "latents_mean", "latents_std"  # of an autoencoder, after its training
+# Those that start from text alone; what else a model takes is asked for.
+_PLAIN = ("wan2.1-t2v-1.3b", "wan2.1-t2v-14b", "wan-tiny")
+_PICTURES = ("wan2.1-i2v-14b",)  # of the part that those have not
 
 
 def shared_fields(part: str) -> dict[str, object]:
-    """Give the fields that a mapping may leave out: in which all known configurations agree.
+    """Give the fields that a mapping may leave out: in which the plain configurations agree.
 
-    Those that start from text alone, where there is one: a picture is asked for. What is measured
-    of latents is Wan's own where it is left out; only the bundled model's differs.
+    What is measured of latents is Wan 2.1's own where it is left out.
     """
-    configs = [parts[part] for parts in KNOWN.values() if part in parts]
-    configs = [config for config in configs if config.get("image_dim") is None]
-    first = configs[0]
-    return {
-        k: v for k, v in first.items() if k in MEASURED or all(config[k] == v for config in configs)
-    }
+    names = _PLAIN if part in KNOWN[_PLAIN[0]] else _PICTURES
+    first, *others = [KNOWN[name][part] for name in names]
+    return {k: v for k, v in first.items() if k in MEASURED or all(o[k] == v for o in others)}
+
+
+def required_fields(part: str) -> list[str]:
+    """Name the fields that a mapping must have; those of some models alone it may leave out."""
+    plain = KNOWN[_PLAIN[0]].get(part, KNOWN[_PICTURES[0]][part])
+    return [name for name in FIELDS[part] if name in plain.keys() - shared_fields(part).keys()]
 
 
 def inconsistencies(part: str, config: Mapping[str, object]) -> list[str]:
@@ -123,6 +131,7 @@ def inconsistencies(part: str, config: Mapping[str, object]) -> list[str]:
             faults.append("patch_size wants three numbers: frames, height, width")
         if _odd(config, "attention_head_dim") or _odd(config, "freq_dim"):
             faults.append("attention_head_dim and freq_dim must be even")
+        faults.extend(_vace_faults(config))
     if part == "vae":
         faults.extend(
             f"{name} wants z_dim ({config['z_dim']}) numbers"
@@ -133,6 +142,16 @@ def inconsistencies(part: str, config: Mapping[str, object]) -> list[str]:
             faults.append("temperal_downsample wants one entry fewer than dim_mult")
         faults.extend([] if faults else _scale_faults(config))
     return faults
+
+
+def _vace_faults(config: Mapping[str, object]) -> list[str]:
+    """Compare the layers that have a VACE block beside them with those that are there."""
+    layers, count = config.get("vace_layers"), config["num_layers"]
+    if not isinstance(layers, list) or not isinstance(count, int):
+        return []
+    if layers[:1] == [0] and layers == sorted(set(layers)) and layers[-1] < count:
+        return []
+    return [f"vace_layers wants rising numbers from 0 on, each below num_layers ({count})"]
 
 
 def _scale_faults(config: Mapping[str, object]) -> list[str]:

@@ -5,7 +5,7 @@ The values are the config fields of the official repositories (diffusers, transf
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from wanflow.errors import InputError
@@ -14,6 +14,7 @@ from wanflow.graph.wording import did_you_mean, quoted
 Config = Mapping[str, object]
 
 PARTS = ("text_encoder", "image_encoder", "transformer", "vae")
+EXPERTS = ("high_noise", "low_noise")  # of a model of two transformers: which steps are whose
 
 _TEXT_XXL: Config = {
     "vocab_size": 256384,
@@ -84,6 +85,35 @@ _VAE: Config = {
     "scale_factor_spatial": 8,
 }  # fmt: skip
 
+# Wan 2.2's own, of TI2V: pixels in patches of two by two, blocks with a shortcut around each.
+_VAE_2_2: Config = {
+    **_VAE,
+    "base_dim": 160,
+    "decoder_base_dim": 256,
+    "z_dim": 48,
+    "latents_mean": [
+        -0.2289, -0.0052, -0.1323, -0.2339, -0.2799, 0.0174, 0.1838, 0.1557,
+        -0.1382, 0.0542, 0.2813, 0.0891, 0.157, -0.0098, 0.0375, -0.1825,
+        -0.2246, -0.1207, -0.0698, 0.5109, 0.2665, -0.2108, -0.2158, 0.2502,
+        -0.2055, -0.0322, 0.1109, 0.1567, -0.0729, 0.0899, -0.2799, -0.123,
+        -0.0313, -0.1649, 0.0117, 0.0723, -0.2839, -0.2083, -0.052, 0.3748,
+        0.0152, 0.1957, 0.1433, -0.2944, 0.3573, -0.0548, -0.1681, -0.0667,
+    ],
+    "latents_std": [
+        0.4765, 1.0364, 0.4514, 1.1677, 0.5313, 0.499, 0.4818, 0.5013,
+        0.8158, 1.0344, 0.5894, 1.0901, 0.6885, 0.6165, 0.8454, 0.4978,
+        0.5759, 0.3523, 0.7135, 0.6804, 0.5833, 1.4146, 0.8986, 0.5659,
+        0.7069, 0.5338, 0.4889, 0.4917, 0.4069, 0.4999, 0.6866, 0.4093,
+        0.5709, 0.6065, 0.6415, 0.4944, 0.5726, 1.2042, 0.5458, 1.6887,
+        0.3971, 1.06, 0.3943, 0.5537, 0.5444, 0.4089, 0.7468, 0.7744,
+    ],
+    "is_residual": True,
+    "in_channels": 12,
+    "out_channels": 12,
+    "patch_size": 2,
+    "scale_factor_spatial": 16,
+}  # fmt: skip
+
 _TEXT_TINY: Config = {
     **_TEXT_XXL,
     "vocab_size": 1024, "d_model": 128, "d_kv": 32, "d_ff": 256, "num_layers": 3, "num_heads": 4,
@@ -99,6 +129,14 @@ _TRANSFORMER_I2V: Config = {
     **_TRANSFORMER_14B,
     "in_channels": 36, "image_dim": 1280, "added_kv_proj_dim": 5120,
 }  # fmt: skip
+
+_TRANSFORMER_TI2V: Config = {
+    **_TRANSFORMER_1_3B,
+    "num_attention_heads": 24, "in_channels": 48, "out_channels": 48, "ffn_dim": 14336,
+}  # fmt: skip
+
+# A hint's channels: 16 of what is kept, 16 of what is made anew, 64 of the mask's pixels.
+_HINT_CHANNELS = 96
 
 _TRANSFORMER_TINY: Config = {
     **_TRANSFORMER_1_3B,
@@ -118,6 +156,14 @@ _VAE_TINY: Config = {
         1.2368, 1.9224, 3.311, 2.3051, 1.8087, 2.1624, 2.1724, 3.0829,
     ],
 }  # fmt: skip
+
+_VAE_TINY_2_2: Config = {**_VAE_2_2, "base_dim": 8, "decoder_base_dim": 12}
+
+
+def _with_vace(config: Config, layers: Sequence[int]) -> Config:
+    """A transformer with a VACE block beside each of *layers*."""
+    return {**config, "vace_layers": list(layers), "vace_in_channels": _HINT_CHANNELS}
+
 
 KNOWN: Mapping[str, Mapping[str, Config]] = MappingProxyType(
     {
@@ -143,9 +189,49 @@ KNOWN: Mapping[str, Mapping[str, Config]] = MappingProxyType(
             "transformer": {**_TRANSFORMER_I2V, "pos_embed_seq_len": 514},  # two pictures' tokens
             "vae": _VAE,
         },
+        "wan2.1-vace-1.3b": {
+            "text_encoder": _TEXT_XXL,
+            "transformer": _with_vace(_TRANSFORMER_1_3B, range(0, 30, 2)),
+            "vae": _VAE,
+        },
+        "wan2.1-vace-14b": {
+            "text_encoder": _TEXT_XXL,
+            "transformer": _with_vace(_TRANSFORMER_14B, range(0, 40, 5)),
+            "vae": _VAE,
+        },
+        "wan2.2-t2v-a14b": {  # each of its two transformers
+            "text_encoder": _TEXT_XXL,
+            "transformer": _TRANSFORMER_14B,
+            "vae": _VAE,
+        },
+        "wan2.2-i2v-a14b": {  # which sees its picture as latents alone
+            "text_encoder": _TEXT_XXL,
+            "transformer": {**_TRANSFORMER_14B, "in_channels": 36},
+            "vae": _VAE,
+        },
+        "wan2.2-ti2v-5b": {
+            "text_encoder": _TEXT_XXL,
+            "transformer": _TRANSFORMER_TI2V,
+            "vae": _VAE_2_2,
+        },
         "wan-tiny": {
             "text_encoder": _TEXT_TINY,
             "transformer": _TRANSFORMER_TINY,
+            "vae": _VAE_TINY,
+        },
+        "wan-tiny-i2v": {
+            "text_encoder": _TEXT_TINY,
+            "transformer": {**_TRANSFORMER_TINY, "in_channels": 36},
+            "vae": _VAE_TINY,
+        },
+        "wan-tiny-ti2v": {
+            "text_encoder": _TEXT_TINY,
+            "transformer": {**_TRANSFORMER_TINY, "in_channels": 48, "out_channels": 48},
+            "vae": _VAE_TINY_2_2,
+        },
+        "wan-tiny-vace": {
+            "text_encoder": _TEXT_TINY,
+            "transformer": _with_vace(_TRANSFORMER_TINY, range(0, 8, 2)),
             "vae": _VAE_TINY,
         },
     }

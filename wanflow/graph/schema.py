@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from wanflow.graph.config_fields import FIELDS, Field, shared_fields
-from wanflow.graph.configs import KNOWN, PARTS
+from wanflow.graph.config_fields import FIELDS, Field, required_fields
+from wanflow.graph.configs import EXPERTS, KNOWN, PARTS
 from wanflow.graph.inputs import INPUT_TYPES, STANDARD
 from wanflow.graph.ops import OPS, OpSpec, PortSpec
 from wanflow.graph.reading.file import GRAPH_NAME, VERSION
@@ -98,12 +98,15 @@ def _model() -> Schema:
         "config": {"description": "A known configuration, or its fields."},
         "path": {"type": "string", "description": "Weights, relative to this file."},
         "precision": {"enum": list(PRECISIONS)},
+        "expert": {"enum": list(EXPERTS), "description": "Which of two transformers it is."},
     }
-    by_part = [
-        _when("part", part, {"config": {"anyOf": [{"enum": _names(part)}, _config(part)]}})
-        for part in PARTS
-    ]
+    by_part = [_when("part", part, _of_part(part)) for part in PARTS]
     return {**_table(properties, ["part"]), "allOf": by_part}
+
+
+def _of_part(part: str) -> Schema:
+    config: Schema = {"config": {"anyOf": [{"enum": _names(part)}, _config(part)]}}
+    return config if part == "transformer" else {**config, "expert": False}
 
 
 def _names(part: str) -> list[object]:
@@ -112,20 +115,20 @@ def _names(part: str) -> list[object]:
 
 def _config(part: str) -> Schema:
     fields = {name: _field(field) for name, field in FIELDS[part].items()}
-    shared = shared_fields(part)
-    return _table(fields, [name for name in fields if name not in shared])
+    return _table(fields, required_fields(part))
 
 
 def _field(field: Field) -> Schema:
     if field.kind.endswith("s"):
         one = Field(field.kind[:-1], field.minimum, field.maximum, field.choices)
-        return {"type": "array", "items": _field(one), "maxItems": 64}
+        kind: object = ["array", "null"] if field.nullable else "array"
+        return {"type": kind, "items": _field(one), "maxItems": 64}
     if field.kind == "text":
         return {"enum": list(field.choices)}
     if field.kind == "bool":
         return {"type": "boolean"}
-    kind = "integer" if field.kind == "int" else "number"
-    types: object = [kind, "null"] if field.nullable else kind
+    number = "integer" if field.kind == "int" else "number"
+    types: object = [number, "null"] if field.nullable else number
     return {"type": types, "minimum": field.minimum, "maximum": field.maximum}
 
 

@@ -46,6 +46,7 @@ def _model(spec: ModelSpec) -> dict[str, object]:
         "config": config,
         "path": spec.path,
         "precision": spec.precision,
+        **({"expert": spec.expert} if spec.expert else {}),
     }
 
 

@@ -25,7 +25,8 @@ class ModelSpec:
     """A model of the graph.
 
     `fields` is the whole configuration, named (`config`) or written out; None when the weights
-    folder's own `config.json` must say it.
+    folder's own `config.json` must say it. `expert` is which of a folder's two transformers it is,
+    "" where there is one.
     """
 
     name: str
@@ -34,6 +35,7 @@ class ModelSpec:
     fields: Mapping[str, object] | None = None
     path: str = ""
     precision: str = "fp32"
+    expert: str = ""
     mark: Mark
 
 

@@ -3,11 +3,14 @@
 import json
 
 import pytest
+import torch
 
 from wanflow.errors import WeightsError
 from wanflow.graph.configs import known_config
 from wanflow.models.segments.build import allowed
+from wanflow.models.weights.checkpoint import Entry
 from wanflow.models.weights.layout_config import config_of
+from wanflow.models.weights.official_names import renamed
 
 # config.json of huggingface.co/Wan-AI/Wan2.1-T2V-1.3B
 T2V = {
@@ -16,6 +19,30 @@ T2V = {
     "num_layers": 30, "out_dim": 16, "text_len": 512,
 }  # fmt: skip
 _14B = {**T2V, "dim": 5120, "ffn_dim": 13824, "num_heads": 40, "num_layers": 40}
+
+
+TI2V = {
+    **T2V, "model_type": "ti2v", "dim": 3072, "ffn_dim": 14336, "num_heads": 24, "in_dim": 48,
+    "out_dim": 48,
+}  # fmt: skip
+VACE = {
+    **T2V, "_class_name": "VaceWanModel", "model_type": "vace", "vace_in_dim": 96,
+    "vace_layers": list(range(0, 30, 2)),
+}  # fmt: skip
+
+
+@pytest.fixture
+def named(official_keys):
+    """The tensors of an official transformer under diffusers' names."""
+
+    def read(name):
+        entries = {
+            key: Entry("official", 0, torch.float32, shape)
+            for key, shape in official_keys(name).items()
+        }
+        return renamed("transformer", entries)
+
+    return read
 
 
 @pytest.fixture
@@ -38,10 +65,10 @@ class TestTransformer:
         assert where.endswith("config.json")
 
     @pytest.mark.parametrize(("kind", "tokens"), [("i2v", None), ("flf2v", 514)])
-    def test_from_images(self, folder, kind, tokens):
+    def test_from_images(self, folder, named, kind, tokens):
         """Image models have the fields that diffusers' own configurations have for them."""
         config, where = config_of(
-            "transformer", folder(**_14B | {"model_type": kind, "in_dim": 36}), {}
+            "transformer", folder(**_14B | {"model_type": kind, "in_dim": 36}), named(f"{kind}-14b")
         )
         wanted = {
             **known_config("wan2.1-t2v-14b", "transformer"),
@@ -51,9 +78,29 @@ class TestTransformer:
         assert wanted == config == allowed("transformer", config, where)
 
     @pytest.mark.parametrize(
+        ("name", "known", "fields"),
+        [
+            ("t2v-a14b", "wan2.2-t2v-a14b", _14B),
+            ("i2v-a14b", "wan2.2-i2v-a14b", {**_14B, "model_type": "i2v", "in_dim": 36}),
+            ("ti2v-5b", "wan2.2-ti2v-5b", TI2V),
+            ("vace-1.3b", "wan2.1-vace-1.3b", VACE),
+        ],
+    )
+    def test_later_models(self, folder, named, name, known, fields):
+        """Wan 2.2's and VACE's, which take no picture beside the latents."""
+        config, where = config_of("transformer", folder(**fields), named(name))
+        assert known_config(known, "transformer") == config == allowed("transformer", config, where)
+
+    def test_layers_that_are_not_said(self, folder, named):
+        """VACE's every second layer, as the official code has it."""
+        config, _ = config_of("transformer", folder(**VACE | {"vace_layers": None}), {})
+        assert config["vace_layers"] == list(range(0, 30, 2))
+
+    @pytest.mark.parametrize(
         ("fields", "words"),
         [
-            ({"model_type": "vace"}, "model_type 'vace' is not served"),
+            ({"model_type": "s2v"}, "model_type 's2v' is not served: it is led by a sound track"),
+            ({"model_type": "animate"}, "model_type 'animate' is not served: .* poses and faces"),
             ({"model_type": None}, "model_type None is not served"),
             ({"num_heads": 0}, "not a multiple of num_heads 0"),
             ({"num_heads": 7}, "not a multiple of num_heads 7"),

@@ -17,7 +17,8 @@ from wanflow.models.weights.official_names import is_official, renamed
 DIT_BYTES = 5_676_070_424
 COUNTS = {
     "umt5-xxl": 242, "vae": 194, "clip": 784, "t2v-1.3b": 825, "t2v-14b": 1095, "i2v-14b": 1303,
-    "flf2v-14b": 1304,
+    "flf2v-14b": 1304, "vace-1.3b": 1264, "vace-14b": 1331, "t2v-a14b": 1095, "i2v-a14b": 1095,
+    "ti2v-5b": 825, "vae-2.2": 196,
 }  # fmt: skip
 IMAGE = {"in_channels": 36, "image_dim": 1280, "added_kv_proj_dim": 5120}
 
@@ -55,6 +56,12 @@ MODULES = {
     "t2v-14b": ("transformer", dit),
     "i2v-14b": ("transformer", lambda: dit(**IMAGE)),
     "flf2v-14b": ("transformer", lambda: dit(**IMAGE, pos_embed_seq_len=514)),
+    "vace-1.3b": ("transformer", lambda: dit("wan2.1-vace-1.3b")),
+    "vace-14b": ("transformer", lambda: dit("wan2.1-vace-14b")),
+    "t2v-a14b": ("transformer", lambda: dit("wan2.2-t2v-a14b")),
+    "i2v-a14b": ("transformer", lambda: dit("wan2.2-i2v-a14b")),
+    "ti2v-5b": ("transformer", lambda: dit("wan2.2-ti2v-5b")),
+    "vae-2.2": ("vae", lambda: build("vae", known_config("wan2.2-ti2v-5b", "vae"))),
 }
 
 
@@ -141,6 +148,17 @@ class TestNames:
         plain = entries_of(official_keys("t2v-1.3b"))
         prefixed = {f"model.diffusion_model.{name}": entry for name, entry in plain.items()}
         assert renamed("transformer", plain).keys() == renamed("transformer", prefixed).keys()
+
+    @pytest.mark.parametrize("official", [True, False])
+    def test_a_part_of_it(self, official_keys, official):
+        """VACE's part by itself is known by its own names."""
+        keys = official_keys("vace-1.3b")
+        if not official:
+            keys = {n: e.shape for n, e in renamed("transformer", entries_of(keys)).items()}
+        own = entries_of({name: shape for name, shape in keys.items() if name.startswith("vace_")})
+        assert official is is_official("transformer", own)
+        parameters = {n for n, _ in dit("wan2.1-vace-1.3b").named_parameters()}
+        assert {n for n in parameters if n.startswith("vace_")} == set(renamed("transformer", own))
 
     @pytest.mark.parametrize("name", MODULES)
     def test_misnamed(self, official_keys, name):

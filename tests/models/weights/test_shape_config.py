@@ -17,6 +17,7 @@ from wanflow.models.weights.shape_config import fitted
 FULL = {
     "umt5-xxl": ("text_encoder", "wan2.1-t2v-14b", "wan-tiny"),
     "vae": ("vae", "wan2.1-t2v-14b", "wan-tiny"),
+    "vae-2.2": ("vae", "wan2.2-ti2v-5b", "wan2.1-t2v-14b"),
     "t2v-1.3b": ("transformer", "wan2.1-t2v-1.3b", "wan2.1-t2v-1.3b"),
     "i2v-14b": ("transformer", "wan2.1-i2v-14b", "wan2.1-t2v-14b"),
     "flf2v-14b": ("transformer", "wan2.1-flf2v-14b", "wan2.1-t2v-14b"),

@@ -9,8 +9,9 @@ import attrs
 import pytest
 from huggingface_hub import constants
 
+from tests.folders import make_model
 from tests.hub import COMMIT, REPO, TAGGED, point_at, serving
-from tests.official import VAE, write_official
+from tests.official import VAE, VAE_2_2, write_official
 from wanflow.errors import InputError, Interrupted, StageFailed, WeightsError
 from wanflow.files.lock import locked
 from wanflow.session.weights import download as downloading
@@ -87,35 +88,23 @@ class TestNotWhole:
     """What would be half of a model is refused before anything of it comes."""
 
     @pytest.mark.parametrize(
-        ("files", "words"),
+        ("file", "kind", "words"),
         [
-            (["transformer_2/config.json"], "has two transformers, transformer and transformer_2"),
-            (["high_noise_model/a.safetensors", "low_noise_model/a.safetensors"], "two transf"),
-            (["Wan2.2_VAE.pth"], "its autoencoder is Wan2.2_VAE.pth"),
+            ("model_index.json", "WanAnimatePipeline", f"{REPO}: is a WanAnimatePipeline .* poses"),
+            ("config.json", "WanModel_S2V", f"{REPO}/config.json: is of a WanModel_S2V.* sound"),
         ],
     )
-    def test_by_its_files(self, official, to, tmp_path, monkeypatch, files, words):
-        """By the names of its folders and files alone."""
+    def test_by_what_it_says(self, official, to, tmp_path, monkeypatch, file, kind, words):
+        """By its model_index.json, or by its transformer's configuration."""
         repository = shutil.copytree(official, tmp_path / "repository")
-        if "VAE" in files[0]:
-            (repository / VAE).unlink()
-        for file in files:
-            (repository / file).parent.mkdir(exist_ok=True)
-            (repository / file).touch()
+        (repository / file).write_text(json.dumps({"_class_name": kind}))
         self.refused(repository, to, monkeypatch, words)
 
-    @pytest.mark.parametrize(
-        ("index", "words"),
-        [
-            ({"_class_name": "WanVACEPipeline"}, f"{REPO}: is a WanVACEPipeline"),
-            ({"transformer_2": ["diffusers", "WanTransformer3DModel"]}, "has two transformers"),
-        ],
-    )
-    def test_by_its_index(self, official, to, tmp_path, monkeypatch, index, words):
-        """By what its model_index.json says."""
+    def test_by_its_autoencoder(self, official, to, tmp_path, monkeypatch):
+        """By the name of one that is not known."""
         repository = shutil.copytree(official, tmp_path / "repository")
-        (repository / "model_index.json").write_text(json.dumps(index))
-        self.refused(repository, to, monkeypatch, words)
+        (repository / VAE).rename(repository / "Wan3.0_VAE.pth")
+        self.refused(repository, to, monkeypatch, "its autoencoder is Wan3.0_VAE.pth")
 
     def refused(self, repository, to, monkeypatch, words):
         with serving(repository) as hub:
@@ -123,7 +112,7 @@ class TestNotWhole:
             with pytest.raises(WeightsError, match=words) as caught:
                 download(REPO, None, to, Watch())
             assert caught.value.exit_code == 4
-            assert set(hub.sent) <= {"model_index.json"}
+            assert set(hub.sent) <= {"model_index.json", "config.json"}
         assert not to.exists()
 
 
@@ -136,6 +125,30 @@ class TestWhole:
         assert done.fetched_bytes == sum(hub.sent.values()) == done.task.total_bytes
         assert done.inspected.is_whole
         assert "t2v-tiny" in [each.graph for each in done.inspected.graphs if not each.lacks]
+
+    @pytest.mark.parametrize("layout", ["official", "diffusers"])
+    def test_two_experts(self, to, tmp_path, monkeypatch, layout):
+        """Both transformers come, each with as many files as it has, and its configuration."""
+        folder = make_model("wan-tiny", tmp_path / "made", experts=True)
+        if layout == "official":
+            folder = write_official(tmp_path / "repository", folder)
+        with serving(folder) as hub:
+            point_at(hub.url, monkeypatch)
+            done = download(REPO, None, to, Watch())
+        assert got(folder) - {"scheduler/scheduler_config.json"} == got(to)
+        assert done.inspected.is_whole
+        experts = [part.expert for part in done.inspected.parts if part.part == "transformer"]
+        assert experts == ["high_noise", "low_noise"]
+
+    def test_autoencoder_of_2_2(self, to, tmp_path, monkeypatch):
+        """The one that belongs to the model."""
+        folder = make_model("wan-tiny-ti2v", tmp_path / "made")
+        repository = write_official(tmp_path / "repository", folder)
+        with serving(repository) as hub:
+            point_at(hub.url, monkeypatch)
+            download(REPO, None, to, Watch())
+        assert got(repository) == got(to)
+        assert (to / VAE_2_2).is_file()
 
     def test_pinned(self, hub, to):
         """The commit is found out first, files are asked for by it, and it is kept on record."""
@@ -266,7 +279,7 @@ class TestRefused:
         assert caught.value.code == "other-download"
         assert str(to / VAE) in caught.value.message
         assert (to / VAE).read_text() == "mine"
-        assert not hub.sent
+        assert set(hub.sent) == {"config.json"}  # which says what it is a model of
 
     def test_folder_of_another(self, hub, to):
         """A folder holds one repository."""

@@ -7,8 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.folders import make_model
 from tests.jobs import TINY
-from tests.official import DIT, T5, VAE, write_official
+from tests.official import DIT, T5, VAE, official_state, write_official
 from wanflow.errors import WeightsError
 from wanflow.graph.configs import known_config
 from wanflow.models.segments.build import build
@@ -73,6 +74,38 @@ class TestWhole:
         (found,) = inspect(tmp_path / "vae.sft").parts
         assert (found.part, found.prefix, found.over) == ("vae", "first_stage_model.", ["step"])
         assert found.fits == ["wan-tiny"]
+
+    @pytest.mark.parametrize("layout", ["official", "diffusers"])
+    def test_two_experts(self, tmp_path, layout):
+        """Both are told, each with its own files; no graph of one transformer is served."""
+        folder = make_model("wan-tiny", tmp_path / "made", experts=True)
+        if layout == "official":
+            folder = write_official(tmp_path / "official", folder)
+        found = inspect(folder)
+        assert found.is_whole
+        pair = found.parts[1:3]
+        assert [part.expert for part in pair] == ["high_noise", "low_noise"]
+        assert [part.fits for part in pair] == [["wan-tiny"]] * 2
+        assert [len(part.files) for part in pair] == ([2, 3] if layout == "official" else [1, 1])
+        assert Served("t2v-tiny", ["transformer"]) in found.graphs
+
+    def test_vace(self, tmp_path):
+        """The blocks beside the layers are told, in a whole model and in its part alone."""
+        folder = make_model("wan-tiny-vace", tmp_path / "made")
+        assert inspect(folder).parts[1].notes == ["has VACE's blocks, 4 of them"]
+        assert inspect(folder).parts[1].fits == []
+        state = official_state("transformer", folder)
+        own = {name: tensor for name, tensor in state.items() if name.startswith("vace_")}
+        save_file(own, tmp_path / "vace.safetensors")
+        (part,) = inspect(tmp_path / "vace.safetensors").parts
+        assert part.part == "transformer"
+        assert part.notes == ["has VACE's blocks, 4 of them, and is VACE's part alone"]
+
+    @pytest.mark.parametrize("config", ["wan-tiny", "wan-tiny-ti2v"])
+    def test_autoencoder(self, tmp_path, config):
+        """Wan 2.2's is told."""
+        notes = inspect(make_model(config, tmp_path / "made")).parts[2].notes
+        assert ["48 channels" in note for note in notes] == [True] * (config == "wan-tiny-ti2v")
 
     def test_hub_cache(self, tmp_path):
         """A repository of the hub's cache is its snapshot; the cache names what to give."""
@@ -143,13 +176,15 @@ class TestFaults:
         assert part.problem.endswith("'post_quant_conv.bias' (complex64)")
         assert part.misshapen == []
 
-    def test_two_experts(self, tmp_path):
+    def test_half_of_two_experts(self, tmp_path):
         """No graph of one transformer is served; one expert by itself is said to be one."""
         folder = shutil.copytree(TINY, tmp_path / "W")
         shutil.copytree(folder / "transformer", folder / "transformer_2")
+        shutil.rmtree(folder / "transformer")
         found = inspect(folder)
         assert not found.is_whole
-        assert "has two transformers" in found.parts[1].problem
+        assert "has not the high-noise expert" in found.parts[1].problem
+        assert found.parts[2].fits == ["wan-tiny"]
         assert Served("t2v-tiny", ["transformer"]) in found.graphs
         (one,) = inspect(folder / "transformer_2").parts
         assert "is one of two experts" in one.notes[0]

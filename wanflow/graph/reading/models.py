@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from wanflow.graph.config_fields import FIELDS, inconsistencies, shared_fields
-from wanflow.graph.configs import KNOWN, PARTS, known_config
+from wanflow.graph.config_fields import FIELDS, inconsistencies, required_fields, shared_fields
+from wanflow.graph.configs import EXPERTS, KNOWN, PARTS, known_config
 from wanflow.graph.reading.draft import Draft
 from wanflow.graph.reading.nodes import Listing, MappingNode, Node, Scalar
 from wanflow.graph.reading.scalars import resolve
@@ -13,7 +13,7 @@ from wanflow.graph.values import STAGE_ID
 from wanflow.graph.wording import quoted
 from wanflow.terminal.safe import printable
 
-KEYS = ("part", "config", "path", "precision")
+KEYS = ("part", "config", "path", "precision", "expert")
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 
@@ -37,6 +37,7 @@ def _model(name: str, entry: KeyEntry, draft: Draft) -> ModelSpec | None:
     before = draft.problems.count
     part = _word(fields, "part", PARTS, "")
     precision = _word(fields, "precision", PRECISIONS, "fp32")
+    expert = _expert(fields, part)
     path = _path(fields)
     config = fields.entries.get("config")
     config_name, values = _config(fields, config.value, part) if config and part else ("", None)
@@ -44,19 +45,27 @@ def _model(name: str, entry: KeyEntry, draft: Draft) -> ModelSpec | None:
         return None
     return ModelSpec(
         name=name, part=part, config=config_name, fields=values, path=path, precision=precision,
-        mark=entry.key.mark,
+        expert=expert, mark=entry.key.mark,
     )  # fmt: skip
 
 
 def _word(fields: Fields, key: str, allowed: tuple[str, ...], default: str) -> str:
     before = fields.problems.count
     word = fields.text(key, default)
-    if word in allowed:
+    if word in allowed or (word == default and key not in fields.entries):
         return word
     if fields.problems.count == before:
         message = f"{fields.what} has unknown {key} {quoted(word)}"
         fields.problems.add(f"unknown-{key}", message, fields.place(key), word=word, names=allowed)
     return ""
+
+
+def _expert(fields: Fields, part: str) -> str:
+    expert = _word(fields, "expert", EXPERTS, "")
+    if expert and part not in ("", "transformer"):
+        message = f"{fields.what}: a {part} has no 'expert', only a transformer has"
+        fields.tell("expert-part", message, fields.place("expert"))
+    return expert
 
 
 def _path(fields: Fields) -> str:
@@ -89,10 +98,10 @@ def _written_out(fields: Fields, node: MappingNode, part: str) -> dict[str, obje
     """Read a configuration field by field; those all known ones agree on may be left out."""
     what = f"config of {fields.what}"
     config = read_table(node, what, fields.problems, fields.entries["config"].key.mark)
-    allowed, shared = FIELDS[part], shared_fields(part)
-    if config is None or not config.check_keys(allowed, [n for n in allowed if n not in shared]):
+    allowed = FIELDS[part]
+    if config is None or not config.check_keys(allowed, required_fields(part)):
         return None
-    values, sane = dict(shared), True
+    values, sane = shared_fields(part), True
     for name, entry in config:
         values[name] = _plain(entry.value)
         if refusal := allowed[name].refusal(values[name]):

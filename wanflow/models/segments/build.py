@@ -15,15 +15,12 @@ from typing import Any
 import torch
 
 from wanflow.errors import WeightsError
-from wanflow.graph.config_fields import FIELDS, Field, inconsistencies
+from wanflow.graph.config_fields import FIELDS, inconsistencies
 from wanflow.graph.configs import known_config
 
-# Fields of released configurations that a graph file has no use for.
-_MORE: Mapping[str, Mapping[str, Field]] = {
-    "vae": {"decoder_base_dim": Field("int", 1, 4096, nullable=True)},
-}
 _DEFAULTS = "wan2.1-t2v-1.3b"  # upstream's constructors fill in Wan 2.1's
 _PICTURES = "wan2.1-i2v-14b"  # what a model that starts from text has no part for
+_VACE_FIELDS = ("vace_layers", "vace_in_channels")
 _REQUIRED = {
     "image_encoder": ("hidden_size", "num_hidden_layers", "num_attention_heads"),
     "text_encoder": ("vocab_size", "d_model", "num_layers", "num_heads"),
@@ -46,7 +43,7 @@ def read_config(folder: Path) -> dict[str, object]:
 
 def allowed(part: str, config: Mapping[str, object], where: str) -> dict[str, Any]:
     """Keep the known fields of *config*; WeightsError names a missing or wrong one."""
-    fields = {**FIELDS[part], **_MORE.get(part, {})}
+    fields = FIELDS[part]
     values = {name: value for name, value in config.items() if name in fields}
     for name, value in values.items():
         if refusal := fields[name].refusal(value):
@@ -60,6 +57,18 @@ def allowed(part: str, config: Mapping[str, object], where: str) -> dict[str, An
     for fault in inconsistencies(part, {**defaults, **values}):
         raise WeightsError(f"{where}: {fault}", code="bad-config")
     return values
+
+
+def is_vace(config: Mapping[str, object]) -> bool:
+    """Whether a transformer's configuration has VACE's blocks."""
+    return bool(config.get("vace_layers"))
+
+
+def transformer_class(config: Mapping[str, object]) -> Any:
+    """Give diffusers' class of a transformer that has *config*."""
+    from diffusers import WanTransformer3DModel, WanVACETransformer3DModel
+
+    return WanVACETransformer3DModel if is_vace(config) else WanTransformer3DModel
 
 
 def build(part: str, config: Mapping[str, object], where: str = "config") -> torch.nn.Module:
@@ -92,9 +101,9 @@ def _image_encoder(config: dict[str, Any]) -> torch.nn.Module:
 
 
 def _transformer(config: dict[str, Any]) -> torch.nn.Module:
-    from diffusers import WanTransformer3DModel
-
-    module: torch.nn.Module = WanTransformer3DModel(**config)
+    module: torch.nn.Module = transformer_class(config)(
+        **{n: v for n, v in config.items() if n not in _VACE_FIELDS or is_vace(config)}
+    )
     return module
 
 

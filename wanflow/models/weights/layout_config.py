@@ -14,10 +14,12 @@ from wanflow.errors import WeightsError
 from wanflow.graph.configs import known_config
 from wanflow.models.segments.build import read_config
 from wanflow.models.weights.checkpoint import Entry
+from wanflow.models.weights.pipeline import reason
 from wanflow.models.weights.shape_config import fitted
 
 _WAN = "wan2.1-t2v-14b"  # text encoder and VAE are the same in all of Wan 2.1
 _PICTURES = "wan2.1-i2v-14b"  # so is CLIP in those that have it
+_KINDS = ("t2v", "i2v", "flf2v", "ti2v", "vace")
 _FIELDS = {
     "num_heads": "num_attention_heads",
     "in_dim": "in_channels",
@@ -26,8 +28,9 @@ _FIELDS = {
     "freq_dim": "freq_dim",
     "num_layers": "num_layers",
     "eps": "eps",
+    "vace_layers": "vace_layers",
+    "vace_in_dim": "vace_in_channels",
 }
-_IMAGE_DIM = 1280  # of CLIP's vision tower
 _IMAGE_TOKENS = 257
 
 
@@ -61,11 +64,16 @@ def config_of(
 
 
 def _from_official(config: Mapping[str, object], where: str) -> dict[str, object]:
-    """Say a `WanModel`'s configuration in the fields of `WanTransformer3DModel`."""
+    """Say a `WanModel`'s configuration in the fields of diffusers' transformers.
+
+    What of pictures it takes beside the latents, its tensors tell: Wan2.2's i2v takes nothing.
+    """
     kind, width, heads = config.get("model_type"), config["dim"], config.get("num_heads")
-    if kind not in ("t2v", "i2v", "flf2v"):
+    if kind not in _KINDS:
         raise WeightsError(
-            f"{where}: model_type {kind!r} is not served", hint="t2v, i2v, flf2v", code="bad-config"
+            f"{where}: model_type {kind!r} is not served{reason(str(kind))}",
+            hint=", ".join(_KINDS),
+            code="bad-config",
         )
     if type(width) is not int or type(heads) is not int or heads < 1 or width % heads:
         raise WeightsError(
@@ -74,8 +82,8 @@ def _from_official(config: Mapping[str, object], where: str) -> dict[str, object
     fields = known_config(_WAN, "transformer")
     fields |= {new: config[old] for old, new in _FIELDS.items() if old in config}
     fields["attention_head_dim"] = width // heads
-    if kind != "t2v":
-        fields |= {"image_dim": _IMAGE_DIM, "added_kv_proj_dim": width}
+    if kind == "vace" and fields.get("vace_layers") is None:
+        fields["vace_layers"] = list(range(0, int(str(fields["num_layers"])), 2))  # vace_model.py
     if kind == "flf2v":
         fields["pos_embed_seq_len"] = 2 * _IMAGE_TOKENS  # of both frames
     return fields

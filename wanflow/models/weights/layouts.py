@@ -1,14 +1,18 @@
 """Where a part's weights are in what people have on disk, and how they become one checkpoint.
 
-    diffusers folder            official Wan2.1 folder                     a file by itself
-    text_encoder/*.safetensors  models_t5_umt5-xxl-enc-bf16.pth            .safetensors, .pth
-    transformer/*.safetensors   diffusion_pytorch_model*.safetensors
-    vae/*.safetensors           Wan2.1_VAE.pth
-    image_encoder/*             models_clip_open-clip-xlm-roberta-...pth
+    diffusers folder             official folder                            a file by itself
+    text_encoder/*.safetensors   models_t5_umt5-xxl-enc-bf16.pth            .safetensors, .pth
+    transformer/*.safetensors    diffusion_pytorch_model*.safetensors
+    vae/*.safetensors            Wan2.1_VAE.pth, Wan2.2_VAE.pth
+    image_encoder/*              models_clip_open-clip-xlm-roberta-...pth
+    two experts: transformer/*   high_noise_model/*.safetensors
+    and transformer_2/*          low_noise_model/*.safetensors
 
 A *place* is a part's own folder, the official folder (of the DiT, which may lie in several files)
 or a file. What a file is, and whether the tensors in it have official names, is seen from its
-bytes, wherever it lies and whatever stands before the names.
+bytes, wherever it lies and whatever stands before the names. How many files a part has, they and
+their index say, never a name. Several places may be laid over each other: VACE's part over a plain
+transformer.
 """
 
 from __future__ import annotations
@@ -18,11 +22,22 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import attrs
+
 from wanflow.errors import WeightsError
 from wanflow.models.weights.checkpoint import Checkpoint, Entry, merged
 from wanflow.models.weights.file_kind import index_file
 from wanflow.models.weights.official_names import is_official, renamed
-from wanflow.models.weights.pipeline import check_class, check_experts, check_pipeline, part_of
+from wanflow.models.weights.pipeline import (
+    PAIRS,
+    check_class,
+    check_not_other,
+    check_one,
+    check_pipeline,
+    expert_folder,
+    no_expert,
+    part_of,
+)
 from wanflow.models.weights.prefix import without_prefix
 from wanflow.models.weights.tied import tied
 
@@ -32,7 +47,7 @@ _CLIP = "models_clip_open-clip-xlm-roberta-large-vit-huge-14"
 OFFICIAL: Mapping[str, Sequence[str]] = {
     "text_encoder": ("models_t5_umt5-xxl-enc-*.safetensors", "models_t5_umt5-xxl-enc-*.pth"),
     "transformer": (_DIT,),
-    "vae": ("Wan2.1_VAE.safetensors", "Wan2.1_VAE.pth"),
+    "vae": ("Wan2.[12]_VAE.safetensors", "Wan2.[12]_VAE.pth"),
     "image_encoder": (f"{_CLIP}.safetensors", f"{_CLIP}.pth"),
 }
 PARTS = tuple(OFFICIAL)
@@ -43,28 +58,41 @@ _SAFETENSORS = (".safetensors", ".sft")
 _PICKLED = re.compile(r"(?:diffusion_)?pytorch_model(?:-\d+-of-\d+)?\.bin")
 
 
-def find_part(path: Path, part: str) -> Path | None:
+def find_part(path: Path, part: str, expert: str = "") -> Path | None:
     """The place of a part in what *path* names; None when it is not there.
 
-    WeightsError where *path* is a folder of another kind of model, or of more than a graph runs.
+    WeightsError where *path* is a folder of another kind of model, of two transformers where one is
+    wanted, or of one where an *expert* is.
     """
     if path.is_file():
         return path
     check_pipeline(path)
-    if part == "transformer":
-        check_experts(path)
-    place = _place(path, part)
+    if part == "transformer" and not expert:
+        check_one(path)
+    place = _expert_place(path, expert) if expert else _place(path, part)
     if place is not None and place.is_dir():
         check_class(part, place)
+    return place
+
+
+def _expert_place(path: Path, expert: str) -> Path | None:
+    if folder := expert_folder(path, expert):
+        return folder if weight_files(folder) else None
+    place = _place(path, "transformer")
+    if place is None:
+        return None
+    if place != path or any(_place(path, part) for part in ("text_encoder", "vae")):
+        raise no_expert(path, expert)
+    check_not_other(place, expert)
     return place
 
 
 def _place(path: Path, part: str) -> Path | None:
     if weight_files(path / part):
         return path / part
-    if path.name in PARTS or part_of(path) == part:
-        is_part = part in (path.name, part_of(path))
-        return path if is_part and weight_files(path) else None
+    name = "transformer" if any(path.name in pair for pair in PAIRS) else path.name
+    if name in PARTS or part_of(path) == part:
+        return path if part in (name, part_of(path)) and weight_files(path) else None
     for pattern in OFFICIAL[part]:
         files = sorted(path.glob(pattern))
         if part == "transformer" and files:
@@ -105,7 +133,7 @@ def open_part(part: str, place: Path) -> Checkpoint:
     if not files:
         raise WeightsError(
             f"{place}: no safetensors file there",
-            hint="point --weights at a folder of diffusers or of Wan2.1, or at a file",
+            hint="point --weights at a folder of diffusers or an official one, or at a file",
             code="missing-weights",
         )
     for index in sorted(place.glob("[!.]*.safetensors.index.json")):
@@ -116,6 +144,23 @@ def open_part(part: str, place: Path) -> Checkpoint:
     official = is_official(part, own.entries)
     checkpoint = Checkpoint(place, renamed(part, own.entries), own.prefix, official)
     return tied(checkpoint) if part == "text_encoder" else checkpoint
+
+
+def laid_over(base: Checkpoint, others: Sequence[Checkpoint]) -> Checkpoint:
+    """Put the tensors of several places together; WeightsError where two have the same one."""
+    entries, notes = dict(base.entries), base.notes
+    for other in others:
+        for name, entry in other.entries.items():
+            if name in entries:
+                raise WeightsError(
+                    f"{entry.path}: tensor {entry.stored_as or name!r} is in {entries[name].path} "
+                    "too, which it is laid over",
+                    hint="weights that are laid over each other have no tensor in common",
+                    code="same-tensor",
+                )
+            entries[name] = entry
+        notes += other.notes
+    return attrs.evolve(base, entries=entries, notes=notes)
 
 
 def _check_not_scaled(entries: Mapping[str, Entry]) -> None:

@@ -1,9 +1,11 @@
-"""The names of the official Wan2.1 files, and what diffusers and transformers call the same.
+"""The names of the official files of Wan, and what diffusers and transformers call the same.
 
 diffusers' own converters name the tensors of the DiT and of the VAE; here they convert names and
 no tensors. The text encoder and CLIP have maps of our own: diffusers' script takes these two from
-elsewhere (scripts/convert_wan_to_diffusers.py). Official names: github.com/Wan-Video/Wan2.1,
-wan/modules/t5.py and clip.py; the others: transformers' `UMT5EncoderModel` and `CLIPVisionModel`.
+elsewhere (scripts/convert_wan_to_diffusers.py). So have the blocks of Wan2.2's VAE, which the
+converter does not know. Official names: github.com/Wan-Video/Wan2.1, wan/modules/t5.py and clip.py,
+and Wan2.2, wan/modules/vae2_2.py; the others: transformers' `UMT5EncoderModel` and
+`CLIPVisionModel`, diffusers' `AutoencoderKLWan`.
 """
 
 from __future__ import annotations
@@ -19,12 +21,13 @@ from wanflow.models.weights.checkpoint import Entry
 
 Entries = dict[str, Entry]
 
-# A tensor that only the official file of a part has, at the end of its name.
+# Tensors that only the official file of a part has, at the end of their names. A file may have
+# VACE's part of a transformer alone.
 _MARKS = {
-    "text_encoder": "token_embedding.weight",
-    "transformer": "head.modulation",
-    "vae": "decoder.middle.0.residual.0.gamma",
-    "image_encoder": "visual.cls_embedding",
+    "text_encoder": ("token_embedding.weight",),
+    "transformer": ("head.modulation", "vace_blocks.0.before_proj.weight"),
+    "vae": ("decoder.middle.0.residual.0.gamma",),
+    "image_encoder": ("visual.cls_embedding",),
 }
 # The converter of diffusers 0.42.1 lacks one name of the first-and-last-frame model.
 _TRANSFORMER = {"img_emb.emb_pos": "condition_embedder.image_embedder.pos_embed"}
@@ -56,6 +59,14 @@ _CLIP_BLOCK = {
     "mlp.0": "mlp.fc1",
     "mlp.2": "mlp.fc2",
 }
+
+
+# Of Wan2.2's VAE: a list in a list, whose last element may halve or double.
+_VAE_BLOCK = re.compile(r"(en|de)coder\.(down|up)samples\.(\d+)\.\2samples\.(\d+)\.(.+)")
+_VAE_RESNET = {
+    "residual.0": "norm1", "residual.2": "conv1", "residual.3": "norm2", "residual.6": "conv2",
+    "shortcut": "conv_shortcut",
+}  # fmt: skip
 
 
 def is_official(part: str, entries: Mapping[str, Entry]) -> bool:
@@ -92,6 +103,19 @@ def _umt5(old: str, entry: Entry) -> Entries:
         new = _UMT5_BLOCK.get(block[2])
         return {f"encoder.block.{block[1]}.{new}.weight" if new else old: entry}
     return {f"{_UMT5[stem]}.weight" if stem in _UMT5 else old: entry}
+
+
+def _vae(old: str, entry: Entry) -> Entries:
+    """Name the blocks of Wan2.2's; all else, and Wan2.1's, diffusers' converter does."""
+    if not (block := _VAE_BLOCK.fullmatch(old)):
+        return {old: entry}
+    coder, way, number, place, inner = block.groups()
+    if inner.startswith(("resample.", "time_conv.")):
+        inside = f"{way}sampler.{inner}"
+    else:
+        module, _, kind = inner.rpartition(".")
+        inside = f"resnets.{place}.{_VAE_RESNET.get(module, module)}.{kind}"
+    return {f"{coder}coder.{way}_blocks.{number}.{inside}": entry}
 
 
 def _clip(old: str, entry: Entry) -> Entries:
@@ -155,6 +179,6 @@ _CONVERTED = {
 _PIECES: Mapping[str, Callable[[str, Entry], Entries]] = {
     "text_encoder": _umt5,
     "transformer": _same,
-    "vae": _same,
+    "vae": _vae,
     "image_encoder": _clip,
 }

@@ -29,7 +29,8 @@ _KNOWN: Mapping[str, tuple[str, ...]] = {
         "blocks.0.self_attn.q.weight", "blocks.0.cross_attn.q.weight", "blocks.0.ffn.0.weight",
         "text_embedding.0.weight", "head.modulation", "blocks.0.attn1.to_q.weight",
         "blocks.0.attn2.to_q.weight", "blocks.0.ffn.net.0.proj.weight",
-        "condition_embedder.text_embedder.linear_1.weight",
+        "condition_embedder.text_embedder.linear_1.weight", "vace_patch_embedding.weight",
+        "vace_blocks.0.self_attn.q.weight", "vace_blocks.0.attn1.to_q.weight",
     ),
     "vae": (
         "decoder.conv1.weight", "decoder.head.2.weight", "decoder.middle.0.residual.2.weight",

@@ -13,11 +13,13 @@ import re
 from collections.abc import Callable, Mapping
 
 from wanflow.graph.config_fields import MEASURED
-from wanflow.graph.configs import KNOWN
+from wanflow.graph.configs import KNOWN, known_config
 from wanflow.models.weights.checkpoint import Entry
 
 Entries = Mapping[str, Entry]
 
+_PATCHES = "wan2.2-ti2v-5b"  # whose autoencoder is the one with blocks of its own kind,
+_PATCHED = "decoder.up_blocks.0.upsampler.resample.1.weight"  # as this tensor tells
 _LAYER = "encoder.block.0.layer"
 _SIZES: Mapping[str, Mapping[str, tuple[str, int]]] = {  # by field: a tensor, and which side
     "text_encoder": {
@@ -35,8 +37,13 @@ _SIZES: Mapping[str, Mapping[str, tuple[str, int]]] = {  # by field: a tensor, a
         "image_dim": ("condition_embedder.image_embedder.norm1.weight", 0),
         "added_kv_proj_dim": ("blocks.0.attn2.add_k_proj.weight", 1),
         "pos_embed_seq_len": ("condition_embedder.image_embedder.pos_embed", 1),
+        "vace_in_channels": ("vace_patch_embedding.weight", 1),
     },
-    "vae": {"base_dim": ("decoder.norm_out.gamma", 0)},
+    "vae": {
+        "base_dim": ("decoder.norm_out.gamma", 0),
+        "z_dim": ("post_quant_conv.weight", 0),
+        "out_channels": ("decoder.conv_out.weight", 0),
+    },
     "image_encoder": {
         "hidden_size": ("embeddings.class_embedding", 0),
         "intermediate_size": ("encoder.layers.0.mlp.fc1.weight", 0),
@@ -52,6 +59,8 @@ def fitted(part: str, config: Mapping[str, object], entries: Entries) -> dict[st
     checks every tensor against it.
     """
     fields = dict(config)
+    if part == "vae" and is_patched(entries):
+        fields = known_config(_PATCHES, part)
     for field, (name, side) in _SIZES[part].items():
         shape = entries[name].shape if name in entries else ()
         if len(shape) > side:
@@ -61,6 +70,11 @@ def fitted(part: str, config: Mapping[str, object], entries: Entries) -> dict[st
     if part == "vae" and fields != config:  # of another size: its own statistics are another's
         fields |= _measured(fields)
     return fields
+
+
+def is_patched(entries: Entries) -> bool:
+    """Whether an autoencoder (under diffusers' names) is of Wan2.2's kind."""
+    return _PATCHED in entries
 
 
 def _measured(config: Mapping[str, object]) -> dict[str, object]:
@@ -94,7 +108,18 @@ def _count(pattern: str, entries: Entries) -> int:
     return len({match[1] for match in matches if match})
 
 
+def _vae(fields: dict[str, object], entries: Entries) -> None:
+    """Wan2.2's has another width on the way in, and takes patches of pixels."""
+    if not fields["is_residual"]:
+        return
+    first = entries.get("encoder.conv_in.weight")
+    fields["decoder_base_dim"] = fields["base_dim"]
+    if first is not None and len(first.shape) > 1:
+        fields |= {"base_dim": first.shape[0], "in_channels": first.shape[1]}
+
+
 _MORE: Mapping[str, Callable[[dict[str, object], Entries], None]] = {
     "text_encoder": _text_encoder,
     "image_encoder": _image_encoder,
+    "vae": _vae,
 }

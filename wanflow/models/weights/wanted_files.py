@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from wanflow.models.weights.layouts import OFFICIAL
+from wanflow.models.weights.pipeline import PAIRS
 
 # As `tokenizer.py` looks for it, with what lies beside it.
 _TOKENIZERS = ("tokenizer/*", "google/umt5-xxl/*")
@@ -29,9 +30,12 @@ def wanted(paths: Iterable[str]) -> list[str]:
 
 
 def _part(paths: Sequence[str], part: str) -> list[str]:
-    own = [path for path in paths if _matches(path, (f"{part}/*.safetensors",))]
-    if own:
-        return own + [path for path in paths if _matches(path, (f"{part}/*.json",))]
+    # Of a folder of two experts, both.
+    pairs = PAIRS if part == "transformer" else ((part,),)
+    for folders in pairs:
+        own = [path for path in paths if _matches(path, [f"{f}/*.safetensors" for f in folders])]
+        if own:
+            return own + [p for p in paths if _matches(p, [f"{f}/*.json" for f in folders])]
     for pattern in OFFICIAL[part]:
         if matching := [path for path in paths if _matches(path, (pattern,))]:
             return matching

@@ -22,7 +22,7 @@ from wanflow.graph.spec import ModelSpec
 from wanflow.models.backends import choose_backend
 from wanflow.models.bound import LocatedModel, bind_model
 from wanflow.models.weights.identity import stat_key
-from wanflow.models.weights.locate import locate, missing, parse_weights
+from wanflow.models.weights.locate import laid_over, locate, missing, parse_weights
 from wanflow.models.weights.tokenizer import PromptTokenizer, find_tokenizer, load_tokenizer
 from wanflow.scheduler.knobs import ProgramOutline, StageSettings, settings_of
 from wanflow.scheduler.profile.cache_key import conditions
@@ -327,8 +327,9 @@ def prepare(request: Request, place: Place, *, to_run: bool) -> Prepared:
             raise missing(spec, file)
         ops = {stage.op.name for stage in checked.spec.stages.values() if stage.model == name}
         models[name] = bind_model(
-            spec, chosen[name], folder, file, ops, own_config=request.own_configs
-        )
+            spec, chosen[name], folder, file, ops, own_config=request.own_configs,
+            over=laid_over(spec, options),
+        )  # fmt: skip
     rules = _rules(models)
     opened = open_files(checked, request.inputs, to_run=to_run)
     inputs = in_shape(checked, request.inputs, rules or checked.rules, opened)

@@ -17,7 +17,7 @@ from wanflow.files.lock import locked
 from wanflow.files.whole import FULL, unwritable
 from wanflow.models.weights.hub import HubFile, Snapshot, fetch, is_same, look
 from wanflow.models.weights.locate import downloads_folder
-from wanflow.models.weights.pipeline import INDEX, check_experts, check_pipeline
+from wanflow.models.weights.pipeline import CONFIG, INDEX, check_class, check_pipeline
 from wanflow.models.weights.wanted_files import wanted
 from wanflow.session.weights.download_record import (
     STATE,
@@ -97,7 +97,7 @@ def download(repo: str, revision: str | None, to: Path | None, watch: Watch) -> 
                 task = _task(snapshot, folder, files)
                 watch.start(task)
                 _check_space(task)
-                fetched = _fetch_all(task, watch, Path(temporary) / INDEX)
+                fetched = _fetch_all(task, watch, Path(temporary))
     except KeyboardInterrupt:
         raise Interrupted("stopped", hint=_GOES_ON) from None
     except OSError as error:  # of the folder for what is looked at first
@@ -115,7 +115,7 @@ def _wanted(snapshot: Snapshot) -> tuple[HubFile, ...]:
     if not names:
         raise WeightsError(
             f"{snapshot.repo}: no part of a model is there",
-            hint="a repository in the layout of diffusers or of Wan2.1 is wanted",
+            hint="a repository in the layout of diffusers or of Wan is wanted",
             code="missing-weights",
         )
     return tuple(file for file in snapshot.files if file.path in names)
@@ -126,22 +126,22 @@ def _check_whole(
 ) -> None:
     """WeightsError where *files* would be a part of a model that no graph runs.
 
-    The index of the pipeline, if it is not in *folder*, comes into *looked_at* for it.
+    What says so, if it is not in *folder*, comes into *looked_at* for it.
     """
     for file in snapshot.files:
-        if file.path == INDEX and (folder / INDEX).is_file() and is_same(folder / INDEX, file):
-            shutil.copyfile(folder / INDEX, looked_at / INDEX)
-        elif file.path == INDEX:
-            fetch(snapshot, file, looked_at / INDEX, lambda _: None)
-        elif "/" in file.path:
-            (looked_at / Path(file.path).parts[0]).mkdir(exist_ok=True)
+        if file.path not in (INDEX, CONFIG):
+            continue
+        if (folder / file.path).is_file() and is_same(folder / file.path, file):
+            shutil.copyfile(folder / file.path, looked_at / file.path)
+        else:
+            fetch(snapshot, file, looked_at / file.path, lambda _: None)
     check_pipeline(looked_at, snapshot.repo)
-    check_experts(looked_at, snapshot.repo)
+    check_class("transformer", looked_at, snapshot.repo)
     for file in snapshot.files:
         if fnmatchcase(file.path, "Wan*_VAE.*") and not any("vae" in f.path.lower() for f in files):
             raise WeightsError(
                 f"{snapshot.repo}: its autoencoder is {file.path}, which no graph here runs",
-                hint="take a model of Wan 2.1",
+                hint="take a model of Wan 2.1 or 2.2",
                 code="other-pipeline",
             )
 
@@ -178,10 +178,10 @@ def _check_space(task: FileTask) -> None:
         )
 
 
-def _fetch_all(task: FileTask, watch: Watch, index: Path) -> int:
+def _fetch_all(task: FileTask, watch: Watch, looked_at: Path) -> int:
     """Fetch file after file, each recorded once it is whole; the bytes that came.
 
-    *index* is that of the pipeline, if it came before.
+    *looked_at* has what came before.
     """
     fetched = 0
 
@@ -197,10 +197,12 @@ def _fetch_all(task: FileTask, watch: Watch, index: Path) -> int:
         if file.path not in task.there:
             watch.begin(file)
             try:
-                if file.path == INDEX:
-                    shutil.copyfile(index, part_of(task.folder, file))
+                if (looked_at / file.path).is_file():
+                    shutil.copyfile(looked_at / file.path, part_of(task.folder, file))
                     advance(file.nbytes)
-                _fetch(task, file, advance)
+                else:
+                    _fetch(task, file, advance)
+                _put(task, file)
             except OSError as error:
                 raise _unwritable(task.folder, error) from None
             done[file.path] = file
@@ -212,12 +214,16 @@ def _fetch_all(task: FileTask, watch: Watch, index: Path) -> int:
 
 
 def _fetch(task: FileTask, file: HubFile, advance: Callable[[int], None]) -> None:
-    """Fetch a file, and move it to its place if it is what was promised."""
-    part, path = part_of(task.folder, file), task.folder / file.path
+    """Fetch a file, or the rest of it."""
+    part = part_of(task.folder, file)
     if part.exists() and part.stat().st_size > file.nbytes:
         part.unlink()
-    if file.path != INDEX:  # which came before all others
-        fetch(task.snapshot, file, part, advance)
+    fetch(task.snapshot, file, part, advance)
+
+
+def _put(task: FileTask, file: HubFile) -> None:
+    """Move a file that came to its place, if it is what was promised."""
+    part, path = part_of(task.folder, file), task.folder / file.path
     if not is_same(part, file):
         part.unlink()
         raise WeightsError(

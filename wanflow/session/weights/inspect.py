@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
 
 from wanflow.errors import WeightsError
+from wanflow.graph.configs import EXPERTS
 from wanflow.graph.load import load, shipped_graphs
 from wanflow.graph.spec import ModelSpec
-from wanflow.models.bound import unused
+from wanflow.models.bound import PATCHES, has_vace, unused
 from wanflow.models.segments.build import build
-from wanflow.models.weights.checkpoint import Checkpoint
+from wanflow.models.weights.checkpoint import Checkpoint, Entry
 from wanflow.models.weights.hub_cache import repositories, snapshot_of
 from wanflow.models.weights.layouts import PARTS, find_part, open_part
-from wanflow.models.weights.pipeline import check_pipeline, said_of_expert
+from wanflow.models.weights.pipeline import check_pipeline, experts, half_of, said_of_expert
+from wanflow.models.weights.shape_config import is_patched
 from wanflow.models.weights.tokenizer import find_tokenizer
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -42,6 +45,7 @@ class ModelPart:
 
     part: str
     place: str
+    expert: str = ""  # of two transformers
     layout: str = ""
     prefix: str = ""  # before its keys
     files: Mapping[str, int] = attrs.field(factory=dict)
@@ -100,7 +104,7 @@ def inspect(path: Path) -> Inspected:
             f"{path}: no part of a model is there",
             hint=f"give the folder of one model: {names}"
             if names
-            else "a folder of diffusers or of Wan2.1, or a file of weights",
+            else "a folder of diffusers or an official one, or a file of weights",
             code="missing-weights",
         )
     tokenizer = _tokenizer(parts)
@@ -111,25 +115,37 @@ def inspect(path: Path) -> Inspected:
 def _known_shapes(specs: Sequence[ModelSpec]) -> dict[str, dict[str, Shapes]]:
     """The parameters of each part in every configuration that a shipped graph names."""
     shapes: dict[str, dict[str, Shapes]] = {part: {} for part in PARTS}
+    alike: dict[str, Shapes] = {}  # by fields: most models have one text encoder
     for spec in specs:
         if spec.fields is not None and spec.config not in shapes[spec.part]:
-            module = build(spec.part, spec.fields)
-            shapes[spec.part][spec.config] = {
-                name: tuple(parameter.shape) for name, parameter in module.named_parameters()
-            }
+            key = json.dumps([spec.part, dict(spec.fields)], sort_keys=True)
+            if key not in alike:
+                parameters = build(spec.part, spec.fields).named_parameters()
+                alike[key] = {name: tuple(parameter.shape) for name, parameter in parameters}
+            shapes[spec.part][spec.config] = alike[key]
     return shapes
 
 
 def _folder(path: Path, shapes: Mapping[str, Mapping[str, Shapes]]) -> list[ModelPart]:
     parts = []
-    for part in PARTS:
+    for part, expert in _sought(path):
         try:
-            place = find_part(path, part)
+            place = find_part(path, part, expert)
             if place is not None:
-                parts.append(_part(part, place, open_part(part, place), shapes[part]))
+                checkpoint = open_part(part, place)
+                parts.append(_part(part, place, checkpoint, shapes[part], expert))
+            elif expert:
+                raise half_of(path, expert)
         except WeightsError as error:
-            parts.append(ModelPart(part, str(path), problem=error.message))
+            parts.append(ModelPart(part, str(path), expert, problem=error.message))
     return parts
+
+
+def _sought(path: Path) -> Iterator[tuple[str, str]]:
+    """The parts that *path* may have: a transformer, or each of two experts."""
+    for part in PARTS:
+        has_two = part == "transformer" and experts(path) is not None
+        yield from ((part, expert) for expert in (EXPERTS if has_two else ("",)))
 
 
 def _file(path: Path, shapes: Mapping[str, Mapping[str, Shapes]]) -> ModelPart:
@@ -152,7 +168,11 @@ def _file(path: Path, shapes: Mapping[str, Mapping[str, Shapes]]) -> ModelPart:
 
 
 def _part(
-    part: str, place: Path, checkpoint: Checkpoint, shapes: Mapping[str, Shapes]
+    part: str,
+    place: Path,
+    checkpoint: Checkpoint,
+    shapes: Mapping[str, Shapes],
+    expert: str = "",
 ) -> ModelPart:
     entries = checkpoint.entries
     files = sorted({entry.path for entry in entries.values()})
@@ -162,9 +182,10 @@ def _part(
     model_part = ModelPart(
         part,
         str(place),
+        expert,
         layout="official" if checkpoint.is_official else "diffusers",
         prefix=checkpoint.prefix,
-        notes=[*checkpoint.notes, *_expert(part, place)],
+        notes=[*checkpoint.notes, *_said(part, place, entries, expert)],
         files={file.name: file.stat().st_size for file in files},
         tensors=len(entries),
         nbytes=sum(dtypes.values()),
@@ -173,12 +194,13 @@ def _part(
     faults = {name: _faults(checkpoint, wanted) for name, wanted in shapes.items()}
     if not faults:
         return model_part
-    nearest = min(faults, key=lambda name: len(faults[name][0]) + len(faults[name][1]))
+    alike = {name: has_vace(wanted) == has_vace(entries) for name, wanted in shapes.items()}
+    nearest = min(faults, key=lambda n: (len(faults[n][0]) + len(faults[n][1]), not alike[n]))
     missing, misshapen = faults[nearest]
     numbers = [n for n in shapes[nearest] if n in entries and not entries[n].is_weight]
     return attrs.evolve(
         model_part,
-        fits=[name for name, lists in faults.items() if not any(lists) and not numbers],
+        fits=[n for n, lists in faults.items() if not any(lists) and alike[n] and not numbers],
         problem=_no_floats(checkpoint, numbers) if numbers else "",
         nearest=nearest,
         missing=missing,
@@ -187,9 +209,17 @@ def _part(
     )
 
 
-def _expert(part: str, place: Path) -> list[str]:
-    said = said_of_expert(place) if part == "transformer" else ""
-    return [said] if said else []
+def _said(part: str, place: Path, entries: Mapping[str, Entry], expert: str) -> Iterator[str]:
+    """What a person should know of a part that its place or its tensors tell."""
+    if part == "transformer":
+        if not expert and (said := said_of_expert(place)):
+            yield said
+        blocks = [int(name.split(".")[1]) for name in entries if name.startswith("vace_blocks.")]
+        if blocks:
+            alone = "" if PATCHES in entries else ", and is VACE's part alone"
+            yield f"has VACE's blocks, {max(blocks) + 1} of them{alone}"
+    if part == "vae" and is_patched(entries):
+        yield "Wan 2.2's, whose latents have 48 channels and stand for 16*16 pixels"
 
 
 def _no_floats(checkpoint: Checkpoint, names: Sequence[str]) -> str:
@@ -220,7 +250,11 @@ def _tokenizer(parts: Sequence[ModelPart]) -> str | None:
 def _lacks(
     models: Mapping[str, ModelSpec], parts: Sequence[ModelPart], tokenizer: str | None
 ) -> list[str]:
-    fits = {part.part: part.fits for part in parts}
-    lacks = [s.part for s in models.values() if s.config not in fits.get(s.part, ())]
+    fits = {(part.part, part.expert): part.fits for part in parts}
+    lacks = [
+        f"{spec.part} {spec.expert}".rstrip()
+        for spec in models.values()
+        if spec.config not in fits.get((spec.part, spec.expert), ())
+    ]
     wants_text = any(spec.part == "text_encoder" for spec in models.values())
     return [*lacks, "tokenizer"] if wants_text and tokenizer is None else lacks
