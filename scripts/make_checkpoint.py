@@ -2,9 +2,9 @@
 
     python scripts/make_checkpoint.py wan2.1-t2v-1.3b transformer --out /tmp/wf-scratch/1.3b
 
-`transformer_2` is the second one of a model of two experts, with noise of its own. Written tensor by
-tensor, so that a model of any size needs no memory. The noise is cut out of one pool, which is as
-fast as the disk. A text encoder gets the bundled model's tokenizer.
+`transformer_2` is the second one of two experts, with noise of its own. Written tensor by tensor,
+so that a model of any size needs no memory. The noise is cut out of one pool, which is as fast as
+the disk. A text encoder gets the bundled model's tokenizer.
 `--field text_encoder.num_layers=1` changes a field of the configuration.
 """
 

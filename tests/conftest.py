@@ -48,6 +48,24 @@ def measured_runs(tmp_path_factory):
     return MeasuredRuns(tmp_path_factory.mktemp("measured"))
 
 
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    """Write a tiny model that is not bundled, once; a folder of diffusers or an official one."""
+    from tests.folders import make_model
+    from tests.official import write_official
+
+    base = tmp_path_factory.mktemp("models")
+
+    def make(config, *, experts=False, official=False):
+        folder = base / f"{config}{'-experts' * experts}"
+        if not folder.exists():
+            make_model(config, folder, experts=experts)
+            write_official(folder.with_name(f"{folder.name}-official"), folder)
+        return folder.with_name(f"{folder.name}-official") if official else folder
+
+    return make
+
+
 @pytest.fixture
 def own_cache(tmp_path, monkeypatch):
     """An empty cache folder for this test alone."""

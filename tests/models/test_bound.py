@@ -7,10 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.official import official_state
 from wanflow.errors import WeightsError
 from wanflow.graph.configs import known_config
 from wanflow.models.bound import bind_model
 from wanflow.models.weights.checkpoint import STAGING_BYTES
+from wanflow.models.weights.identity import identity
+from wanflow.models.weights.layouts import find_part
 
 FILES = {"text_encoder": "model.safetensors"}
 
@@ -58,6 +61,111 @@ class TestConfig:
         """Without config and without weights there is nothing to plan."""
         with pytest.raises(WeightsError, match="no weights for model 'dit'"):
             bind_model(spec(), "fp32", None, tmp_path / "graph.yaml")
+
+
+class TestVace:
+    """A model with VACE's blocks and one without are never taken for each other."""
+
+    @pytest.fixture
+    def pieces(self, tiny_model, tmp_path):
+        """A VACE model cut into the plain transformer, with diffusers' names, and VACE's part."""
+        folder = tiny_model("wan-tiny-vace")
+        (file,) = (folder / "transformer").glob("*.safetensors")
+        plain = {n: t for n, t in load_file(file).items() if not n.startswith("vace_")}
+        save_file(plain, tmp_path / "plain.safetensors")
+        state = official_state("transformer", folder)
+        part = {n: t for n, t in state.items() if n.startswith("vace_")}
+        save_file(part, tmp_path / "part.safetensors")
+        return tmp_path / "plain.safetensors", tmp_path / "part.safetensors"
+
+    @pytest.fixture
+    def vace(self, spec):
+        """A model of a VACE graph."""
+        return spec(fields=known_config("wan-tiny-vace", "transformer"))
+
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_laid_over(self, vace, pieces, tiny_model, order):
+        """VACE's part over plain weights, or these over it, is the model that it was cut of."""
+        base, over = pieces[::order]
+        bound = bind_model(vace, "fp32", base, None, over=(over,))
+        one = bind_model(vace, "fp32", tiny_model("wan-tiny-vace") / "transformer", None)
+        assert identity(bound.checkpoint) == identity(one.checkpoint)
+        assert bound.notes == ()
+
+    def test_shards_by_name(self, vace, tiny_model):
+        """The files of one model may be given one by one."""
+        folder = tiny_model("wan-tiny-vace", official=True)
+        first, second = sorted(folder.glob("*.safetensors"))
+        bound = bind_model(vace, "fp32", first, None, over=(second,))
+        one = bind_model(vace, "fp32", folder, None)
+        assert identity(bound.checkpoint) == identity(one.checkpoint)
+
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_config_of_the_one_that_tells(self, spec, pieces, tiny_model, tmp_path, order):
+        """Without a configuration in the graph it comes from VACE's place, or else the other."""
+        config = tiny_model("wan-tiny-vace") / "transformer" / "config.json"
+        own = tmp_path / "own"
+        own.mkdir()
+        shutil.copy(config, own)
+        shutil.copy(pieces[1], own)
+        base, over = (own / "part.safetensors", pieces[0])[::order]
+        bound = bind_model(spec(), "fp32", base, None, over=(over,))
+        assert bound.config["vace_layers"] == [0, 2, 4, 6]
+
+    def test_the_same_tensor_twice(self, vace, pieces, tiny_model):
+        """Is in both files, which are named."""
+        folder = tiny_model("wan-tiny-vace") / "transformer"
+        with pytest.raises(WeightsError, match="which it is laid over") as caught:
+            bind_model(vace, "fp32", folder, None, over=(pieces[1],))
+        assert str(pieces[1]) in caught.value.message
+        assert str(folder) in caught.value.message
+
+    def test_alone(self, vace, pieces):
+        """VACE's part by itself is half of a model."""
+        with pytest.raises(WeightsError, match="is VACE's part alone") as caught:
+            bind_model(vace, "fp32", pieces[1], None)
+        assert caught.value.exit_code == 4
+        assert f"--weights dit=TRANSFORMER --weights dit={pieces[1]}" in caught.value.hint
+
+    @pytest.mark.parametrize("own", [True, False])
+    def test_plain_weights(self, vace, tiny, own):
+        """Are none of a VACE graph, whoever says the sizes."""
+        with pytest.raises(WeightsError, match="without VACE's blocks, which model 'dit' wants"):
+            bind_model(vace, "fp32", tiny / "transformer", None, own_config=own)
+
+    @pytest.mark.parametrize("own", [True, False])
+    @pytest.mark.parametrize("official", [True, False])
+    def test_vace_weights(self, spec, tiny_model, own, official):
+        """Are none of a plain graph, though every tensor of its own is there."""
+        folder = find_part(tiny_model("wan-tiny-vace", official=official), "transformer")
+        plain = spec(fields=known_config("wan-tiny", "transformer"))
+        with pytest.raises(WeightsError, match="is a VACE model, and model 'dit' of this graph"):
+            bind_model(plain, "fp32", folder, None, own_config=own)
+
+    @pytest.mark.parametrize("official", [True, False])
+    def test_as_it_is(self, vace, spec, tiny_model, official):
+        """Its own configuration is the one it was made with."""
+        folder = find_part(tiny_model("wan-tiny-vace", official=official), "transformer")
+        bound = bind_model(vace, "fp32", folder, None, own_config=True)
+        assert vace.fields == {name: bound.config[name] for name in vace.fields}
+
+
+@pytest.mark.parametrize(
+    ("config", "part", "official"),
+    [
+        (config, part, official)
+        for config in ("wan-tiny-ti2v", "wan-tiny-i2v")
+        for part in ("transformer", "vae")
+        for official in (True, False)
+    ],
+)
+def test_own_configuration(spec, tiny_model, config, part, official):
+    """A folder without a graph's word for it is what it was made as, in either layout."""
+    place = find_part(tiny_model(config, official=official), part)
+    bound = bind_model(spec(part), "fp32", place, None)
+    fields = known_config(config, part)
+    assert fields == {name: bound.config[name] for name in fields}
+    assert bound.notes == ()
 
 
 class TestTensors:

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from wanflow.errors import InputError, WeightsError
-from wanflow.models.weights.locate import locate, missing, parse_weights
+from wanflow.models.weights.locate import laid_over, locate, missing, parse_weights
 
 
 @pytest.fixture
@@ -98,6 +98,13 @@ class TestOrder:
         error = missing(spec(path="Wan2.1-I2V-14B-720P"), graph_file)
         assert error.hint.endswith("wanflow models download Wan-AI/Wan2.1-I2V-14B-720P")
 
+    def test_missing_expert(self, spec, graph_file):
+        """Of an expert, which one, by its official folder."""
+        error = missing(spec(path="Wan2.2-T2V-A14B", expert="low_noise"), graph_file)
+        assert "(transformer, low-noise expert)" in error.message
+        assert "Wan2.2-T2V-A14B/low_noise_model" in error.message
+        assert error.hint.endswith("wanflow models download Wan-AI/Wan2.2-T2V-A14B")
+
 
 class TestOptions:
     """`--weights [MODEL=]PATH`."""
@@ -113,6 +120,50 @@ class TestOptions:
         every, own = weights("every", "transformer"), weights("own", "transformer")
         for given in ((f"{every}", f"dit={own}"), (f"dit={own}", f"{every}")):
             assert locate(spec(), options(*given), graph_file) == own / "transformer"
+
+    def test_experts_of_one_folder(self, spec, graph_file, tiny_model):
+        """One folder serves both, as each says which it is."""
+        folder = tiny_model("wan-tiny", experts=True, official=True)
+        chosen = parse_weights((str(folder),), ("high", "low"))
+        for expert in ("high_noise", "low_noise"):
+            place = locate(spec(name=expert[:-6], expert=expert), chosen, graph_file)
+            assert place == folder / f"{expert}_model"
+
+    def test_an_expert_by_itself(self, spec, graph_file, tiny_model):
+        """`MODEL=PATH` takes the folder of both, an expert's own, and a file."""
+        folder = tiny_model("wan-tiny", experts=True)
+        (file,) = (folder / "transformer_2").glob("*.safetensors")
+        places = {folder: folder / "transformer_2", folder / "transformer_2": None, file: None}
+        for path, place in places.items():
+            chosen = parse_weights((f"low={path}",), ("high", "low"))
+            found = locate(spec(name="low", expert="low_noise"), chosen, graph_file)
+            assert found == (place or path)
+
+    def test_an_expert_that_is_not_there(self, spec, graph_file, tiny_model, tmp_path):
+        """Which one, and where it would be."""
+        folder = tiny_model("wan-tiny", experts=True, official=True)
+        half = shutil.copytree(folder / "low_noise_model", tmp_path / "W" / "low_noise_model")
+        with pytest.raises(WeightsError, match="has no high-noise expert for model 'h'") as caught:
+            locate(
+                spec(name="h", expert="high_noise"),
+                parse_weights((f"{half.parent}",), ("h", "l")),
+                graph_file,
+            )
+        assert f"{half.parent / 'high_noise_model'}/" in caught.value.hint
+
+    def test_bundled_is_either_expert(self, spec, graph_file, tiny):
+        """The tiny graphs of two experts run with the model of one that is there."""
+        for expert in ("high_noise", "low_noise"):
+            place = locate(spec(config="wan-tiny", expert=expert), (), graph_file)
+            assert place == tiny / "transformer"
+
+    def test_laid_over(self, spec, graph_file, weights):
+        """Of several for one model, and only for it, the further ones come on top."""
+        first, second = weights("first", "transformer"), weights("second", "transformer")
+        chosen = options(str(first), f"dit={second}", f"dit={first}")
+        assert locate(spec(), chosen, graph_file) == second / "transformer"
+        assert laid_over(spec(), chosen) == (first / "transformer",)
+        assert laid_over(spec("text_encoder", "text"), chosen) == ()
 
     def test_without_the_part(self, spec, graph_file, weights):
         """A folder that is there but lacks the part is an error, though the part is bundled."""

@@ -21,11 +21,11 @@ from wanflow.models.weights.checkpoint import Entry
 
 Entries = dict[str, Entry]
 
-# Tensors that only the official file of a part has, at the end of their names. A file may have
-# VACE's part of a transformer alone.
+# Tensors that only the official file of a part has, at the end of their names. Of a transformer a
+# file may have a share alone: a shard, or VACE's part.
 _MARKS = {
     "text_encoder": ("token_embedding.weight",),
-    "transformer": ("head.modulation", "vace_blocks.0.before_proj.weight"),
+    "transformer": ("head.modulation", ".self_attn.q.weight"),
     "vae": ("decoder.middle.0.residual.0.gamma",),
     "image_encoder": ("visual.cls_embedding",),
 }

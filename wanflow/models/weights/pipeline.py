@@ -77,8 +77,8 @@ def no_expert(folder: Path, expert: str) -> WeightsError:
     return WeightsError(
         f"{folder}: has one transformer for all steps; this graph wants the {worded(expert)} "
         "expert of two",
-        hint="graphs of one transformer: t2v-1.3b, t2v-14b, i2v-14b-480p, i2v-14b-720p; a "
-        "transformer in an expert's place: --weights MODEL=its own folder or file",
+        hint="take a graph of one transformer, such as t2v-14b or i2v-14b-720p; a transformer in "
+        "an expert's place: --weights MODEL=its own folder or file",
         code="one-expert",
     )
 
