@@ -7,6 +7,11 @@ import pytest
 import torch
 
 from tests.official import DIT, VAE, write_official
+from wanflow.graph.configs import known_config
+from wanflow.graph.load import load, shipped_graphs
+
+PARTS = ("text_encoder", "transformer", "vae")
+ONE = {("wan-tiny", "")}
 
 
 @pytest.fixture
@@ -14,20 +19,44 @@ def official(tmp_path):
     return write_official(tmp_path / "Wan2.1 tiny")
 
 
+def tiny_graphs():
+    """The shipped graphs that the bundled model is all of."""
+    models = {name: load(path).spec.models.values() for name, path in shipped_graphs().items()}
+    return [n for n, all_ in models.items() if {(m.config, m.expert) for m in all_} == ONE]
+
+
+def like_tiny(part):
+    """The configurations in which shipped graphs have the bundled model's part."""
+    specs = [m for path in shipped_graphs().values() for m in load(path).spec.models.values()]
+    fields = known_config("wan-tiny", part)
+    return list(dict.fromkeys(m.config for m in specs if m.part == part and m.fields == fields))
+
+
 class TestInspect:
-    def test_whole(self, official, wanflow_here):
+    def test_whole(self, official, wanflow_here, monkeypatch):
         """A line a part, the tokenizer, the graphs, and what to type next."""
+        monkeypatch.setenv("COLUMNS", "120")
         code, out, err = wanflow_here("models", "inspect", official)
         assert (code, err) == (0, "")
+        text, dit, vae = (", ".join(map(str, like_tiny(part))) for part in PARTS)
+        graphs = tiny_graphs()
         assert out.splitlines() == [
             "part          layout    files  tensors      size  dtypes   fits",
-            "text_encoder  official      1       32  2.38 MiB  float32  wan-tiny",
-            "transformer   official      2      231  6.78 MiB  float32  wan-tiny",
-            "vae           official      1      194  3.53 MiB  float32  wan-tiny",
+            f"text_encoder  official      1       32  2.38 MiB  float32  {text}",
+            f"transformer   official      2      231  6.78 MiB  float32  {dit}",
+            f"vae           official      1      194  3.53 MiB  float32  {vae}",
             f"tokenizer: {official}/google/umt5-xxl/tokenizer.json",
-            "serves: i2v-tiny, t2v-tiny",
-            f"next: wanflow plan i2v-tiny --weights '{official}'",
+            f"serves: {', '.join(graphs)}",
+            f"next: wanflow plan {graphs[0]} --weights '{official}'",
         ]
+
+    def test_two_experts(self, tiny_model, wanflow_here):
+        """A line an expert, with its own files."""
+        code, out, _ = wanflow_here("models", "inspect", tiny_model("wan-tiny", experts=True))
+        assert code == 0
+        rows = [line.split("  ")[0] for line in out.splitlines()]
+        assert rows[2:4] == ["transformer high", "transformer low"]
+        assert "serves: t2v-tiny" not in out
 
     def test_json(self, official, wanflow_here):
         """The keys of docs/commands.md."""

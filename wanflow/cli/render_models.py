@@ -87,7 +87,7 @@ def _row(part: ModelPart) -> tuple[str, ...]:
 
 
 def _named(part: ModelPart) -> str:
-    return f"{part.part} {part.expert}".rstrip()
+    return f"{part.part} {part.expert.removesuffix('_noise')}".rstrip()
 
 
 def _lines(inspected: Inspected) -> Iterator[str]:
