@@ -24,7 +24,7 @@ from PIL import Image
 from transformers import AutoTokenizer, UMT5EncoderModel
 
 from tests.experts import SWITCH, make_experts
-from tests.jobs import budgets, run_watched
+from tests.jobs import MeasuredRuns, budgets, run_watched
 from tests.pictured import picture
 from tests.resuming import Link, events, frames_of, resumed_frames
 from wanflow.errors import WeightsError
@@ -93,15 +93,18 @@ class TestFrames:
     """From everything resident to the minimum."""
 
     @pytest.mark.parametrize("kind", ["t2v", "i2v"])
-    def test_are_the_pipelines(self, folders: dict[str, Path], kind: str, tmp_path: Path) -> None:
-        """With the sampler's history going on at the switch."""
+    def test_are_the_pipelines(
+        self, folders: dict[str, Path], kind: str, tmp_path: Path, measured_runs: MeasuredRuns
+    ) -> None:
+        """With the sampler's history going on at the switch; what is measured is as planned."""
         image = picture(tmp_path / "first.png", 1) if kind == "i2v" else ""
         job = Job(folders[kind], image)
         wanted = job.expected()
         most, _, least = budgets(job.request())
         for budget in (most, least):
-            frames = run_watched(job.request(vram=f"{budget}B"), tmp_path / "run").frames
-            assert torch.equal(frames, wanted), budget
+            measured = measured_runs(job.request(vram=f"{budget}B"))
+            assert torch.equal(measured.frames, wanted), budget
+            measured.assert_within(budget)
 
 
 class TestSwitch:
@@ -154,14 +157,19 @@ class TestSwitch:
 
 def test_killed_anywhere(folders: dict[str, Path], tmp_path: Path) -> None:
     """In the first expert, right after its last step, and in the second: the same frames."""
-    job = Job(folders["t2v"])
-    wanted = frames_of(job.request(), tmp_path / "whole")
-    steps = {stage["stage"]: stage["steps"] for stage in plan(job.request()).report["stages"]}  # type: ignore[attr-defined]
-    places = {"first": "high.latents:2", "switch": f"high.latents:{steps['high']}",
-              "second": "low.latents:2"}  # fmt: skip
+    graph, whole = str(folders["t2v"] / "graph.yaml"), Job(folders["t2v"]).request()
+    request = attrs.evolve(whole, inputs={**whole.inputs, "size": "32*32", "frames": 5})
+    wanted = frames_of(request, tmp_path / "whole")
+    places = {"first": "high.latents:2", "switch": "high.latents:3", "second": "low.latents:2"}
+    assert _steps(request) == {"high": 3, "low": 3}
     asked = [f"{place}:{tmp_path / name}" for name, place in places.items()]
-    inputs = json.dumps(job.request().inputs)
-    words = [sys.executable, KILL_AT, str(job.folder / "graph.yaml"), inputs, *asked]
+    words = [sys.executable, KILL_AT, graph, json.dumps(request.inputs), *asked]
     subprocess.run(words, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     for name in places:
         assert torch.equal(resumed_frames(tmp_path / name), wanted), name
+
+
+def _steps(request: Request) -> dict[str, int]:
+    """How many steps each expert has."""
+    stages: Any = plan(request).report["stages"]
+    return {s["stage"]: s["steps"] for s in stages if s["op"] == "denoise"}

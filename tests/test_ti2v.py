@@ -16,7 +16,7 @@ from diffusers import (
 from PIL import Image
 from transformers import AutoTokenizer, UMT5EncoderModel
 
-from tests.jobs import TINY, budgets, run_watched
+from tests.jobs import TINY, MeasuredRuns, budgets, run_watched
 from tests.pictured import picture
 from tests.test_equality import SAMPLERS
 from wanflow.graph.configs import known_config
@@ -68,14 +68,17 @@ def expected(folder: Path, image: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("has_image", [False, True], ids=["text", "picture"])
-def test_frames_are_the_pipelines(folder: Path, has_image: bool, tmp_path: Path) -> None:
-    """From text alone and from a picture, with everything resident and at the minimum."""
+def test_frames_are_the_pipelines(
+    folder: Path, has_image: bool, tmp_path: Path, measured_runs: MeasuredRuns
+) -> None:
+    """With everything resident and at the minimum; what is measured is as planned."""
     image = picture(tmp_path / "first.png", 1, 64, 64) if has_image else ""
     wanted = expected(folder, image)
     most, _, least = budgets(request(folder, image))
     for budget in (most, least):
-        job = request(folder, image, vram=f"{budget}B")
-        assert torch.equal(run_watched(job, tmp_path / "run").frames, wanted), budget
+        measured = measured_runs(request(folder, image, vram=f"{budget}B"))
+        assert torch.equal(measured.frames, wanted), budget
+        measured.assert_within(budget)
 
 
 @pytest.mark.parametrize(
