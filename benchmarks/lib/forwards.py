@@ -36,8 +36,8 @@ def staged(module: Any, given: Inputs) -> torch.Tensor:
     rotary = dit.rotary_tables(module, given.latents, given.latents.device)
     made = dit.embed(module, given.latents, given.timestep, given.text)
     hidden = made.hidden
-    for index in range(len(module.blocks)):
-        hidden = dit.block(module, index, hidden, made.context, made.modulation, rotary)
+    for block in module.blocks:
+        hidden = dit.block(block, hidden, made.context, made.modulation, rotary)
     return dit.head(module, hidden, made.time, shape)
 
 

@@ -1,7 +1,5 @@
 """Driven by part, each model gives the bits of its own forward."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
@@ -77,8 +75,8 @@ class TestDit:
         rotary = dit.rotary_tables(module, latents, latents.device)
         embedded = dit.embed(module, latents, timestep, text)
         hidden = embedded.hidden
-        for index in range(len(module.blocks)):
-            hidden = dit.block(module, index, hidden, embedded.context, embedded.modulation, rotary)
+        for block in module.blocks:
+            hidden = dit.block(block, hidden, embedded.context, embedded.modulation, rotary)
         made = dit.head(module, hidden, embedded.time, tuple(latents.shape))
         assert torch.equal(made, expected)
 
@@ -92,15 +90,14 @@ class TestDit:
         block = block.to(PRECISIONS[precision])
         block.norm2.float()  # upstream keeps these in fp32
         block.scale_shift_table.data = block.scale_shift_table.data.float()
-        module = SimpleNamespace(blocks=[block])
         hidden = noise(1, tokens, 128).to(PRECISIONS[precision])
         context = noise(1, 512 + image, 128, seed=1).to(PRECISIONS[precision])
         modulation = noise(1, 6, 128, seed=2).to(PRECISIONS[precision])
         angles = noise(1, tokens, 1, 16, seed=3).repeat_interleave(2, -1)
         rotary = (angles.cos(), angles.sin())
-        expected = dit.block(module, 0, hidden, context, modulation, rotary)
-        made, scales = dit.attend(module, 0, hidden, modulation, rotary)
-        made = dit.feed(module, 0, dit.cross(module, 0, made, context), scales)
+        expected = dit.block(block, hidden, context, modulation, rotary)
+        made, scales = dit.attend(block, hidden, modulation, rotary)
+        made = dit.feed(block, dit.cross(block, made, context), scales)
         assert torch.equal(made, expected)
 
 

@@ -4,21 +4,15 @@ from contextlib import closing
 from pathlib import Path
 
 import av
-import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKLWan
 from diffusers.video_processor import VideoProcessor
 from PIL import Image
 
-from tests.models.conftest import TINY, model_spec
 from wanflow.errors import InputError
 from wanflow.graph import Size
 from wanflow.graph.bound import BoundStage
-from wanflow.graph.configs import known_config
 from wanflow.graph.ops import OPS
-from wanflow.models.bound import bind_model
-from wanflow.models.weights.checkpoint import STAGING_BYTES
 from wanflow.scheduler.profile.profiler import Profiler
 from wanflow.stages import LatentSpace, StageSetup, Surroundings, make_program
 
@@ -26,60 +20,8 @@ SPACE = LatentSpace(channels=16, spatial=8, temporal=4)
 SETTINGS = ("frames.8", "frames.2", "strips.8", "strips.4", "strips.2")
 
 
-@pytest.fixture(scope="module")
-def model():
-    """The tiny VAE in fp32, all weights of its encoder bound."""
-    spec = model_spec("vae", config="wan-tiny", fields=known_config("wan-tiny", "vae"))
-    found = bind_model(spec, "fp32", TINY / "vae", TINY / "graph.yaml", {"encode_frames"})
-    staging = torch.empty(STAGING_BYTES, dtype=torch.uint8)
-    for segment in found.model.segments.values():
-        tensors = {t.name: torch.empty(t.shape, dtype=t.dtype) for t in segment.tensors}
-        for name, tensor in tensors.items():
-            found.checkpoint.read_into(name, tensor, staging)
-        found.model.bind(segment.name, tensors)
-    return found.model
-
-
-@pytest.fixture(scope="module")
-def upstream():
-    """The same VAE as diffusers loads it."""
-    return AutoencoderKLWan.from_pretrained(TINY / "vae").eval()
-
-
 @pytest.fixture
-def picture(tmp_path):
-    """Write a picture of its own size and seed; its path."""
-
-    def make(seed=0, size=(50, 34)):
-        pixels = np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
-        path = tmp_path / f"{seed}.png"
-        Image.fromarray(pixels).save(path)
-        return str(path)
-
-    return make
-
-
-@pytest.fixture
-def video(tmp_path):
-    """Write a video of so many frames; its path."""
-
-    def make(frames):
-        path = tmp_path / "in.mp4"
-        rng = np.random.default_rng(5)
-        with av.open(str(path), "w") as container:
-            stream = container.add_stream("libx264", rate=8)
-            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-            for _ in range(frames):
-                pixels = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-            container.mux(stream.encode())
-        return str(path)
-
-    return make
-
-
-@pytest.fixture
-def program(model):
+def program(encoder):
     """Make the stage for a clip's width, height and frames, and what is given of it."""
 
     def make(width, height, frames, **given):
@@ -89,7 +31,7 @@ def program(model):
         )  # fmt: skip
         inputs = {**given, "size": Size(width, height), "frames": frames}
         return make_program(
-            StageSetup(BoundStage("see", OPS["encode_frames"], None, inputs, {}), model, around)
+            StageSetup(BoundStage("see", OPS["encode_frames"], None, inputs, {}), encoder, around)
         )
 
     return make

@@ -72,6 +72,11 @@ def parse_size(text: str) -> Size | None:
     return Size(int(match[1]), int(match[2])) if match else None
 
 
+def parse_paths(text: str) -> tuple[str, ...]:
+    """Read paths with commas between, in their order; none of an empty text."""
+    return tuple(path.strip() for path in text.split(",") if path.strip())
+
+
 def parse_input_ref(text: str) -> InputRef | None:
     """Read `$name`; None when the text is no reference."""
     match = _INPUT.fullmatch(text)

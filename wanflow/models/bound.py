@@ -16,7 +16,7 @@ from wanflow.graph.spec import ModelSpec
 from wanflow.models.segments.build import allowed, build, is_vace
 from wanflow.models.segments.cut import BoundModule
 from wanflow.models.segments.discover import Segmentation, discover
-from wanflow.models.wan import clip, dit, umt5
+from wanflow.models.wan import clip, dit, dit_vace, umt5
 from wanflow.models.weights.checkpoint import STAGING_BYTES, Checkpoint
 from wanflow.models.weights.layout_config import config_of, is_told
 from wanflow.models.weights.layouts import laid_over, open_part
@@ -24,6 +24,7 @@ from wanflow.models.weights.locate import missing
 from wanflow.models.weights.pipeline import said_of_expert
 
 PATCHES = "patch_embedding.weight"  # of every transformer
+_ENCODERS = {"encode_frames", "encode_control"}  # ops that run a VAE's encoder
 _NAMED = 3  # tensors in a line; `models inspect` names all
 
 
@@ -37,12 +38,15 @@ def segmentation_of(
     if part == "vae":
         from wanflow.models.wan import vae, vae_encoder  # with diffusers, which only a VAE needs
 
-        segmentations = [vae_encoder.segmentation(module)] if "encode_frames" in ops else []
+        encodes = not _ENCODERS.isdisjoint(ops)
+        segmentations = [vae_encoder.segmentation(module)] if encodes else []
         if "decode_frames" in ops or not segmentations:
             segmentations.append(discover(module, vae.walk))
         return Segmentation.joined(segmentations)
     if part == "image_encoder":
         return discover(module, clip.walk)
+    if hasattr(module, dit_vace.LAYERS):
+        return dit_vace.segmentation(module)
     driver = umt5 if part == "text_encoder" else dit
     return discover(module, driver.walk, (driver.LAYERS,))
 

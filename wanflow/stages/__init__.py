@@ -15,6 +15,7 @@ _PROGRAMS = {
     "encode_text": "encode_text.EncodeText",
     "encode_image": "encode_image.EncodeImage",
     "encode_frames": "encode_frames.EncodeFrames",
+    "encode_control": "encode_control.EncodeControl",
     "noise": "noise.Noise",
     "denoise": "denoise.Denoise",
     "decode_frames": "decode_frames.DecodeFrames",

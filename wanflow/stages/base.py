@@ -12,6 +12,7 @@ import torch
 from wanflow.files.pictures import Picture, read_picture
 from wanflow.files.videos import Video, open_video
 from wanflow.graph import BoundStage, PortRef
+from wanflow.graph.values import parse_paths
 from wanflow.models.segments.cut import BoundModule
 from wanflow.scheduler.knobs import Knob
 
@@ -108,6 +109,10 @@ class StageSetup:
             msg = f"{self.bound.name}.{port} is no reference"
             raise TypeError(msg)
         return f"{ref.stage}.{ref.port}"
+
+    def paths(self, port: str) -> tuple[str, ...]:
+        """The files that are given to a port which takes several, or may take none."""
+        return parse_paths(str(self.bound.inputs.get(port) or ""))
 
     def param(self, name: str) -> object:
         """A parameter's value, defaults filled in."""

@@ -6,21 +6,28 @@ are there only while a kernel reads them.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any, cast
 
 import attrs
-import numpy as np
 import torch
 
 from wanflow.errors import InputError
 from wanflow.graph import Size
 from wanflow.stages.base import StageSetup, Surroundings
+from wanflow.stages.fit import STRETCHED, Fit
+
+_PORTS = ("image", "last_image", "video")
+_HALF = 0.5  # of white: what is above is made anew
 
 
 @attrs.frozen
 class Clip:
-    """What is given of a clip, as paths; the rest of it is zeros. A *video* gives every frame."""
+    """What is given of a clip, as paths; the rest of it is zeros. A *video* gives every frame.
+
+    With a *mask*, a video too, what is white of the video is zeros, or with *anew* all else.
+    """
 
     size: Size
     frames: int
@@ -28,14 +35,16 @@ class Clip:
     first: str = ""
     last: str = ""
     video: str = ""
+    mask: str = ""
+    anew: bool = False
+    fit: Fit = STRETCHED
 
     @classmethod
     def of(cls, setup: StageSetup) -> Clip:
         """Read the ports of a stage."""
-        ports = {"first": "image", "last": "last_image", "video": "video"}
-        sources = {name: str(setup.bound.inputs.get(port) or "") for name, port in ports.items()}
         size, frames = cast("Size", setup.value("size")), cast("int", setup.value("frames"))
-        return cls(size, frames, setup.around.latent_space.temporal, **sources)
+        first, last, video = (str(setup.bound.inputs.get(port) or "") for port in _PORTS)
+        return cls(size, frames, setup.around.latent_space.temporal, first, last, video)
 
     @property
     def chunks(self) -> int:
@@ -54,10 +63,11 @@ class Clip:
         return int(is_first or (bool(self.last) and chunk == self.chunks - 1))
 
     def shape(self, chunk: int) -> tuple[int, ...]:
-        """Shape `[3, n, H, W]` of what is given in a chunk."""
-        return (3, self.given(chunk), self.size.height, self.size.width)
+        """Shape `[3, n, H, W]` of what is given in a chunk; with a mask that is a channel more."""
+        channels = 4 if self.mask else 3
+        return (channels, self.given(chunk), self.size.height, self.size.width)
 
-    def mask(self, like: torch.Tensor) -> torch.Tensor:
+    def marks(self, like: torch.Tensor) -> torch.Tensor:
         """Say which frames are given: `[1, temporal, F, h, w]` of ones and zeros beside latents.
 
         The first frame counts for all of its chunk (`WanImageToVideoPipeline.prepare_latents`).
@@ -72,29 +82,45 @@ class Clip:
         return mask
 
     def read(self, around: Surroundings) -> Iterator[torch.Tensor]:
-        """Give what is given, chunk by chunk: uint8 `[3, n, H, W]` on the CPU."""
+        """Give what is given, chunk by chunk, on the CPU: `[3, n, H, W]` as the fit has it."""
         if not self.video:
             for path in filter(None, (self.first, self.last)):
-                yield _stacked([self._resized(around.picture(path))])
+                yield self.fit.bring(around.picture(path), self.size).unsqueeze(1)
             return
-        pictures = self._pictures(around)
+        frames = self._frames(around)
         for chunk in range(self.chunks):
-            yield _stacked([next(pictures) for _ in range(self.count(chunk))])
+            yield torch.stack([next(frames) for _ in range(self.count(chunk))], 1)
 
-    def _pictures(self, around: Surroundings) -> Iterator[np.ndarray[Any, np.dtype[np.uint8]]]:
-        """The first frames of the video; InputError when it is too short."""
-        count = 0
-        for picture in around.video(self.video).frames():
-            yield self._resized(picture)
-            count += 1
-        raise too_short(self.video, count, self.frames, self.temporal)
+    def _frames(self, around: Surroundings) -> Iterator[torch.Tensor]:
+        """The frames of the video, the mask's beside them."""
+        frames = self._brought(around, self.video)
+        if not self.mask:
+            return frames
+        pairs = zip(frames, self._brought(around, self.mask), strict=True)
+        return (torch.cat([frame, white[:1]]) for frame, white in pairs)
 
-    def _resized(self, picture: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        """Resize as diffusers' `VideoProcessor.preprocess` does."""
-        from PIL import Image
+    def _brought(self, around: Surroundings, path: str) -> Iterator[torch.Tensor]:
+        return (self.fit.bring(p, self.size) for p in pictures_of(around, path, self.frames))
 
-        size = (self.size.width, self.size.height)
-        return np.asarray(picture.resize(size, resample=Image.Resampling.LANCZOS))
+    def to_pixels(
+        self, pictures: torch.Tensor | None, shape: tuple[int, ...], like: torch.Tensor
+    ) -> torch.Tensor:
+        """Make of what was read a chunk, or a strip of one, `[1, 3, n, H, W]` in [-1, 1]."""
+        if pictures is None or not self.mask:
+            return to_pixels(pictures, shape, like)
+        white = to_share(pictures[3:]) > _HALF
+        pixels = to_pixels(pictures[:3], shape, like)
+        return pixels.masked_fill_(white.logical_not() if self.anew else white, 0)
+
+
+def pictures_of(around: Surroundings, path: str, frames: int) -> Iterator[Any]:
+    """The first frames of a video, PIL images; InputError when it is too short."""
+    count = 0
+    for picture in itertools.islice(around.video(path).frames(), frames):
+        yield picture
+        count += 1
+    if count < frames:
+        raise too_short(path, count, frames, around.latent_space.temporal)
 
 
 def too_short(path: str, frames: int, asked: int, temporal: int) -> InputError:
@@ -104,15 +130,6 @@ def too_short(path: str, frames: int, asked: int, temporal: int) -> InputError:
         hint=f"ask for at most {max(frames - 1, 0) // temporal * temporal + 1}",
         code="short-video",
     )
-
-
-def _stacked(pictures: list[np.ndarray[Any, np.dtype[np.uint8]]]) -> torch.Tensor:
-    """Put `[H, W, 3]` pictures behind each other as `[3, n, H, W]`."""
-    height, width, _ = pictures[0].shape
-    stack = torch.empty(3, len(pictures), height, width, dtype=torch.uint8)
-    for index, picture in enumerate(pictures):
-        stack[:, index] = torch.from_numpy(picture.copy()).permute(2, 0, 1)
-    return stack
 
 
 def to_pixels(
@@ -125,8 +142,20 @@ def to_pixels(
     """
     if pictures is None:
         return like.new_zeros(shape)
-    pixels = pictures.to(torch.float32).div_(255).mul_(2).sub_(1).unsqueeze(0)
+    pixels = pictures.unsqueeze(0)
+    if not pictures.is_floating_point():
+        pixels = _signed(pixels)
     missing = shape[2] - pixels.shape[2]
     if missing == 0:
         return pixels
     return torch.cat([pixels.new_zeros(1, 3, missing, *shape[3:]), pixels], 2)
+
+
+def _signed(levels: torch.Tensor) -> torch.Tensor:
+    """Give uint8 levels in [-1, 1]."""
+    return levels.to(torch.float32).div_(255).mul_(2).sub_(1)
+
+
+def to_share(levels: torch.Tensor) -> torch.Tensor:
+    """Give a mask's uint8 levels in [0, 1], as upstream comes by them from [-1, 1]."""
+    return _signed(levels).add_(1).div_(2).clamp_(0, 1)

@@ -17,6 +17,7 @@ from wanflow.stages.base import StageProgram
 from wanflow.stages.conditions import Conditions
 from wanflow.stages.denoise_rows import RowCalls
 from wanflow.stages.samplers import Sampling
+from wanflow.stages.vace_blocks import MAIN, BlockCalls, BlockList
 
 _CFG = Knob(
     "cfg",
@@ -92,6 +93,9 @@ class Denoise(StageProgram):
             latents = self.setup.own("latents")
         if self._given.replaces:
             yield self._replace()
+        references = latent_shape[2] - self.setup.around.latent_shape[2]
+        if references > 0 and self.setup.bound.steps.stop == self._sampling.steps:
+            yield self._cut(references)
 
     def _groups(self, knobs: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
         """Passes that go through the blocks together."""
@@ -134,6 +138,15 @@ class Denoise(StageProgram):
 
         return Call("replace", run, (latents, *conditions.reads), step=self.steps - 1)
 
+    def _cut(self, references: int) -> Call:
+        """Take the latent frames of the references off again, which stand before the video's."""
+        latents = self.setup.own("latents")
+
+        def run(values: Tensors) -> Tensors:
+            return {latents: values[latents][:, :, references:].clone()}
+
+        return Call("cut", run, (latents,), step=self.steps - 1)
+
     def _timesteps(self) -> Call:
         own, device, steps = self.setup.own, self.setup.around.device, self.setup.bound.steps
 
@@ -165,10 +178,7 @@ class Denoise(StageProgram):
             yield self._embed(name, step, latents)
         in_parts = knobs.get("split") == "parts"
         pieces = (self._attend, self._cross, self._feed) if in_parts else (self._block,)
-        for index in range(len(self.module.blocks)):
-            for piece in pieces:
-                for name in passes:
-                    yield piece(name, step, index)
+        yield from BlockCalls(self.setup, None, in_parts).calls(passes, step, pieces)
         for name in passes:
             yield self._head(name, step, latent_shape)
 
@@ -191,60 +201,59 @@ class Denoise(StageProgram):
         segment = self.bound_model.segment_of("patch_embedding", "condition_embedder")
         return Call(f"embed.{name}", run, reads, segment=segment, step=step)
 
-    def _block(self, name: str, step: int, index: int) -> Call:
-        own, module = self.setup.own, self.module
-        hidden, modulation = own(f"hidden.{name}"), own(f"modulation.{name}")
+    def _block(self, name: str, step: int, blocks: BlockList, index: int) -> Call:
+        own, block = self.setup.own, blocks.block(self.module, index)
+        forward = dit.block if blocks is MAIN else dit.in_parts
+        hidden, modulation = own(f"{blocks.state}.{name}"), own(f"modulation.{name}")
         context, cos, sin = own(f"context.{name}"), own("rope.cos"), own("rope.sin")
 
         def run(values: Tensors) -> Tensors:
             rotary = (values[cos], values[sin])
             state = values[hidden], values[context], values[modulation]
-            return {hidden: dit.block(module, index, *state, rotary, self._index(values))}
+            return {hidden: forward(block, *state, rotary, self._index(values))}
 
         reads = (hidden, context, modulation, cos, sin, *self._times)
-        segment = self.bound_model.segment_of(f"blocks.{index}")
-        return Call(f"block.{name}", run, reads, segment=segment, step=step)
+        segment = self.bound_model.segment_of(f"{blocks.path}.{index}.attn1")
+        return Call(f"{blocks.kind}.{name}", run, reads, segment=segment, step=step)
 
-    def _attend(self, name: str, step: int, index: int) -> Call:
-        own, module = self.setup.own, self.module
-        hidden, modulation = own(f"hidden.{name}"), own(f"modulation.{name}")
+    def _attend(self, name: str, step: int, blocks: BlockList, index: int) -> Call:
+        own, block = self.setup.own, blocks.block(self.module, index)
+        hidden, modulation = own(f"{blocks.state}.{name}"), own(f"modulation.{name}")
         scales, cos, sin = own(f"scales.{name}"), own("rope.cos"), own("rope.sin")
 
         def run(values: Tensors) -> Tensors:
             rotary = (values[cos], values[sin])
             state = values[hidden], values[modulation]
-            out, scaling = dit.attend(module, index, *state, rotary, self._index(values))
+            out, scaling = dit.attend(block, *state, rotary, self._index(values))
             return {hidden: out, scales: scaling}
 
-        block = f"blocks.{index}"
-        segment = self.bound_model.segment_of(
-            f"{block}.attn1", f"{block}.scale_shift_table", part=True
-        )
+        at = f"{blocks.path}.{index}"
+        segment = self.bound_model.segment_of(f"{at}.attn1", f"{at}.scale_shift_table", part=True)
         reads = (hidden, modulation, cos, sin, *self._times)
-        return Call(f"block.attn1.{name}", run, reads, segment=segment, step=step)
+        return Call(f"{blocks.kind}.attn1.{name}", run, reads, segment=segment, step=step)
 
-    def _cross(self, name: str, step: int, index: int) -> Call:
-        own, module = self.setup.own, self.module
-        hidden, context = own(f"hidden.{name}"), own(f"context.{name}")
+    def _cross(self, name: str, step: int, blocks: BlockList, index: int) -> Call:
+        own, block = self.setup.own, blocks.block(self.module, index)
+        hidden, context = own(f"{blocks.state}.{name}"), own(f"context.{name}")
 
         def run(values: Tensors) -> Tensors:
-            return {hidden: dit.cross(module, index, values[hidden], values[context])}
+            return {hidden: dit.cross(block, values[hidden], values[context])}
 
-        block = f"blocks.{index}"
-        segment = self.bound_model.segment_of(f"{block}.attn2", f"{block}.norm2", part=True)
-        return Call(f"block.attn2.{name}", run, (hidden, context), segment=segment, step=step)
+        at, kind = f"{blocks.path}.{index}", f"{blocks.kind}.attn2.{name}"
+        segment = self.bound_model.segment_of(f"{at}.attn2", f"{at}.norm2", part=True)
+        return Call(kind, run, (hidden, context), segment=segment, step=step)
 
-    def _feed(self, name: str, step: int, index: int) -> Call:
-        own, module = self.setup.own, self.module
-        hidden, scales = own(f"hidden.{name}"), own(f"scales.{name}")
+    def _feed(self, name: str, step: int, blocks: BlockList, index: int) -> Call:
+        own, block = self.setup.own, blocks.block(self.module, index)
+        hidden, scales = own(f"{blocks.state}.{name}"), own(f"scales.{name}")
 
         def run(values: Tensors) -> Tensors:
             state = values[hidden], values[scales]
-            return {hidden: dit.feed(module, index, *state, self._index(values))}
+            return {hidden: dit.feed(block, *state, self._index(values))}
 
-        segment = self.bound_model.segment_of(f"blocks.{index}.ffn", part=True)
-        reads = (hidden, scales, *self._times)
-        return Call(f"block.ffn.{name}", run, reads, segment=segment, step=step)
+        segment = self.bound_model.segment_of(f"{blocks.path}.{index}.ffn", part=True)
+        kind, reads = f"{blocks.kind}.ffn.{name}", (hidden, scales, *self._times)
+        return Call(kind, run, reads, segment=segment, step=step)
 
     def _head(self, name: str, step: int, latent_shape: tuple[int, ...]) -> Call:
         own, module = self.setup.own, self.module

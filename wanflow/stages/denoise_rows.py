@@ -14,12 +14,14 @@ import torch
 
 from wanflow.errors import InputError
 from wanflow.models.wan import dit_heads, dit_rows
+from wanflow.models.wan.dit import every_block
 from wanflow.models.wan.dit_rows import Rows, Scales
 from wanflow.models.wan.rope import Grid, Rope, make_rope
 from wanflow.scheduler.knobs import Knob
 from wanflow.scheduler.program import Call, Tensors
 from wanflow.stages.base import StageSetup
 from wanflow.stages.conditions import Conditions
+from wanflow.stages.vace_blocks import BlockCalls, BlockList
 
 # A kernel may be picked by the number of rows, so that a row's last bits depend on it.
 _CHOICES = {"all": "bitwise", "4096": "rounding", "1024": "rounding"}
@@ -44,7 +46,7 @@ def knob(setup: StageSetup) -> Knob:
 
 def hooks_of(module: Any) -> list[str]:
     """Name what diffusers has hooked to the blocks, a step cache for one."""
-    registries = (getattr(block, "_diffusers_hook", None) for block in module.blocks)
+    registries = (getattr(block, "_diffusers_hook", None) for block in every_block(module))
     return sorted(
         {name for registry in registries if registry is not None for name in registry.hooks}
     )
@@ -122,10 +124,7 @@ class RowCalls:
         for name in passes:
             yield self._embed(name, step, latents)
         pieces = (self._attend, self._cross, self._feed) if self.in_parts else (self._block,)
-        for index in range(len(self._module.blocks)):
-            for piece in pieces:
-                for name in passes:
-                    yield piece(name, step, index)
+        yield from BlockCalls(self.setup, self.rows, self.in_parts).calls(passes, step, pieces)
         for name in passes:
             yield self._head(name, step, latent_shape)
 
@@ -150,9 +149,9 @@ class RowCalls:
         segment = self.setup.module().segment_of("patch_embedding", "condition_embedder")
         return Call(f"embed.{name}.{self.rows.size}", run, reads, segment=segment, step=step)
 
-    def _block(self, name: str, step: int, index: int) -> Call:
-        own, block, rows = self.setup.own, self._module.blocks[index], self.rows
-        hidden, modulation = own(f"hidden.{name}"), own(f"modulation.{name}")
+    def _block(self, name: str, step: int, blocks: BlockList, index: int) -> Call:
+        own, block, rows = self.setup.own, blocks.block(self._module, index), self.rows
+        hidden, modulation = own(f"{blocks.state}.{name}"), own(f"modulation.{name}")
         context, table, places = own(f"context.{name}"), own("rope.table"), own("rope.places")
 
         def run(values: Tensors) -> Tensors:
@@ -164,8 +163,8 @@ class RowCalls:
             return {hidden: x}
 
         reads = (hidden, context, modulation, table, places, *self._times)
-        segment = self.setup.module().segment_of(f"blocks.{index}")
-        return Call(f"block.{name}.{self.value}", run, reads, segment=segment, step=step)
+        segment = self.setup.module().segment_of(f"{blocks.path}.{index}.attn1")
+        return Call(f"{blocks.kind}.{name}.{self.value}", run, reads, segment=segment, step=step)
 
     def _attended(self, block: Any, x: torch.Tensor, scaled: Scales, rope: Rope) -> None:
         if self._is_grouped:
@@ -173,9 +172,9 @@ class RowCalls:
         else:
             dit_rows.attend(block, x, scaled, rope, self.rows)
 
-    def _attend(self, name: str, step: int, index: int) -> Call:
-        own, block = self.setup.own, self._module.blocks[index]
-        hidden, modulation = own(f"hidden.{name}"), own(f"modulation.{name}")
+    def _attend(self, name: str, step: int, blocks: BlockList, index: int) -> Call:
+        own, block = self.setup.own, blocks.block(self._module, index)
+        hidden, modulation = own(f"{blocks.state}.{name}"), own(f"modulation.{name}")
         scales, table, places = own(f"scales.{name}"), own("rope.table"), own("rope.places")
 
         def run(values: Tensors) -> Tensors:
@@ -183,34 +182,36 @@ class RowCalls:
             self._attended(block, values[hidden], scaled, Rope(values[table], values[places]))
             return {hidden: values[hidden], scales: scaled.table}
 
-        at = f"blocks.{index}"
+        at = f"{blocks.path}.{index}"
         segment = self._part(f"{at}.attn1", f"{at}.scale_shift_table")
         reads = (hidden, modulation, table, places, *self._times)
-        return Call(f"block.attn1.{name}.{self.value}", run, reads, segment=segment, step=step)
+        return Call(
+            f"{blocks.kind}.attn1.{name}.{self.value}", run, reads, segment=segment, step=step
+        )
 
-    def _cross(self, name: str, step: int, index: int) -> Call:
-        own, block, rows = self.setup.own, self._module.blocks[index], self.rows
-        hidden, context = own(f"hidden.{name}"), own(f"context.{name}")
+    def _cross(self, name: str, step: int, blocks: BlockList, index: int) -> Call:
+        own, block, rows = self.setup.own, blocks.block(self._module, index), self.rows
+        hidden, context = own(f"{blocks.state}.{name}"), own(f"context.{name}")
 
         def run(values: Tensors) -> Tensors:
             dit_rows.cross(block, values[hidden], values[context], rows)
             return {hidden: values[hidden]}
 
-        segment = self._part(f"blocks.{index}.attn2", f"blocks.{index}.norm2")
-        kind = f"block.attn2.{name}.{self.value}"
+        segment = self._part(f"{blocks.path}.{index}.attn2", f"{blocks.path}.{index}.norm2")
+        kind = f"{blocks.kind}.attn2.{name}.{self.value}"
         return Call(kind, run, (hidden, context), segment=segment, step=step)
 
-    def _feed(self, name: str, step: int, index: int) -> Call:
-        own, block, rows = self.setup.own, self._module.blocks[index], self.rows
-        hidden, scales = own(f"hidden.{name}"), own(f"scales.{name}")
+    def _feed(self, name: str, step: int, blocks: BlockList, index: int) -> Call:
+        own, block, rows = self.setup.own, blocks.block(self._module, index), self.rows
+        hidden, scales = own(f"{blocks.state}.{name}"), own(f"scales.{name}")
 
         def run(values: Tensors) -> Tensors:
             scaled = Scales(values[scales], self._index(values))
             dit_rows.feed(block, values[hidden], scaled, rows)
             return {hidden: values[hidden]}
 
-        segment = self._part(f"blocks.{index}.ffn")
-        kind = f"block.ffn.{name}.{self.value}"
+        segment = self._part(f"{blocks.path}.{index}.ffn")
+        kind = f"{blocks.kind}.ffn.{name}.{self.value}"
         return Call(kind, run, (hidden, scales, *self._times), segment=segment, step=step)
 
     def _part(self, *paths: str) -> str:

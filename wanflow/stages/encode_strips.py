@@ -20,7 +20,7 @@ from wanflow.models.wan import encoder_strips, vae_encoder
 from wanflow.models.wan.strip import StripPlace, is_turned, turn
 from wanflow.scheduler.program import Call, Tensors
 from wanflow.stages.base import StageSetup
-from wanflow.stages.clip import Clip, to_pixels
+from wanflow.stages.clip import Clip
 
 
 def chunk_shape(clip: Clip, chunk: int) -> tuple[int, ...]:
@@ -31,7 +31,7 @@ def chunk_shape(clip: Clip, chunk: int) -> tuple[int, ...]:
 def pixels_calls(
     setup: StageSetup, clip: Clip, axis: int = 0, step: int | None = None
 ) -> Iterator[Call]:
-    """Yield a call for each chunk in which something is given: it reads `pixels`, uint8.
+    """Yield a call for each chunk in which something is given: it reads `pixels`.
 
     With *step* they are cut along *axis* of `[3, n, H, W]` into strips of so many rows.
     """
@@ -71,17 +71,21 @@ def _pixels(
         return {own(f"pixels@{place}"): strip.to(device) for place, strip in strips.items()}
 
     def stand_in(_values: Tensors) -> Tensors:
-        strips = cut.of(torch.empty(clip.shape(chunk), dtype=torch.uint8))
+        strips = cut.of(torch.empty(clip.shape(chunk), dtype=clip.fit.dtype))
         return {own(f"pixels@{place}"): strip for place, strip in strips.items()}
 
-    kind = f"pixels.{clip.given(chunk)}.{cut.axis}.{cut.size}"
+    channels, count = clip.shape(chunk)[:2]
+    kind = f"pixels.{channels}.{count}.{clip.fit.dtype}.{cut.axis}.{cut.size}"
     return Call(kind, run, stand_in=stand_in, places=tuple(cut.starts))
 
 
 def part_call(
     setup: StageSetup, part: str, frame: int, reads: tuple[str, ...], axis: int = 0
 ) -> Call:
-    """Run a part on a chunk's whole frames; *reads* are strips of them along *axis*, or one."""
+    """Run a part on a chunk's whole frames; *reads* are strips of them along *axis*, or one.
+
+    What it has kept is of the clip before where a clip begins.
+    """
     own, model = setup.own, setup.module()
     states = [own(f"state.{part}.{i}") for i in range(vae_encoder.cache_places(model.module, part))]
     makes = own(f"moments@{frame}") if part == "head" else own("features")
@@ -96,7 +100,7 @@ def part_call(
 
     places = (*(name.partition("@")[2] for name in reads if "@" in name), str(frame))
     return Call(
-        f"{part}.{min(frame, 2)}", run, (*reads, *states),
+        f"{part}.{min(frame, 2)}", run, (*reads, *(states if frame else ())),
         segment=model.segment_of(*vae_encoder.paths(part), part=True), places=places,
     )  # fmt: skip
 
@@ -215,5 +219,5 @@ class EncodeStrips:
         """Give a strip's pixels as the encoder takes them, zeros where nothing is given."""
         module, shape = self._module, list(chunk_shape(self.clip, frame))
         shape[self._axis] = min(self._step, self._total - strip * self._step)
-        x = to_pixels(pixels, tuple(shape), module.encoder.conv_in.weight)
+        x = self.clip.to_pixels(pixels, tuple(shape), module.encoder.conv_in.weight)
         return turn(vae_encoder.opened(module, x), turned=self._turned)

@@ -15,7 +15,7 @@ from wanflow.stages.base import StageProgram
 
 @attrs.frozen
 class Noise(StageProgram):
-    """Makes `latents`: `[1, C, F, h, w]` fp32, standard normal."""
+    """Makes `latents`: `[1, C, F, h, w]` fp32, standard normal; a frame more for each reference."""
 
     def calls(self, knobs: Mapping[str, str], shape: ShapeOf) -> Iterator[Call]:
         """Yield the one call."""
@@ -23,6 +23,8 @@ class Noise(StageProgram):
         size = cast("Size", self.setup.value("size"))
         frames, seed = cast("int", self.setup.value("frames")), self.setup.value("seed")
         around = self.setup.around
+        references = len(self.setup.paths("reference_images"))
+        frames += references * around.latent_space.temporal
         latent_shape = around.latent_space.shape(size.width, size.height, frames)
 
         def run(_values: Tensors) -> Tensors:

@@ -412,7 +412,7 @@ class TestModels:
         def run(v):
             rotary = (v["a.cos"], v["a.sin"])
             args = (v["a.hidden"], v["a.context"], v["a.modulation"], rotary)
-            return {"a.hidden": dit.block(model.module, 3, *args)}
+            return {"a.hidden": dit.block(model.module.blocks[3], *args)}
 
         check(Real(model, "block.3", run, inputs))
 

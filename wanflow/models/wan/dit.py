@@ -39,9 +39,14 @@ def walk(module: Any) -> torch.Tensor:
         image = torch.zeros(pictures, tokens, config.image_dim)
     embedding = embed(module, latents, timestep, text, image)
     hidden = embedding.hidden
-    for index in range(len(module.blocks)):
-        hidden = block(module, index, hidden, embedding.context, embedding.modulation, rotary)
+    for element in module.blocks:
+        hidden = block(element, hidden, embedding.context, embedding.modulation, rotary)
     return head(module, hidden, embedding.time, tuple(latents.shape))
+
+
+def every_block(module: Any) -> list[Any]:
+    """The blocks, and those of VACE beside them."""
+    return [*module.blocks, *getattr(module, "vace_blocks", ())]
 
 
 def rotary_tables(
@@ -81,8 +86,7 @@ def embed(
 
 
 def block(
-    module: Any,
-    index: int,
+    block: Any,
     hidden: torch.Tensor,
     context: torch.Tensor,
     modulation: torch.Tensor,
@@ -91,14 +95,25 @@ def block(
 ) -> torch.Tensor:
     """Run one block; *times* `[B, tokens]` says whose modulation a token has, where they differ."""
     if times is None:
-        return torch.as_tensor(module.blocks[index](hidden, context, modulation, rotary))
-    hidden, scales = attend(module, index, hidden, modulation, rotary, times)
-    return feed(module, index, cross(module, index, hidden, context), scales, times)
+        return torch.as_tensor(block(hidden, context, modulation, rotary))
+    return in_parts(block, hidden, context, modulation, rotary, times)
+
+
+def in_parts(
+    block: Any,
+    hidden: torch.Tensor,
+    context: torch.Tensor,
+    modulation: torch.Tensor,
+    rotary: tuple[torch.Tensor, torch.Tensor],
+    times: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Run one block, part by part."""
+    hidden, scales = attend(block, hidden, modulation, rotary, times)
+    return feed(block, cross(block, hidden, context), scales, times)
 
 
 def attend(
-    module: Any,
-    index: int,
+    block: Any,
     hidden: torch.Tensor,
     modulation: torch.Tensor,
     rotary: tuple[torch.Tensor, torch.Tensor],
@@ -108,29 +123,22 @@ def attend(
 
     `attend`, `cross` and `feed` are one block, as `WanTransformerBlock.forward` has it.
     """
-    block = module.blocks[index]
     scales = block.scale_shift_table + modulation.float()
     normed = _modulated(block.norm1(hidden.float()), scales, 0, times).type_as(hidden)
     attended = block.attn1(normed, None, None, rotary)
     return (hidden.float() + attended * _row(scales, 2, times)).type_as(hidden), scales
 
 
-def cross(module: Any, index: int, hidden: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+def cross(block: Any, hidden: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
     """Run a block's cross-attention."""
-    block = module.blocks[index]
     normed = block.norm2(hidden.float()).type_as(hidden)
     return torch.as_tensor(hidden + block.attn2(normed, context, None, None))
 
 
 def feed(
-    module: Any,
-    index: int,
-    hidden: torch.Tensor,
-    scales: torch.Tensor,
-    times: torch.Tensor | None = None,
+    block: Any, hidden: torch.Tensor, scales: torch.Tensor, times: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Run a block's feed-forward."""
-    block = module.blocks[index]
     normed = _modulated(block.norm3(hidden.float()), scales, 3, times).type_as(hidden)
     gated = block.ffn(normed).float() * _row(scales, 5, times)
     return torch.as_tensor((hidden.float() + gated).type_as(hidden))

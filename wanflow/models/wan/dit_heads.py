@@ -16,6 +16,7 @@ import torch
 from torch.nn import functional
 
 from wanflow.models.wan.attention import dispatch, heads_of
+from wanflow.models.wan.dit import every_block
 from wanflow.models.wan.dit_rows import Rows, Scales, add_gated, modulated, project
 from wanflow.models.wan.rope import Rope
 from wanflow.scheduler.profile.folded_loops import passes
@@ -25,7 +26,8 @@ _ATTENDED = 8  # chunks that are attended at a time: a few heads of them are as 
 
 def can_group(module: Any) -> bool:
     """Whether nothing wraps the Linears whose weights would be sliced."""
-    sliced = (linear for block in module.blocks for linear in (block.attn1.to_k, block.attn1.to_v))
+    attns = (block.attn1 for block in every_block(module))
+    sliced = (linear for attn in attns for linear in (attn.to_k, attn.to_v))
     return all(type(linear) is torch.nn.Linear for linear in sliced)
 
 

@@ -109,22 +109,22 @@ def embed(
     )
     if seen is not None:
         context = torch.cat([seen, context], dim=1)
-    hidden = _patches(module, latents.to(dtype), rows)
+    hidden = patches(module.patch_embedding, latents.to(dtype), rows)
     return Embedded(hidden, time, modulation.unflatten(1, (6, -1)), context)
 
 
-def _patches(module: Any, latents: torch.Tensor, rows: Rows) -> torch.Tensor:
-    patch_t, patch_h, patch_w = module.config.patch_size
+def patches(embedding: Any, latents: torch.Tensor, rows: Rows) -> torch.Tensor:
+    """Embed patches `[B, tokens, width]` by latent frames, as many as *rows* has of them."""
+    patch_t, patch_h, patch_w = embedding.kernel_size
     batch, _, frames, height, width = latents.shape
     per_frame = (height // patch_h) * (width // patch_w)
     step = patch_t * max(rows.size // per_frame, 1)
-    out_channels = module.patch_embedding.out_channels
-    hidden = latents.new_empty(batch, frames // patch_t * per_frame, out_channels)
+    hidden = latents.new_empty(batch, frames // patch_t * per_frame, embedding.out_channels)
     starts = range(0, frames, step)
     for part in passes([slice(start, min(start + step, frames)) for start in starts]):
-        embedding = module.patch_embedding(latents[:, :, part]).flatten(2)
+        columns = embedding(latents[:, :, part]).flatten(2)
         first = part.start // patch_t * per_frame
-        hidden[:, first : first + embedding.shape[2]] = embedding.transpose(1, 2)
+        hidden[:, first : first + columns.shape[2]] = columns.transpose(1, 2)
     return hidden
 
 

@@ -12,7 +12,7 @@ from wanflow.files.videos import Video, open_video
 from wanflow.graph.check import CheckedGraph
 from wanflow.graph.inputs import FILE_TYPES
 from wanflow.graph.rules import VideoRules
-from wanflow.graph.values import Size, ValueType, parse_size
+from wanflow.graph.values import Size, ValueType, parse_paths, parse_size
 
 _CHUNK_BYTES = 1 << 20
 
@@ -23,7 +23,11 @@ def absolute(checked: CheckedGraph, inputs: Inputs) -> dict[str, str | int | flo
     """Make the paths among *inputs* ones that hold in every folder, and `~` the home folder."""
     files = files_of(checked)
     return {
-        name: str(Path(str(value)).expanduser().absolute()) if name in files and value else value
+        name: ",".join(
+            str(Path(path).expanduser().absolute()) for path in paths_of(files[name], value)
+        )
+        if name in files
+        else value
         for name, value in inputs.items()
     }
 
@@ -31,6 +35,14 @@ def absolute(checked: CheckedGraph, inputs: Inputs) -> dict[str, str | int | flo
 def files_of(checked: CheckedGraph) -> dict[str, ValueType]:
     """Name the inputs of a graph that are files, each with its type."""
     return {n: spec.type for n, spec in checked.spec.inputs.items() if spec.type in FILE_TYPES}
+
+
+def paths_of(kind: ValueType, value: object) -> tuple[str, ...]:
+    """The paths that an input of files names; none where it is left out."""
+    text = str(value or "")
+    if kind is ValueType.IMAGES:
+        return parse_paths(text)
+    return (text,) if text else ()
 
 
 def open_files(
@@ -43,9 +55,9 @@ def open_files(
     files: dict[str, Picture | Video] = {}
     for name, kind in files_of(checked).items():
         default = checked.spec.inputs[name].default if to_run else None
-        path = str(inputs.get(name, default or "") or "")
-        if path and path not in files:
-            files[path] = open_file(name, kind, Path(path))
+        for path in paths_of(kind, inputs.get(name, default)):
+            if path not in files:
+                files[path] = open_file(name, kind, Path(path))
     return files
 
 
@@ -57,7 +69,7 @@ def open_file(name: str, kind: ValueType, path: Path) -> Picture | Video:
         if path.exists():
             what = "is a folder" if path.is_dir() else "is no ordinary file"
         raise InputError(f"{who}{path}: {what}", code="missing-file")
-    return read_picture(path, who) if kind is ValueType.IMAGE else open_video(path, who)
+    return open_video(path, who) if kind is ValueType.VIDEO else read_picture(path, who)
 
 
 def in_shape(
@@ -81,10 +93,11 @@ def in_shape(
 
 def notes_of(inputs: Inputs, files: Mapping[str, Picture | Video]) -> list[str]:
     """Say what of the pictures is not shown, each with its input."""
-    pictures = {name: files.get(str(path)) for name, path in inputs.items()}
+    paths = [(n, path) for n, v in inputs.items() for path in {str(v), *parse_paths(str(v))}]
+    pictures = [(name, files.get(path)) for name, path in paths]
     return [
         f"{name}: {note}"
-        for name, picture in pictures.items()
+        for name, picture in pictures
         if isinstance(picture, Picture)
         for note in picture.notes
     ]

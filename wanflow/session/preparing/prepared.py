@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from wanflow.files.videos import Video
 from wanflow.graph import BoundGraph, BoundStage, PortRef, Size, VideoRules, bind, load
 from wanflow.graph.check import CheckedGraph
 from wanflow.graph.spec import ModelSpec
+from wanflow.graph.values import ValueType
 from wanflow.models.backends import choose_backend
 from wanflow.models.bound import LocatedModel, bind_model
 from wanflow.models.weights.identity import stat_key
@@ -28,7 +29,7 @@ from wanflow.scheduler.knobs import ProgramOutline, StageSettings, settings_of
 from wanflow.scheduler.profile.cache_key import conditions
 from wanflow.scheduler.profile.kind_cache import folder
 from wanflow.scheduler.program import Program, outline_of
-from wanflow.session.preparing.input_files import absolute, files_of, in_shape, open_files
+from wanflow.session.preparing.input_files import absolute, files_of, in_shape, open_files, paths_of
 from wanflow.session.preparing.kept_profile import KeptProfile
 from wanflow.session.preparing.place import Place, expandable_segments
 from wanflow.session.preparing.prompt_cache import Prompts, prompts_of
@@ -59,7 +60,7 @@ class Prepared:
     request: Request
     recipe: Mapping[str, object] | None  # None where the video is to hold none
     prompts: Mapping[str, Prompts] = attrs.field(factory=dict)  # of stages that encode them
-    files: frozenset[str] = frozenset()  # inputs that are files
+    files: Mapping[str, ValueType] = attrs.field(factory=dict)  # inputs that are files
     opened: Mapping[str, Picture | Video] = attrs.field(factory=dict)  # these, by path
 
     def programs(self, out: Path | None) -> tuple[Program, ...]:
@@ -340,7 +341,7 @@ def prepare(request: Request, place: Place, *, to_run: bool) -> Prepared:
         _choose_backends(bound, models, place)
     prompts = prompts_of(bound, models, place, request)
     recipe = _recipe(bound, chosen, files) if request.metadata else None
-    prepared = Prepared(bound, models, place, request, recipe, prompts, frozenset(files), opened)
+    prepared = Prepared(bound, models, place, request, recipe, prompts, files, opened)
     if to_run:
         prepared.check_tokenizers()
     return prepared
@@ -396,14 +397,18 @@ def versions() -> dict[str, str]:
 
 
 def _recipe(
-    graph: BoundGraph, chosen: Mapping[str, str], files: Iterable[str]
+    graph: BoundGraph, chosen: Mapping[str, str], files: Mapping[str, ValueType]
 ) -> dict[str, object]:
     """What the video was made from, as its metadata keep it: of files their names alone."""
     inputs = graph.plain_inputs()
     return {
         "wanflow": __version__,
         "graph": graph.name,
-        "inputs": inputs | {name: Path(str(inputs[name])).name for name in files},
+        "inputs": inputs
+        | {
+            name: ",".join(Path(path).name for path in paths_of(kind, inputs[name]))
+            for name, kind in files.items()
+        },
         "precision": dict(chosen),
         "versions": versions(),
     }

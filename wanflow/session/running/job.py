@@ -13,7 +13,7 @@ import attrs
 from wanflow.errors import InputError
 from wanflow.files.whole import unwritable, write_json
 from wanflow.models.weights.identity import identity
-from wanflow.session.preparing.input_files import content
+from wanflow.session.preparing.input_files import content, paths_of
 from wanflow.session.preparing.prepared import Prepared, versions
 from wanflow.session.request import Request
 
@@ -101,9 +101,10 @@ def fingerprint(prepared: Prepared) -> dict[str, Any]:
         "settings": sorted(prepared.request.settings),
     }
     for name in prepared.files:
-        if path := str(prepared.graph.inputs[name]):
-            facts[f"input {name}"] = Path(path).name
-            facts[f"content of {name}"] = content(prepared.opened.get(path), Path(path))
+        if paths := paths_of(prepared.files[name], prepared.graph.inputs[name]):
+            contents = [content(prepared.opened.get(path), Path(path)) for path in paths]
+            facts[f"input {name}"] = ",".join(Path(path).name for path in paths)
+            facts[f"content of {name}"] = ",".join(contents)
     facts |= {f"version of {name}": version for name, version in versions().items()}
     for name, model in prepared.models.items():
         facts[f"precision of {name}"] = model.model.precision

@@ -1,0 +1,123 @@
+"""The order of a transformer's blocks, VACE's among them, and the calls around VACE's.
+
+    hidden   embed --+--- block 0 --+------ block 1 --- ..
+    control    `- begin --- vace 0 -'- hint 0 --- ..
+
+Two states are alive, whatever the number of hints. The passes that share the weights go through a
+block, then through the one beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import attrs
+
+from wanflow.errors import InputError
+from wanflow.graph import PortRef
+from wanflow.models.wan import dit_vace
+from wanflow.models.wan.dit_rows import Rows
+from wanflow.scheduler.program import Call, Tensors
+from wanflow.stages.base import StageSetup
+
+
+@attrs.frozen
+class BlockList:
+    """A list of alike blocks in the module, and the state `[1, tokens, width]` they work on."""
+
+    path: str
+    state: str
+    kind: str  # how the kinds of their calls begin
+
+    def block(self, module: Any, index: int) -> Any:
+        """One of them."""
+        return module.get_submodule(self.path)[index]
+
+
+MAIN = BlockList("blocks", "hidden", "block")
+VACE = BlockList(dit_vace.LAYERS, "control", "vace")
+
+Piece = Callable[[str, int, BlockList, int], Call]  # of a pass, a step, one of a list's blocks
+
+
+@attrs.frozen
+class BlockCalls:
+    """Every block's calls for the passes that go through them together; *rows* None for all."""
+
+    setup: StageSetup
+    rows: Rows | None
+    in_parts: bool
+
+    @property
+    def _module(self) -> Any:
+        return self.setup.module().module
+
+    def calls(
+        self, passes: tuple[str, ...], step: int, pieces: tuple[Piece, ...]
+    ) -> Iterator[Call]:
+        """Yield what stands between the embeddings and the head; *pieces* are those of a block."""
+        control = control_of(self.setup)
+        if control:
+            yield from (self._begin(name, step, control) for name in passes)
+        for index in range(len(self._module.blocks)):
+            beside = dit_vace.number_at(self._module, index)
+            turns = [(MAIN, index)] + ([] if beside is None else [(VACE, beside)])
+            for blocks, number in turns:
+                for piece in pieces:
+                    yield from (piece(name, step, blocks, number) for name in passes)
+            if beside is not None:
+                yield from (self._hint(name, step, beside) for name in passes)
+
+    @property
+    def _how(self) -> str:
+        return "" if self.rows is None else f".{self.rows.size}"
+
+    def _begin(self, name: str, step: int, control: str) -> Call:
+        own, module, rows = self.setup.own, self._module, self.rows
+        hidden = own(f"{MAIN.state}.{name}")
+
+        def run(values: Tensors) -> Tensors:
+            if rows is None:
+                state = dit_vace.begin(module, values[control], values[hidden])
+            else:
+                state = dit_vace.begin_by_rows(module, values[control], values[hidden], rows)
+            return {own(f"{VACE.state}.{name}"): state}
+
+        segment = self.setup.module().segment_of("patch_embedding", "vace_patch_embedding")
+        kind = f"vace.begin.{name}{self._how}"
+        return Call(kind, run, (control, hidden), segment=segment, step=step)
+
+    def _hint(self, name: str, step: int, number: int) -> Call:
+        own, rows, beside = self.setup.own, self.rows, VACE.block(self._module, number)
+        hidden, state = own(f"{MAIN.state}.{name}"), own(f"{VACE.state}.{name}")
+        scale = float(str(self.setup.param("control_scale")))
+
+        def run(values: Tensors) -> Tensors:
+            if rows is None:
+                return {hidden: dit_vace.hinted(beside, values[hidden], values[state], scale)}
+            dit_vace.hint_by_rows(beside, values[hidden], values[state], scale, rows)
+            return {hidden: values[hidden]}
+
+        at = f"{VACE.path}.{number}.proj_out"
+        segment = self.setup.module().segment_of(at, part=self.in_parts)
+        return Call(
+            f"vace.hint.{name}{self._how}", run, (hidden, state), segment=segment, step=step
+        )
+
+
+def control_of(setup: StageSetup) -> str:
+    """The value that a VACE model is told, "" for another; InputError where one goes without."""
+    is_there = isinstance(setup.bound.inputs.get("control"), PortRef)
+    module: Any = setup.module().module
+    space, takes = setup.around.latent_space, hasattr(module, dit_vace.LAYERS)
+    channels = 2 * space.channels + space.spatial**2
+    wrong = ""
+    if is_there is not takes:
+        wrong = "wants a control" if takes else "takes no control: it has no blocks of VACE"
+    elif takes and channels != module.config.vace_in_channels:
+        wrong = f"wants {module.config.vace_in_channels} channels of control, there are {channels}"
+    if wrong:
+        message = f"stage '{setup.bound.name}': its model {wrong}"
+        raise InputError(message, code="model-mismatch")
+    return setup.source("control") if takes else ""
