@@ -25,6 +25,9 @@ from wanflow.errors import WeightsError
 from wanflow.session import Request, plan
 
 DIT = SHARDS[0]
+LATER = (
+    ("t2v-a14b-tiny", "wan-tiny"), ("ti2v-tiny", "wan-tiny-ti2v"), ("vace-tiny", "wan-tiny-vace"),
+)  # fmt: skip
 ASKED = {"prompt": "a red circle", "steps": 2, "frames": 5, "seed": 3}
 
 
@@ -65,6 +68,19 @@ class TestFrames:
         wanted = run_watched(asked, tmp_path / "diffusers").frames
         made = run_watched(attrs.evolve(asked, weights=(str(weights),)), tmp_path / "run")
         assert torch.equal(wanted, made.frames)
+
+    @pytest.mark.parametrize(("graph", "config"), LATER)
+    def test_later_models(
+        self, tiny_model: Callable[..., Path], graph: str, config: str, tmp_path: Path
+    ) -> None:
+        """Two experts, each in shards of its own number; the other autoencoder; VACE."""
+        experts = "a14b" in graph
+        frames = []
+        for official in (False, True):
+            weights = tiny_model(config, experts=experts, official=official)
+            asked = Request(graph, ASKED, device="cpu", exact=True, weights=(str(weights),))
+            frames.append(run_watched(asked, tmp_path / f"run-{official}").frames)
+        assert torch.equal(*frames)
 
     def test_same_plan(self, official: Path) -> None:
         """The plan does not depend on the layout."""

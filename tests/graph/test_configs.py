@@ -150,7 +150,9 @@ def test_field_refuses(part: str, field: str, value: object) -> None:
     [
         ("transformer", {"patch_size": [1, 2]}), ("transformer", {"attention_head_dim": 33}),
         ("vae", {"z_dim": 8}), ("vae", {"dim_mult": [1, 2]}), ("vae", {"scale_factor_temporal": 8}),
-        ("vae", {"patch_size": 2}), ("transformer", {"vace_layers": [0, 8]}),
+        ("vae", {"patch_size": 2}), ("vae", {"patch_size": 2, "scale_factor_spatial": 16}),
+        ("vae", {"in_channels": 4}), ("vae", {"out_channels": 12}),
+        ("transformer", {"vace_layers": [0, 8]}),
         ("transformer", {"vace_layers": [2, 4]}), ("transformer", {"vace_layers": [0, 4, 4]}),
         ("transformer", {"vace_layers": []}),
     ],

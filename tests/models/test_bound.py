@@ -74,7 +74,9 @@ class TestVace:
         plain = {n: t for n, t in load_file(file).items() if not n.startswith("vace_")}
         save_file(plain, tmp_path / "plain.safetensors")
         state = official_state("transformer", folder)
-        part = {n: t for n, t in state.items() if n.startswith("vace_")}
+        # As others save it, with what stands before all names in files of theirs.
+        prefix = "model.diffusion_model."
+        part = {f"{prefix}{n}": t for n, t in state.items() if n.startswith("vace_")}
         save_file(part, tmp_path / "part.safetensors")
         return tmp_path / "plain.safetensors", tmp_path / "part.safetensors"
 
@@ -148,6 +150,28 @@ class TestVace:
         folder = find_part(tiny_model("wan-tiny-vace", official=official), "transformer")
         bound = bind_model(vace, "fp32", folder, None, own_config=True)
         assert vace.fields == {name: bound.config[name] for name in vace.fields}
+
+
+@pytest.mark.parametrize("official", [True, False])
+def test_a_transformer_of_other_latents(spec, tiny_model, official):
+    """Is not run as it is by a graph whose VAE has another number of channels."""
+    place = find_part(tiny_model("wan-tiny-ti2v", official=official), "transformer")
+    model = spec(fields=known_config("wan-tiny", "transformer"))
+    with pytest.raises(WeightsError, match=r"its latents have 48 channels, those .* graph 16"):
+        bind_model(model, "fp32", place, None, own_config=True)
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("official", [True, False])
+@pytest.mark.parametrize("pair", [("wan-tiny", "wan-tiny-ti2v"), ("wan-tiny-ti2v", "wan-tiny")])
+def test_the_other_autoencoder(spec, tiny_model, pair, official, own):
+    """Is told by its kind, whoever says the sizes."""
+    wanted, there = pair
+    place = find_part(tiny_model(there, official=official), "vae")
+    model = spec("vae", fields=known_config(wanted, "vae"))
+    with pytest.raises(WeightsError, match="is the autoencoder Wan 2") as caught:
+        bind_model(model, "fp32", place, None, own_config=own)
+    assert caught.value.code == "other-autoencoder"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import attrs
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 
 from wanflow.session.weights.download import Downloaded
 from wanflow.session.weights.inspect import Inspected, ModelPart
@@ -59,7 +59,8 @@ def render(inspected: Inspected, console: Console) -> None:
     table = bare_table()
     for title in ("part", "layout", "files", "tensors", "size", "dtypes", "fits"):
         right = title in ("files", "tensors", "size")
-        table.add_column(title, justify="right" if right else "left", overflow="fold")
+        justify: JustifyMethod = "right" if right else "left"
+        table.add_column(title, justify=justify, overflow="fold", no_wrap=title == "part")
     for part in inspected.parts:
         add_row(table, *_row(part))
     console.print(table)

@@ -52,6 +52,7 @@ class Field:
         return f"{'an' if kind == 'int' else 'a'} {kind} of {self.minimum:g} to {self.maximum:g}"
 
 
+_COLOURS = 3  # of a pixel
 _WIDTH = Field("int", 1, 65536)
 _LAYERS = Field("int", 1, 256)
 _HEADS = Field("int", 1, 512)
@@ -155,16 +156,21 @@ def _vace_faults(config: Mapping[str, object]) -> list[str]:
 
 
 def _scale_faults(config: Mapping[str, object]) -> list[str]:
-    """Compare the stated scale factors with what the layers do."""
+    """Compare the stated scale factors and channels with what the layers do."""
     halvings, down = _length(config, "dim_mult") - 1, config["temperal_downsample"]
-    patch = config["patch_size"]
-    spatial = 2**halvings * (patch if isinstance(patch, int) else 1)
+    patch = config["patch_size"] if isinstance(config["patch_size"], int) else 1
+    spatial = 2**halvings * patch
     temporal = 2 ** (down.count(True) if isinstance(down, list) else 0)
     faults = []
     if config["scale_factor_spatial"] != spatial:
         faults.append(f"scale_factor_spatial must be {spatial} for this dim_mult")
     if config["scale_factor_temporal"] != temporal:
         faults.append(f"scale_factor_temporal must be {temporal} for this temperal_downsample")
+    faults.extend(
+        f"{name} must be {_COLOURS * patch**2} for this patch_size"
+        for name in ("in_channels", "out_channels")
+        if config[name] != _COLOURS * patch**2
+    )
     return faults
 
 

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 import torch
 
-from wanflow.errors import WeightsError
 from wanflow.graph.spec import ModelSpec
-from wanflow.models.segments.build import allowed, build, is_vace
+from wanflow.models.segments.build import allowed, build
 from wanflow.models.segments.cut import BoundModule
 from wanflow.models.segments.discover import Segmentation, discover
 from wanflow.models.wan import clip, dit, dit_vace, umt5
 from wanflow.models.weights.checkpoint import STAGING_BYTES, Checkpoint
+from wanflow.models.weights.kinds import check_kind, has_vace
 from wanflow.models.weights.layout_config import config_of, is_told
 from wanflow.models.weights.layouts import laid_over, open_part
 from wanflow.models.weights.locate import missing
 from wanflow.models.weights.pipeline import said_of_expert
 
-PATCHES = "patch_embedding.weight"  # of every transformer
 _ENCODERS = {"encode_frames", "encode_control"}  # ops that run a VAE's encoder
 _NAMED = 3  # tensors in a line; `models inspect` names all
 
@@ -125,12 +124,12 @@ def bind_model(
     """
     if spec.fields is None and folder is None:
         raise missing(spec, graph_file)
-    opened = [open_part(spec.part, place) for place in (folder, *over) if place is not None]
-    checkpoint = laid_over(opened[0], opened[1:]) if opened else None
-    config, where = _config(spec, opened, own=own_config)
+    checkpoints = [open_part(spec.part, place) for place in (folder, *over) if place is not None]
+    checkpoint = laid_over(checkpoints[0], checkpoints[1:]) if checkpoints else None
+    config, where = _config(spec, checkpoints, own=own_config)
     config = allowed(spec.part, config, where)
     if checkpoint is not None:
-        _check_vace(spec, config, checkpoint)
+        check_kind(spec, config, checkpoint)
     located = LocatedModel(spec, precision, config, folder, checkpoint, where, frozenset(ops))
     if checkpoint is not None:
         located.model  # noqa: B018 - weights that are here are checked before anything is planned
@@ -138,50 +137,18 @@ def bind_model(
 
 
 def _config(
-    spec: ModelSpec, opened: Sequence[Checkpoint], *, own: bool
+    spec: ModelSpec, checkpoints: Sequence[Checkpoint], *, own: bool
 ) -> tuple[Mapping[str, object], str]:
     """A model's configuration, and where it comes from.
 
     Of places that are laid over each other the one with VACE's blocks tells most, if it tells any.
     """
-    telling = [c for c in opened if is_told(spec.part, c.folder)]
-    telling.sort(key=lambda checkpoint: not has_vace(checkpoint.entries))
-    if spec.fields is None or (own and telling):
-        checkpoint = (telling or opened)[0]
+    sources = [c for c in checkpoints if is_told(spec.part, c.folder)]
+    sources.sort(key=lambda checkpoint: not has_vace(checkpoint.entries))
+    if spec.fields is None or (own and sources):
+        checkpoint = (sources or checkpoints)[0]
         return config_of(spec.part, checkpoint.folder, checkpoint.entries)
     return spec.fields, f"model {spec.name!r}"
-
-
-def has_vace(names: Iterable[str]) -> bool:
-    """Whether VACE's blocks are among the tensors of a transformer."""
-    return any(name.startswith("vace_") for name in names)
-
-
-def _check_vace(spec: ModelSpec, config: Mapping[str, object], checkpoint: Checkpoint) -> None:
-    """WeightsError where of graph and weights one is VACE's and the other is not, or half of it."""
-    if spec.part != "transformer":
-        return
-    wanted = is_vace(config if spec.fields is None else spec.fields)
-    there, folder = has_vace(checkpoint.entries), checkpoint.folder
-    if wanted and not there:
-        raise WeightsError(
-            f"{folder}: is a transformer without VACE's blocks, which model {spec.name!r} wants",
-            hint="take a VACE model, or lay VACE's part over this one: "
-            f"--weights {spec.name}={folder} --weights {spec.name}=PART",
-            code="not-vace",
-        )
-    if there and not wanted:
-        raise WeightsError(
-            f"{folder}: is a VACE model, and model {spec.name!r} of this graph is none",
-            hint="its graphs: vace-1.3b, vace-14b",
-            code="is-vace",
-        )
-    if there and PATCHES not in checkpoint.entries:
-        raise WeightsError(
-            f"{folder}: is VACE's part alone, without the transformer that it is laid over",
-            hint=f"give both: --weights {spec.name}=TRANSFORMER --weights {spec.name}={folder}",
-            code="vace-alone",
-        )
 
 
 def left_out(module: torch.nn.Module, checkpoint: Checkpoint) -> str:

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from wanflow.errors import WeightsError
-from wanflow.graph.configs import known_config
+from wanflow.graph.configs import KNOWN, known_config
 from wanflow.models.segments.build import allowed, build, read_config
 
 PARTS = ("text_encoder", "transformer", "vae")
@@ -32,6 +32,9 @@ WRONG = [
     ("transformer", "patch_size", [1, "2", 2]),
     ("transformer", "qk_norm", "evil"),
     ("transformer", "pos_embed_seq_len", "1"),
+    ("transformer", "vace_layers", 4),
+    ("transformer", "vace_layers", [0, "4"]),
+    ("transformer", "vace_in_channels", "96"),
     ("text_encoder", "feed_forward_proj", "gated-evil"),
     ("text_encoder", "layer_norm_epsilon", "small"),
     ("vae", "latents_mean", "0"),
@@ -46,6 +49,8 @@ ABSURD = [
     ("transformer", "patch_size", [0, 0, 0]),
     ("transformer", "patch_size", [1] * 1000),
     ("transformer", "eps", float("nan")),
+    ("transformer", "vace_layers", [0, 10**6]),
+    ("transformer", "vace_in_channels", 10**9),
     ("text_encoder", "vocab_size", 10**12),
     ("text_encoder", "layer_norm_epsilon", float("inf")),
     ("vae", "base_dim", 10**7),
@@ -74,10 +79,20 @@ class TestBuild:
         assert not any(p.requires_grad for p in module.parameters())
 
     @pytest.mark.parametrize("part", PARTS)
-    @pytest.mark.parametrize("name", ["wan2.1-t2v-1.3b", "wan2.1-t2v-14b"])
+    @pytest.mark.parametrize("name", KNOWN)
     def test_known_configs(self, part, name):
         """The published configurations can be built."""
         assert build(part, known_config(name, part))
+
+    @pytest.mark.parametrize(
+        ("layers", "kind"),
+        [([0, 4], "WanVACETransformer3DModel"), (None, "WanTransformer3DModel")],
+    )
+    def test_vace(self, layers, kind):
+        """Blocks beside layers are of the class that has them, whatever a file calls it."""
+        module = build("transformer", tiny("transformer", vace_layers=layers, _class_name="Evil"))
+        assert type(module).__name__ == kind
+        assert len(getattr(module, "vace_blocks", ())) == len(layers or ())
 
     @pytest.mark.parametrize("part", PARTS)
     def test_folder_config(self, tiny_config, part):
@@ -138,6 +153,9 @@ class TestAllowList:
             ("vae", {"dim_mult": []}),
             ("vae", {"temperal_downsample": []}),
             ("transformer", {"patch_size": [1, 2]}),
+            ("transformer", {"vace_layers": [0, 8]}),
+            ("transformer", {"vace_layers": []}),
+            ("vae", {"in_channels": 12}),
         ],
     )
     def test_contradiction(self, part, changes):

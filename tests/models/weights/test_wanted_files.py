@@ -33,6 +33,28 @@ class TestWanted:
         """Every shard, the index and the configs of diffusers' layout."""
         assert sorted(DIFFUSERS) == wanted([*DIFFUSERS, *BESIDE])
 
+    def test_two_experts(self):
+        """Both, every shard of each with its index and configuration, and what they share."""
+        experts = [
+            f"{name}_noise_model/{file}"
+            for name in ("high", "low")
+            for file in (
+                "config.json", "diffusion_pytorch_model-00001-of-00002.safetensors",
+                "diffusion_pytorch_model-00002-of-00002.safetensors",
+                "diffusion_pytorch_model.safetensors.index.json",
+            )
+        ]  # fmt: skip
+        shared = OFFICIAL[2:]
+        assert sorted([*experts, *shared]) == wanted([*experts, *shared, *BESIDE])
+        second = [path.replace("transformer/", "transformer_2/") for path in DIFFUSERS]
+        both = sorted({*DIFFUSERS, *second})
+        assert both == wanted([*both, *BESIDE])
+
+    def test_other_autoencoder(self):
+        """Wan2.2's, where it is the one there."""
+        names = [*OFFICIAL[:-1], "Wan2.2_VAE.pth"]
+        assert sorted(names) == wanted([*names, *BESIDE])
+
     def test_once(self):
         """A part that is there as safetensors and as a pickle comes as safetensors."""
         made = "models_t5_umt5-xxl-enc-bf16.safetensors"

@@ -86,7 +86,7 @@ def no_expert(folder: Path, expert: str) -> WeightsError:
 def half_of(folder: Path, expert: str) -> WeightsError:
     """The error for a folder of two experts that has not this one."""
     return WeightsError(
-        f"{folder}: has not the {worded(expert)} expert of two: no weights are in "
+        f"{folder}: lacks the {worded(expert)} expert of two: no weights are in "
         f"{expert_folder(folder, expert)}",
         hint="fetch the rest of the model",
         code="missing-weights",

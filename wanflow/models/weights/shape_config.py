@@ -15,11 +15,11 @@ from collections.abc import Callable, Mapping
 from wanflow.graph.config_fields import MEASURED
 from wanflow.graph.configs import KNOWN, known_config
 from wanflow.models.weights.checkpoint import Entry
+from wanflow.models.weights.kinds import is_residual
 
 Entries = Mapping[str, Entry]
 
-_PATCHES = "wan2.2-ti2v-5b"  # whose autoencoder is the one with blocks of its own kind,
-_PATCHED = "decoder.up_blocks.0.upsampler.resample.1.weight"  # as this tensor tells
+_RESIDUAL = "wan2.2-ti2v-5b"  # whose autoencoder is of a kind of its own
 _LAYER = "encoder.block.0.layer"
 _SIZES: Mapping[str, Mapping[str, tuple[str, int]]] = {  # by field: a tensor, and which side
     "text_encoder": {
@@ -59,8 +59,8 @@ def fitted(part: str, config: Mapping[str, object], entries: Entries) -> dict[st
     checks every tensor against it.
     """
     fields = dict(config)
-    if part == "vae" and is_patched(entries):
-        fields = known_config(_PATCHES, part)
+    if part == "vae" and is_residual(entries):
+        fields = known_config(_RESIDUAL, part)
     for field, (name, side) in _SIZES[part].items():
         shape = entries[name].shape if name in entries else ()
         if len(shape) > side:
@@ -70,11 +70,6 @@ def fitted(part: str, config: Mapping[str, object], entries: Entries) -> dict[st
     if part == "vae" and fields != config:  # of another size: its own statistics are another's
         fields |= _measured(fields)
     return fields
-
-
-def is_patched(entries: Entries) -> bool:
-    """Whether an autoencoder (under diffusers' names) is of Wan2.2's kind."""
-    return _PATCHED in entries
 
 
 def _measured(config: Mapping[str, object]) -> dict[str, object]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import attrs
@@ -13,16 +15,18 @@ from wanflow.errors import WeightsError
 from wanflow.graph.configs import EXPERTS
 from wanflow.graph.load import load, shipped_graphs
 from wanflow.graph.spec import ModelSpec
-from wanflow.models.bound import PATCHES, has_vace, unused
-from wanflow.models.segments.build import build
+from wanflow.models.bound import unused
+from wanflow.models.segments.build import allowed, build
 from wanflow.models.weights.checkpoint import Checkpoint, Entry
 from wanflow.models.weights.hub_cache import repositories, snapshot_of
+from wanflow.models.weights.kinds import PATCHES, has_vace, is_residual
+from wanflow.models.weights.layout_config import config_of, is_told
 from wanflow.models.weights.layouts import PARTS, find_part, open_part
 from wanflow.models.weights.pipeline import check_pipeline, experts, half_of, said_of_expert
-from wanflow.models.weights.shape_config import is_patched
 from wanflow.models.weights.tokenizer import find_tokenizer
 
 Shapes = Mapping[str, tuple[int, ...]]
+Known = Mapping[tuple[str, str], Mapping[str, Shapes]]  # by part and expert, by configuration
 
 
 @attrs.frozen
@@ -112,28 +116,30 @@ def inspect(path: Path) -> Inspected:
     return Inspected(str(path), parts, tokenizer, served)
 
 
-def _known_shapes(specs: Sequence[ModelSpec]) -> dict[str, dict[str, Shapes]]:
+def _known_shapes(specs: Sequence[ModelSpec]) -> Known:
     """The parameters of each part in every configuration that a shipped graph names."""
-    shapes: dict[str, dict[str, Shapes]] = {part: {} for part in PARTS}
-    alike: dict[str, Shapes] = {}  # by fields: most models have one text encoder
+    shapes: dict[tuple[str, str], dict[str, Shapes]] = defaultdict(dict)
     for spec in specs:
-        if spec.fields is not None and spec.config not in shapes[spec.part]:
-            key = json.dumps([spec.part, dict(spec.fields)], sort_keys=True)
-            if key not in alike:
-                parameters = build(spec.part, spec.fields).named_parameters()
-                alike[key] = {name: tuple(parameter.shape) for name, parameter in parameters}
-            shapes[spec.part][spec.config] = alike[key]
+        if spec.fields is not None:
+            fields = json.dumps(dict(spec.fields), sort_keys=True)
+            shapes[spec.part, spec.expert][spec.config] = _shapes_of(spec.part, fields)
     return shapes
 
 
-def _folder(path: Path, shapes: Mapping[str, Mapping[str, Shapes]]) -> list[ModelPart]:
+@functools.cache  # most models have one text encoder
+def _shapes_of(part: str, fields: str) -> Shapes:
+    parameters = build(part, json.loads(fields)).named_parameters()
+    return {name: tuple(parameter.shape) for name, parameter in parameters}
+
+
+def _folder(path: Path, shapes: Known) -> list[ModelPart]:
     parts = []
     for part, expert in _sought(path):
         try:
             place = find_part(path, part, expert)
             if place is not None:
                 checkpoint = open_part(part, place)
-                parts.append(_part(part, place, checkpoint, shapes[part], expert))
+                parts.append(_part(part, place, checkpoint, shapes[part, expert], expert))
             elif expert:
                 raise half_of(path, expert)
         except WeightsError as error:
@@ -148,7 +154,7 @@ def _sought(path: Path) -> Iterator[tuple[str, str]]:
         yield from ((part, expert) for expert in (EXPERTS if has_two else ("",)))
 
 
-def _file(path: Path, shapes: Mapping[str, Mapping[str, Shapes]]) -> ModelPart:
+def _file(path: Path, shapes: Known) -> ModelPart:
     """A file is the part whose names it has the most of."""
     try:
         opened = {part: open_part(part, path) for part in PARTS}
@@ -157,14 +163,14 @@ def _file(path: Path, shapes: Mapping[str, Mapping[str, Shapes]]) -> ModelPart:
 
     def common(part: str) -> int:
         names = set(opened[part].entries)
-        shared = [len(names & known.keys()) for known in shapes[part].values()]
+        shared = [len(names & known.keys()) for known in shapes[part, ""].values()]
         official = len(names) if opened[part].is_official else 0
         return max([*shared, official])
 
     part = max(PARTS, key=common)
     if not common(part):
         return ModelPart("", str(path), problem="its tensors are of no part that is known")
-    return _part(part, path, opened[part], shapes[part])
+    return _part(part, path, opened[part], shapes[part, ""])
 
 
 def _part(
@@ -214,12 +220,20 @@ def _said(part: str, place: Path, entries: Mapping[str, Entry], expert: str) -> 
     if part == "transformer":
         if not expert and (said := said_of_expert(place)):
             yield said
-        blocks = [int(name.split(".")[1]) for name in entries if name.startswith("vace_blocks.")]
-        if blocks:
+        if has_vace(entries):
             alone = "" if PATCHES in entries else ", and is VACE's part alone"
-            yield f"has VACE's blocks, {max(blocks) + 1} of them{alone}"
-    if part == "vae" and is_patched(entries):
+            yield f"has VACE's blocks{_vace_layers(place, entries)}{alone}"
+    if part == "vae" and is_residual(entries):
         yield "Wan 2.2's, whose latents have 48 channels and stand for 16*16 pixels"
+
+
+def _vace_layers(place: Path, entries: Mapping[str, Entry]) -> str:
+    """The layers that VACE's blocks are beside, where a `config.json` says it."""
+    with suppress(WeightsError):
+        if is_told("transformer", place):
+            config = allowed("transformer", *config_of("transformer", place, entries))
+            return f" beside layers {', '.join(map(str, config.get('vace_layers') or ()))}"
+    return ""
 
 
 def _no_floats(checkpoint: Checkpoint, names: Sequence[str]) -> str:
