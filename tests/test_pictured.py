@@ -208,10 +208,14 @@ class TestRefused:
         assert plan(request(folders["i2v"], ())).report["feasible"]
 
     def test_a_picture_that_is_not_there(self, folders: dict[str, Path], tmp_path: Path) -> None:
-        """Told with its path, in a plan too."""
+        """Told with its path; a plan goes without, and says so."""
         asked = request(folders["i2v"], (str(tmp_path / "none.png"),))
         with pytest.raises(InputError, match=r"none\.png: no such file"):
-            plan(asked)
+            run_watched(asked, tmp_path / "never")
+        assert not (tmp_path / "never").exists()
+        report = plan(asked).report
+        assert report["feasible"]
+        assert any("none.png is not here" in note for note in report["notes"])
 
     def test_a_last_picture_of_one_frame(
         self, folders: dict[str, Path], pictures: tuple[str, str]

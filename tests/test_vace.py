@@ -11,7 +11,17 @@ import pytest
 import torch
 
 from tests.jobs import budgets, run_watched
-from tests.vaced import expected, make_folder, request, write_picture, write_video
+from tests.vaced import (
+    FRAMES,
+    GRAPH,
+    HEIGHT,
+    WIDTH,
+    expected,
+    make_folder,
+    request,
+    write_picture,
+    write_video,
+)
 from wanflow.errors import InputError
 from wanflow.session import Request, plan
 
@@ -171,25 +181,41 @@ class TestRefused:
             plan(request(folder, given(files, ("mask",))))
 
     @pytest.mark.parametrize(
-        ("graph", "wired", "message"),
+        ("frames", "size", "message"),
         [
-            ("t2v-tiny", True, "takes no control: it has no blocks of VACE"),
-            ("vace-tiny", False, "wants a control"),
+            (FRAMES + 1, (WIDTH, HEIGHT), r"different lengths: .* 5 frames of 48\*32, .* has 6"),
+            (FRAMES, (WIDTH, WIDTH), r"different shapes: .* of 48\*32, .* of 48\*48"),
         ],
     )
-    def test_model_of_another_kind(
-        self, graph: str, wired: bool, message: str, tmp_path: Path
-    ) -> None:
-        """A control goes to a model with VACE's blocks and to no other, and none goes without."""
-        config = "wan-tiny" if graph == "t2v-tiny" else "wan-tiny-vace"
-        text = (
-            Path("graphs/vace-tiny.yaml")
-            .read_text()
-            .replace("config: wan-tiny-vace", f"config: {config}")
-        )
-        if not wired:
-            text = text.replace(", control: control.control", "")
-        file = tmp_path / "graph.yaml"
-        file.write_text(text)
+    def test_mask_of_another_video(
+        self, folder: Path, files: dict[str, str], frames: int, size: tuple[int, int],
+        message: str, tmp_path: Path,
+    ) -> None:  # fmt: skip
+        """It would change another part than is meant, or not all."""
+        mask = write_video(tmp_path / "mask.mp4", 4, frames=frames, size=size)
         with pytest.raises(InputError, match=message):
-            plan(Request(str(file), {"prompt": "x"}, device="cpu"))
+            plan(request(folder, given(files, ("video",)) | {"mask": mask}))
+
+    def test_smaller_mask(self, folder: Path, files: dict[str, str], tmp_path: Path) -> None:
+        """One that is the video's shape lies on all of it."""
+        mask = write_video(tmp_path / "mask.mp4", 4, size=(WIDTH * 2, HEIGHT * 2))
+        assert plan(request(folder, given(files, ("video",)) | {"mask": mask})).report["feasible"]
+
+    @pytest.mark.parametrize(
+        ("old", "new", "message"),
+        [
+            ("wan-tiny-vace", "wan-tiny", "its model takes no control: it has no blocks of VACE"),
+            (", control: control.control", "", "its model wants a control"),
+            (", reference_images: $reference_images}", "}", "control has 5 latent frames of 4"),
+            ("      frames: $frames", "      frames: 5", "control has 4 latent frames of 4"),
+        ],
+    )
+    def test_wired_wrongly(
+        self, files: dict[str, str], old: str, new: str, message: str, tmp_path: Path
+    ) -> None:
+        """A control goes to VACE's models and no others, and is of the noise's frames."""
+        graph = tmp_path / "graph.yaml"
+        graph.write_text(GRAPH.read_text().replace(old, new))
+        told = {"size": "32*32", "frames": 9, "reference_images": files["two"]}
+        with pytest.raises(InputError, match=message):
+            plan(Request(str(graph), told, device="cpu"))

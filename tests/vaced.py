@@ -19,6 +19,8 @@ from wanflow.graph.configs import known_config
 from wanflow.session import Request
 
 SEED, STEPS, GUIDANCE, WIDTH, HEIGHT, FRAMES = 11, 2, 5.0, 48, 32, 5
+SIZE = WIDTH, HEIGHT
+Sides = tuple[int, int]
 GRAPH = Path(__file__).parent.parent / "graphs" / "vace-tiny.yaml"
 PROMPT = "a red circle moves right on a blue background"
 
@@ -38,14 +40,17 @@ def make_folder(folder: Path) -> Path:
     return folder
 
 
-def write_video(path: Path, seed: int, *, grey: bool = False, frames: int = FRAMES) -> str:
+def write_video(
+    path: Path, seed: int, *, grey: bool = False, frames: int = FRAMES, size: Sides = SIZE
+) -> str:
     """Write a video of noise in blocks; its path."""
+    width, height = size
     rng = np.random.default_rng(seed)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=8)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for _ in range(frames):
-            blocks = rng.integers(0, 256, (HEIGHT // 16, WIDTH // 16, 1 if grey else 3), np.uint8)
+            blocks = rng.integers(0, 256, (height // 16, width // 16, 1 if grey else 3), np.uint8)
             pixels = np.broadcast_to(blocks, (*blocks.shape[:2], 3)).repeat(16, 0).repeat(16, 1)
             container.mux(
                 stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24"))

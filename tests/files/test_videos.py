@@ -9,6 +9,7 @@ import pytest
 from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 
+from tests.filmed import film
 from wanflow.errors import InputError
 from wanflow.files.videos import open_video
 
@@ -120,8 +121,62 @@ class TestColours:
             open_video(filmed(tags={"color_trc": HDR10}))
 
 
+class TestTimes:
+    """Which frame is which, whatever the file calls its time."""
+
+    @pytest.mark.parametrize(
+        ("name", "codec"),
+        [("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.avi", "libx264"), ("a.ts", "libx264"),
+         ("a.avi", "mpeg4"), ("a.webm", "libvpx"), ("a.gif", "gif")],
+    )  # fmt: skip
+    def test_by_number(self, tmp_path, name, codec) -> None:
+        """Frames are brighter and brighter; some are taken twice, most are passed over."""
+        path = film(tmp_path / name, 40, (96, 64), 25, codec=codec)
+        video = open_video(Path(path))
+        shown = [int(np.asarray(frame).mean()) for frame in video.frames([0, 3, 3, 20, 39])]
+        assert (video.size, video.times.count) == ((96, 64), 40)
+        assert shown[1] == shown[2]
+        assert [abs(a - b) <= 4 for a, b in zip(shown, [15, 32, 32, 127, 233], strict=True)] == [
+            True
+        ] * 5
+
+    def test_uneven(self, tmp_path) -> None:
+        """By the time stamps: half of the frames are there for a tenth of the time."""
+        path = film(tmp_path / "a.mkv", 39, (96, 64), lasts=(20, 180))
+        assert open_video(Path(path)).times.taken(5) == [0, 9, 19, 29, 38]
+
+    def test_long(self, tmp_path) -> None:
+        """Thousands of frames are counted by their packets."""
+        path = film(tmp_path / "a.mkv", 5000, (16, 16), codec="mpeg4")
+        assert open_video(Path(path)).times.count == 5000
+
+
 class TestRefused:
     """What is none, or not whole."""
+
+    def test_damaged_inside(self, filmed) -> None:
+        """It can be opened; the frame is told where it is read."""
+        path = filmed(
+            count=60, pixels=np.random.default_rng(1).integers(0, 255, (64, 96, 3), np.uint8)
+        )
+        content = bytearray(path.read_bytes())
+        middle = slice(len(content) // 4, len(content) // 4 + 300)
+        content[middle] = bytes(byte ^ 0xFF for byte in content[middle])
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"cut or damaged: frame \d+") as caught:
+            list(open_video(path).frames())
+        assert caught.value.exit_code == 2
+
+    def test_sound_alone(self, tmp_path) -> None:
+        """Nothing to be seen."""
+        sound = tmp_path / "a.mka"
+        with av.open(str(sound), "w", format="matroska") as container:
+            stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+            beat = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), layout="mono")
+            beat.sample_rate = 8000
+            container.mux(stream.encode(beat))
+        with pytest.raises(InputError, match="has no pictures"):
+            open_video(sound)
 
     @pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv", "front.mp4", "a.avi"])
     @pytest.mark.parametrize("share", [0.3, 0.5, 0.8])

@@ -83,6 +83,15 @@ def test_unused_declared_input_may_stay(edited) -> None:
     assert "mood" in edited(("  size:", "  mood: {type: text}\n  size:")).spec.inputs
 
 
+def test_like_a_video(edited, refused) -> None:
+    """Size and frames may be like a video; nothing else may."""
+    graph = edited(
+        ("{type: size", "{type: size, like: video"), ("{type: int", "{type: int, like: video")
+    )
+    assert {graph.spec.inputs[name].like for name in ("size", "frames")} == {"video"}
+    assert refused(("{type: text", "{type: text, like: video")).code == "wrong-type"
+
+
 def test_size_like_a_picture(edited, refused) -> None:
     """A size may be like an image input, and like nothing else."""
     graph = edited(("{type: size", "{type: size, like: image"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from wanflow.graph import Size, VideoRules, known_config
+from wanflow.graph.values import parse_size
 
 WAN = VideoRules(16, 4)
 
@@ -61,3 +62,33 @@ def test_several_rules_hold_together() -> None:
     """A graph with two models makes only what both can."""
     assert VideoRules.all_of([WAN, VideoRules(24, 4)]) == VideoRules(48, 4)
     assert VideoRules.all_of([]) is None
+
+
+# What `_get_frameid_bbox_adjust_last` of Wan2.1's `wan/utils/vace_processor.py` gave, but for the
+# last two, on which it fails.
+@pytest.mark.parametrize(
+    ("area", "video", "count", "size", "frames"),
+    [
+        ("832*480", (832, 480), 1, "832*480", 1),
+        ("832*480", (641, 361), 1, "640*352", 1),
+        ("832*480", (1920, 1080), 50, "832*480", 49),
+        ("832*480", (320, 240), 50, "320*240", 49),
+        ("1280*720", (1080, 1920), 84, "720*1280", 81),
+        ("832*480", (1920, 1080), 600, "832*480", 81),
+        ("832*480", (641, 361), 600, "640*352", 145),
+        ("1280*720", (640, 480), 600, "640*480", 249),
+        ("832*480", (320, 240), 600, "320*240", 433),
+        ("64*64", (2000, 20), 90, "256*16", 81),
+        ("64*64", (32, 3200), 90, "16*256", 81),
+    ],
+)
+def test_in_video(area: str, video: tuple[int, int], count: int, size: str, frames: int) -> None:
+    """No larger than the video, in its shape, and no more tokens than 81 frames of the area."""
+    shaped = WAN.in_video(parse_size(area), 81, video, count, 1000)
+    assert shaped == (parse_size(size), frames)
+
+
+def test_in_video_at_most() -> None:
+    """A frame count that someone asks for bounds those of a small video."""
+    assert WAN.in_video(Size(832, 480), 33, (320, 240), 600, 33) == (Size(320, 240), 33)
+    assert WAN.in_video(Size(832, 480), 81, (640, 15), 600, 33) is None

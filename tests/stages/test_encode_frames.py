@@ -104,11 +104,11 @@ class TestVideo:
 
     @pytest.mark.parametrize("frames", [1, 9])
     def test_is_diffusers_encode(self, program, upstream, video, frames):
-        """The latents of the first frames of the file."""
-        path = video(10)
+        """The latents of all frames of the file."""
+        path = video(frames)
         latents, mask, _ = encode(program(64, 48, frames, video=path), "whole")
         with av.open(path) as container:
-            pictures = [frame.to_image() for frame in container.decode(video=0)][:frames]
+            pictures = [frame.to_image() for frame in container.decode(video=0)]
         clip = VideoProcessor(vae_scale_factor=8).preprocess_video(pictures, 48, 64)
         config, shape = upstream.config, (1, 16, 1, 1, 1)
         with torch.no_grad():

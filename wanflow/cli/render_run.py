@@ -10,7 +10,8 @@ from wanflow.units import format_bytes, format_seconds
 
 def render(done: Mapping[str, Any]) -> str:
     """Say where the result is, how the peak compares with the plan, and what to type next."""
-    product = done.get("video") or done.get("folder") or done.get("out")
+    products = (done.get(kind) for kind in ("video", "picture", "folder", "out"))
+    product = next(filter(None, products))
     lines = [
         f"wrote {product}",
         _frames(done),
@@ -24,7 +25,9 @@ def _frames(done: Mapping[str, Any]) -> str:
     took = format_seconds(done["seconds"])
     planned = done.get("predicted_seconds")
     expected = f" (planned {format_seconds(planned)})" if planned else ""
-    return f"{done['frames']} frames in {took}{expected} on {done['device']}, seed {done['seed']}"
+    count = done["frames"]
+    frames = "1 frame" if count == 1 else f"{count} frames"
+    return f"{frames} in {took}{expected} on {done['device']}, seed {done['seed']}"
 
 
 def _memory(done: Mapping[str, Any]) -> str:

@@ -6,8 +6,9 @@ take them: BT.709 for more than 576 lines or from 1280 columns on, else BT.601.
 
 from __future__ import annotations
 
+import bisect
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ import attrs
 import numpy as np
 
 from wanflow.errors import InputError
+from wanflow.files.frame_times import FrameTimes
 from wanflow.files.kinds import named_kind
 from wanflow.files.pictures import MOST_PIXELS
 
-_MOST_PACKETS = 4096  # that are looked through: more frames than any clip has
+_MOST_PACKETS = 1_000_000  # nine hours at 30 frames a second
 _UNTOLD = 2  # FFmpeg's colour space where a file tells none
 _HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics, as FFmpeg numbers them
 _DISPLAY_MATRIX = "DISPLAYMATRIX"
@@ -32,20 +34,50 @@ class Video:
     """A video that was looked through; whether the file is still the same is told at reading."""
 
     path: str
-    most: int  # frames at most: its packets
+    size: tuple[int, int]  # as it is shown
+    times: FrameTimes
+    _stamps: tuple[int, ...]  # of each frame, as the file counts time; none where it tells none
     _identity: tuple[int, ...]
 
-    def frames(self) -> Iterator[Any]:
-        """Decode: PIL images, RGB, upright; InputError where the file is damaged or changed."""
+    def frames(self, numbers: Sequence[int] | None = None) -> Iterator[Any]:
+        """Decode the frames of these rising *numbers*, or all: PIL images, RGB, upright.
+
+        InputError where the file is damaged, with the frame, or changed.
+        """
         if _identity(Path(self.path), self.path) != self._identity:
             raise InputError(
                 f"{self.path}: was changed since it was checked",
                 hint="run it anew",
                 code="bad-video",
             )
-        with _telling(self.path), _opened(self.path) as container:
-            for frame in container.decode(video=0):
-                yield _shown(frame)
+        rising = iter(range(self.times.count) if numbers is None else numbers)
+        wanted = next(rising, None)
+        for number, frame in self._decoded():
+            if wanted is not None and wanted <= number:
+                picture = _shown(frame)
+            while wanted is not None and wanted <= number:
+                yield picture
+                wanted = next(rising, None)
+            if wanted is None:
+                return
+        raise _cut(self.path, f"frame {wanted} of {self.times.count} can't be decoded")
+
+    def _decoded(self) -> Iterator[tuple[int, Any]]:
+        """Give each frame with its number."""
+        with _telling(self.path):
+            container = _opened(self.path)
+        with container:
+            frames, first = container.decode(_stream(container, self.path)), 0
+            for count in itertools.count():
+                with _telling(self.path, frame=first + count):
+                    frame = next(frames, None)
+                if frame is None:
+                    return
+                if frame.is_corrupt:
+                    raise _cut(self.path, f"frame {first + count}")
+                if count == 0 and frame.pts is not None:  # what a cut left of frames before it
+                    first = max(bisect.bisect_right(self._stamps, frame.pts) - 1, 0)
+                yield first + count, frame
 
 
 def open_video(path: Path, who: str = "") -> Video:
@@ -55,21 +87,13 @@ def open_video(path: Path, who: str = "") -> Video:
     if _ends_early(head, path.stat().st_size):
         raise _cut(what, "its end is missing")
     with _telling(what, head), _opened(str(path)) as container:
-        if not container.streams.video:
-            raise InputError(f"{what}: has no pictures", code="bad-video")
-        stream = container.streams.video[0]
+        stream = _stream(container, what)
         _check_size(stream, what)
         if container.format.name.endswith("_pipe") or container.format.name == "image2":
             raise InputError(f"{what}: is a picture, no video", code="bad-video")
-        packets = 0
-        for packet in itertools.islice(container.demux(stream), _MOST_PACKETS):
-            if packet.is_corrupt:
-                raise _cut(what, f"packet {packets} is damaged")
-            packets += packet.size > 0
-        if packets < min(stream.frames, _MOST_PACKETS - 1):
-            raise _cut(what, f"it tells of {stream.frames} frames and holds {packets}")
+        stamps, times = _look_through(container, stream, what)
     with _telling(what, head), _opened(str(path)) as container:
-        first = next(container.decode(video=0), None)
+        first = next(container.decode(_stream(container, what)), None)
         if first is None:
             raise _cut(what, "it holds no frame")
         transfer = _HDR.get(int(first.color_trc))
@@ -79,7 +103,46 @@ def open_video(path: Path, who: str = "") -> Video:
                 hint="save it as SDR (BT.709)",
                 code="bad-video",
             )
-    return Video(str(path), packets, identity)
+        size = (first.width, first.height)
+    return Video(str(path), size[::-1] if _lies(first) else size, times, stamps, identity)
+
+
+def _stream(container: Any, what: str) -> Any:
+    """The pictures of a file; the cover of a song is none."""
+    from av.stream import Disposition
+
+    streams = container.streams.video
+    video = next((s for s in streams if not s.disposition & Disposition.attached_pic), None)
+    if video is None:
+        raise InputError(f"{what}: has no pictures", code="bad-video")
+    return video
+
+
+def _look_through(container: Any, stream: Any, what: str) -> tuple[tuple[int, ...], FrameTimes]:
+    """Find when each frame is shown, by the packets alone: nothing is decoded."""
+    stamps: list[int | None] = []
+    packets = last = 0
+    for packet in container.demux(stream):
+        if packet.is_corrupt:
+            raise _cut(what, f"packet {packets} is damaged")
+        packets += packet.size > 0
+        if packets > _MOST_PACKETS:
+            message = f"{what}: has more than {_MOST_PACKETS} frames"
+            raise InputError(message, hint="cut it", code="bad-video")
+        if packet.size > 0 and not packet.is_discard:
+            stamps.append(packet.pts)
+            last = packet.duration or last
+    if packets < stream.frames:
+        raise _cut(what, f"it tells of {stream.frames} frames and holds {packets}")
+    if not stamps:
+        raise _cut(what, "it holds no frame")
+    told = tuple(sorted(stamp for stamp in stamps if stamp is not None))
+    if len(told) < len(stamps) or len(set(told)) < len(told):
+        rate = float(stream.average_rate or stream.guessed_rate or 1)
+        return (), FrameTimes.of(range(len(stamps)), 1, 1 / rate)
+    if not last:
+        last = (told[-1] - told[0]) // max(len(told) - 1, 1) or 1
+    return told, FrameTimes.of(told, last, float(stream.time_base))
 
 
 def _check_size(stream: Any, what: str) -> None:
@@ -133,8 +196,8 @@ def _cut(what: str, why: str) -> InputError:
 
 
 @contextmanager
-def _telling(what: str, head: bytes = b"") -> Iterator[None]:
-    """Turn what FFmpeg raises into one message; *head* are the file's first bytes."""
+def _telling(what: str, head: bytes = b"", frame: int | None = None) -> Iterator[None]:
+    """Turn what FFmpeg raises, at a *frame*, into one message; *head* is how the file begins."""
     import av
 
     try:
@@ -142,7 +205,8 @@ def _telling(what: str, head: bytes = b"") -> Iterator[None]:
     except (av.FFmpegError, IndexError, OSError, ValueError) as error:
         kind = named_kind(head) if head else ""
         if not kind or kind.startswith("a video"):
-            raise _cut(what, getattr(error, "strerror", None) or str(error)) from None
+            why = getattr(error, "strerror", None) or str(error)
+            raise _cut(what, why if frame is None else f"frame {frame}: {why}") from None
         raise InputError(f"{what}: no video: it is {kind}", code="bad-video") from None
 
 
@@ -159,12 +223,23 @@ def _shown(frame: Any) -> Any:
     return Image.fromarray(np.ascontiguousarray(_upright(rgb, frame)))
 
 
+def _lies(frame: Any) -> bool:
+    """Whether the display matrix turns width into height."""
+    matrix = frame.side_data.get(_DISPLAY_MATRIX)
+    a, b, _, c, d = (1, 0, 0, 0, 1) if matrix is None else _numbers(matrix)
+    return bool(a == d == 0 and b and c)
+
+
+def _numbers(matrix: Any) -> list[int]:
+    return [int(number) for number in np.frombuffer(bytes(matrix), np.int32)[:5]]
+
+
 def _upright(rgb: np.ndarray[Any, Any], frame: Any) -> np.ndarray[Any, Any]:
     """Follow the display matrix: x' = a x + c y, y' = b x + d y; other angles are left alone."""
     matrix = frame.side_data.get(_DISPLAY_MATRIX)
     if matrix is None:
         return rgb
-    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
+    a, b, _, c, d = _numbers(matrix)
     if a == d == 0:
         rgb, across, down = rgb.swapaxes(0, 1), c, b
     elif b == c == 0:

@@ -8,7 +8,7 @@ from typing import cast
 from wanflow.errors import InputError
 from wanflow.graph.bound import BoundGraph, BoundStage
 from wanflow.graph.check import CheckedGraph
-from wanflow.graph.checks.stages import ENCODERS, check_stages, file_ports
+from wanflow.graph.checks.stages import ENCODERS, check_pictures, check_stages, file_ports
 from wanflow.graph.idle import without_idle
 from wanflow.graph.inputs import FILE_TYPES, InputSpec
 from wanflow.graph.rules import VideoRules
@@ -47,6 +47,7 @@ def bind(
     )  # fmt: skip
     bound = without_idle(bound, _spared(graph, stages))
     check_stages(bound.stages)
+    check_pictures(bound)
     return bound
 
 

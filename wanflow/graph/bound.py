@@ -70,6 +70,10 @@ class BoundGraph:
         """Count the steps of a stage; 1 when it doesn't repeat."""
         if stage.op.repeats != "latent_frames":
             return len(stage.steps)
-        noise = self.noise_of(stage)
-        frames = cast("int", noise.inputs["frames"]) if noise else 1
-        return (self.rules or VideoRules()).latent_frames(frames)
+        return (self.rules or VideoRules()).latent_frames(self.frames_of(stage))
+
+    def frames_of(self, stage: BoundStage) -> int:
+        """Count the frames of a stage that decodes or writes; 1 where nothing says how many."""
+        stream = stage.inputs.get("frames")
+        noise = self.noise_of(self.stage(stream.stage) if isinstance(stream, PortRef) else stage)
+        return cast("int", noise.inputs["frames"]) if noise else 1

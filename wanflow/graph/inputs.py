@@ -27,7 +27,7 @@ class InputSpec(Wanted):
     name: str
     default: Value | None = None
     about: str = ""
-    like: str = ""  # of a size: its area, in the shape of the picture that this input names
+    like: str = ""  # the input whose picture or video says the shape, or how many frames
     mark: Mark | None = None
     default_mark: Mark | None = None
 

@@ -61,6 +61,26 @@ class VideoRules:
         sides = (math.sqrt(pixels * width / height), math.sqrt(pixels * height / width))
         return Size(*(self._round(int(side), 0) for side in sides))
 
+    def in_video(
+        self, area: Size, frames: int, video: tuple[int, int], count: int, most: int
+    ) -> tuple[Size, int] | None:
+        """Give size and frames of a clip like a video of a width and height and *count* frames.
+
+        It is of the video's shape, no larger, and has the tokens of a clip of an *area* and so many
+        *frames*, but no more than *most* frames; None for a video without room for a token. The
+        rule is `_get_frameid_bbox_adjust_last` of Wan2.1's `wan/utils/vace_processor.py`.
+        """
+        multiple, (width, height) = self.size_multiple, video
+        cut = (area.width * area.height) // multiple**2
+        tokens = cut * self.latent_frames(frames)
+        cut = min(cut, (width // multiple) * (height // multiple))
+        if cut == 0:
+            return None
+        latent_frames = min(*map(self.latent_frames, (count, most)), tokens // cut)
+        rows = min(max(round(math.sqrt(cut * height / width)), 1), cut)
+        size = Size(cut // rows * multiple, rows * multiple)
+        return size, (latent_frames - 1) * self.frame_multiple + 1
+
     def nearest_sizes(self, size: Size) -> list[Size]:
         """Give the nearest allowed sizes with both sides rounded down, then up."""
         down = Size(self._round(size.width, 0), self._round(size.height, 0))

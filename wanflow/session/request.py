@@ -18,6 +18,7 @@ class Request:
     `prompt_cache`: whether a prompt that was encoded before may be read, and a new one kept.
     `metadata`: whether the video holds what it was made from.
     `own_configs`: whether weights that say a model's shape are believed before the graph is.
+    `any_shape`: whether a size may be an area alone, as Wan's own command line has it with a video.
     `allow_nonfinite`: whether a run goes on with NaN or infinity in what a step leaves.
     """
 
@@ -35,6 +36,7 @@ class Request:
     prompt_cache: bool = True
     own_configs: bool = False
     metadata: bool = True
+    any_shape: bool = False
     allow_nonfinite: bool = False
 
 

@@ -1,4 +1,4 @@
-"""The ops' code: a file each, and one for both that write. `make_program` makes an op's program."""
+"""The ops' code: a file each, and one for all that write. `make_program` makes an op's program."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ _PROGRAMS = {
     "decode_frames": "decode_frames.DecodeFrames",
     "write_video": "write.WriteFrames",
     "write_frames": "write.WriteFrames",
+    "write_picture": "write.WriteFrames",
 }
 
 

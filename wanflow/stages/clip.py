@@ -6,17 +6,18 @@ are there only while a kernel reads them.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import attrs
 import torch
 
 from wanflow.errors import InputError
+from wanflow.files.frame_times import FrameTimes
+from wanflow.files.videos import Video
 from wanflow.graph import Size
 from wanflow.stages.base import StageSetup, Surroundings
-from wanflow.stages.fit import STRETCHED, Fit
+from wanflow.stages.fit import COVERING, STRETCHED, Fit
 
 _PORTS = ("image", "last_image", "video")
 _HALF = 0.5  # of white: what is above is made anew
@@ -38,13 +39,17 @@ class Clip:
     mask: str = ""
     anew: bool = False
     fit: Fit = STRETCHED
+    fps: float | None = None  # at which a video's frames are taken; None: evenly from all of it
 
     @classmethod
     def of(cls, setup: StageSetup) -> Clip:
         """Read the ports of a stage."""
         size, frames = cast("Size", setup.value("size")), cast("int", setup.value("frames"))
         first, last, video = (str(setup.bound.inputs.get(port) or "") for port in _PORTS)
-        return cls(size, frames, setup.around.latent_space.temporal, first, last, video)
+        return cls(
+            size, frames, setup.around.latent_space.temporal, first, last, video,
+            fit=COVERING if video else STRETCHED, fps=rate(setup),
+        )  # fmt: skip
 
     @property
     def chunks(self) -> int:
@@ -100,7 +105,13 @@ class Clip:
         return (torch.cat([frame, white[:1]]) for frame, white in pairs)
 
     def _brought(self, around: Surroundings, path: str) -> Iterator[torch.Tensor]:
-        return (self.fit.bring(p, self.size) for p in pictures_of(around, path, self.frames))
+        return (self.fit.bring(picture, self.size) for picture in self.pictures(around, path))
+
+    def pictures(self, around: Surroundings, path: str) -> Iterator[Any]:
+        """The frames of the video, or of the mask, that make the clip: PIL images; InputError."""
+        videos = [around.video(each) for each in (self.video, self.mask) if each]
+        times = times_of(videos, self.frames, self.fps, self.temporal)
+        yield from around.video(path).frames(times.taken(self.frames, self.fps))
 
     def to_pixels(
         self, pictures: torch.Tensor | None, shape: tuple[int, ...], like: torch.Tensor
@@ -113,14 +124,18 @@ class Clip:
         return pixels.masked_fill_(white.logical_not() if self.anew else white, 0)
 
 
-def pictures_of(around: Surroundings, path: str, frames: int) -> Iterator[Any]:
-    """The first frames of a video, PIL images; InputError when it is too short."""
-    count = 0
-    for picture in itertools.islice(around.video(path).frames(), frames):
-        yield picture
-        count += 1
-    if count < frames:
-        raise too_short(path, count, frames, around.latent_space.temporal)
+def rate(setup: StageSetup) -> float | None:
+    """The rate at which a stage takes a video's frames, where it says one."""
+    return cast("float", setup.value("fps")) if "fps" in setup.bound.inputs else None
+
+
+def times_of(videos: Sequence[Video], frames: int, fps: float | None, temporal: int) -> FrameTimes:
+    """The times of the first video, as far as all go; InputError where a clip has more frames."""
+    times = videos[0].times.first(min(video.times.count for video in videos))
+    if times.count_at(fps) < frames:
+        shortest = min(videos, key=lambda video: video.times.count)
+        raise too_short(shortest.path, times.count_at(fps), frames, temporal)
+    return times
 
 
 def too_short(path: str, frames: int, asked: int, temporal: int) -> InputError:

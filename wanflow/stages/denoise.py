@@ -17,7 +17,7 @@ from wanflow.stages.base import StageProgram
 from wanflow.stages.conditions import Conditions
 from wanflow.stages.denoise_rows import RowCalls
 from wanflow.stages.samplers import Sampling
-from wanflow.stages.vace_blocks import MAIN, BlockCalls, BlockList
+from wanflow.stages.vace_blocks import MAIN, BlockCalls, BlockList, check_control
 
 _CFG = Knob(
     "cfg",
@@ -80,6 +80,7 @@ class Denoise(StageProgram):
         yield by_rows.tables(noise) if by_rows is not None else self._rotary(noise)
         yield self._timesteps()
         latent_shape, latents = shape(noise), noise
+        check_control(self.setup, shape, latent_shape)
         if "source" in self.setup.bound.inputs:
             latents = self.setup.own("latents")
             yield self._noised(noise)
@@ -164,7 +165,7 @@ class Denoise(StageProgram):
             start = samplers.noised(self._sampling, values[source], values[noise])
             return {own("latents"): start}
 
-        return Call("noised", run, (source, noise))
+        return Call("noised", run, (source, noise), numeric=True)
 
     def _forward(
         self,

@@ -21,7 +21,7 @@ from wanflow.graph import Size
 from wanflow.scheduler.knobs import Knob
 from wanflow.scheduler.program import Call, ShapeOf, Tensors
 from wanflow.stages.base import StageProgram
-from wanflow.stages.clip import Clip, pictures_of, to_share
+from wanflow.stages.clip import Clip, rate, to_share
 from wanflow.stages.encode_clip import ClipCalls, encoder_knobs
 from wanflow.stages.fit import COVERING, LETTERBOXED
 
@@ -62,7 +62,7 @@ class EncodeControl(StageProgram):
         video = str(self.setup.bound.inputs.get("video") or "")
         temporal = self.setup.around.latent_space.temporal
         grey = Clip(self._size, self._frames, temporal)
-        shown = attrs.evolve(grey, video=video, mask=self._mask, fit=COVERING)
+        shown = attrs.evolve(grey, video=video, mask=self._mask, fit=COVERING, fps=rate(self.setup))
         clips = {_KEPT: shown if self._mask else grey}
         if video:
             clips[_ANEW] = attrs.evolve(shown, anew=True)
@@ -84,7 +84,7 @@ class EncodeControl(StageProgram):
     def _levels(self, names: list[str]) -> Iterator[Call]:
         """Read the mask, a frame for each latent frame: uint8 `[s * s, h, w]`."""
         around, size, side = self.setup.around, self._size, self.setup.around.latent_space.spatial
-        pictures = enumerate(pictures_of(around, self._mask, self._frames))
+        pictures = enumerate(self._clips[_KEPT].pictures(around, self._mask))
 
         def make(name: str, wanted: int) -> Call:
             def run(_values: Tensors) -> Tensors:

@@ -18,7 +18,7 @@ from wanflow.errors import InputError
 from wanflow.graph import PortRef
 from wanflow.models.wan import dit_vace
 from wanflow.models.wan.dit_rows import Rows
-from wanflow.scheduler.program import Call, Tensors
+from wanflow.scheduler.program import Call, ShapeOf, Tensors
 from wanflow.stages.base import StageSetup
 
 
@@ -104,6 +104,20 @@ class BlockCalls:
         return Call(
             f"vace.hint.{name}{self._how}", run, (hidden, state), segment=segment, step=step
         )
+
+
+def check_control(setup: StageSetup, shape: ShapeOf, latent_shape: tuple[int, ...]) -> None:
+    """InputError where a control is of other frames or of another size than the latents."""
+    if control := control_of(setup):
+        frames, *sides = shape(control)[2:]
+        if (frames, *sides) != latent_shape[2:]:
+            raise InputError(
+                f"stage '{setup.bound.name}': its control has {frames} latent frames of "
+                f"{'*'.join(map(str, sides[::-1]))}, its noise {latent_shape[2]} of "
+                f"{'*'.join(map(str, latent_shape[:2:-1]))}",
+                hint="wire size, frames and reference_images to both",
+                code="model-mismatch",
+            )
 
 
 def control_of(setup: StageSetup) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from wanflow.scheduler.program import Call, ShapeOf, Tensors
 from wanflow.stages.base import StageProgram
 from wanflow.stages.frames import bytes_call
+from wanflow.stages.picture_file import PictureFile
 from wanflow.stages.picture_folder import PictureFolder
 from wanflow.stages.video_file import VideoFile, frame_rate
 
@@ -35,7 +36,7 @@ class FrameSink(Protocol):
 
 @attrs.frozen
 class WriteFrames(StageProgram):
-    """Makes the file, or the folder of pictures, `name` in the run folder."""
+    """Makes the video, the picture or the folder of pictures `name` in the run folder."""
 
     @property
     def consumes(self) -> str:
@@ -64,6 +65,8 @@ class WriteFrames(StageProgram):
     def _sink(self, part: Path) -> FrameSink:
         if self.op == "write_frames":
             return PictureFolder(part)
+        if self.op == "write_picture":
+            return PictureFile(part, self.setup.around.recipe)
         return VideoFile(part, frame_rate(self.setup.param("fps")), self.setup.around.recipe)
 
     def _write(self, sink: FrameSink, part: Path, chunk: int) -> Call:

@@ -14,7 +14,8 @@ from wanflow.files.pictures import read_picture
 from wanflow.graph import load
 from wanflow.graph.values import ValueType
 from wanflow.session import Request, plan, run
-from wanflow.session.preparing.input_files import content, in_shape, open_file, open_files
+from wanflow.session.preparing.input_files import content, open_file, open_files
+from wanflow.session.preparing.shapes import in_shape
 
 GRAPHS = Path(__file__).resolve().parents[3] / "graphs"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from wanflow.errors import InputError
-from wanflow.graph.bound import BoundStage
+from wanflow.graph.bound import BoundGraph, BoundStage
 from wanflow.graph.inputs import FILE_TYPES
 from wanflow.graph.values import PortRef
 from wanflow.graph.wording import listing
@@ -25,6 +25,18 @@ def check_stages(stages: tuple[BoundStage, ...]) -> None:
             _check_grid(stage)
             _check_strength(stage)
             _check_history(stage, by_name)
+
+
+def check_pictures(graph: BoundGraph) -> None:
+    """InputError for a stage that writes one picture and is given a video."""
+    for stage in graph.stages:
+        frames = graph.frames_of(stage) if stage.op.name == "write_picture" else 1
+        if frames > 1:
+            raise InputError(
+                f"stage '{stage.name}' writes one picture, and there are {frames} frames",
+                hint="ask for 1 frame, or use write_video or write_frames",
+                code="many-frames",
+            )
 
 
 def file_ports(stage: BoundStage) -> list[str]:

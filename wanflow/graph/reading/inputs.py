@@ -17,6 +17,12 @@ from wanflow.graph.wording import quoted
 
 KEYS = ("type", "default", "min", "max", "choices", "like", "about")
 
+# What may be like a file of a type.
+_LIKE = {
+    ValueType.IMAGE: (ValueType.SIZE,),
+    ValueType.VIDEO: (ValueType.SIZE, ValueType.INT),
+}
+
 
 def read_inputs(fields: Fields, draft: Draft) -> None:
     """Read every declaration; a wrong one is told, and left out."""
@@ -96,14 +102,15 @@ def _range_is_sane(spec: InputSpec, fields: Fields) -> bool:
 
 
 def _like(fields: Fields, kind: ValueType, draft: Draft) -> str:
-    """Read the name of the picture whose shape a size takes on."""
+    """Read the name of the picture or video whose shape a size takes on, or whose length."""
     name = fields.text("like")
     if not name:
         return ""
     spec = draft.inputs.get(name) or STANDARD.get(name)
-    if kind is not ValueType.SIZE or spec is None or spec.type is not ValueType.IMAGE:
-        message = f"{fields.what}: 'like' wants an image input, for an input of type size"
-        fields.tell("wrong-type", message, fields.place("like"), "write 'like: image'")
+    if spec is None or kind not in _LIKE.get(spec.type, ()):
+        message = f"{fields.what}: 'like' wants an image or video input, for an input of type size"
+        hint = "write 'like: image'; an int may be like a video"
+        fields.tell("wrong-type", message, fields.place("like"), hint)
         return ""
     return name
 

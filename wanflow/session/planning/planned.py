@@ -10,7 +10,7 @@ from wanflow.scheduler.plan.gc_pause import held_off
 from wanflow.scheduler.plan.schedule import Plan, StagePlan
 from wanflow.session.planning.cut_prompts import cut_prompts
 from wanflow.session.planning.footprints import KnobSearch
-from wanflow.session.preparing.input_files import notes_of
+from wanflow.session.preparing.input_files import absent, notes_of
 from wanflow.session.preparing.place import FindPlace, Place, find_place
 from wanflow.session.preparing.prepared import Prepared, prepare
 from wanflow.session.request import Request
@@ -136,7 +136,11 @@ def _report(prepared: Prepared, plan: Plan) -> dict[str, object]:
         "exact": prepared.request.exact,
         "cut_prompts": cut_prompts(prepared),
         "weights": {n: m.folder is not None for n, m in prepared.models.items()},
-        "notes": [*prepared.notes, *notes_of(prepared.graph.inputs, prepared.opened)],
+        "notes": [
+            *prepared.notes,
+            *notes_of(prepared.graph.inputs, prepared.opened),
+            *absent(prepared.files, prepared.request.inputs, prepared.opened),
+        ],
         **plan_figures(place, plan),
     }
 

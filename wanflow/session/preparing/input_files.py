@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from wanflow.errors import InputError
@@ -11,8 +11,7 @@ from wanflow.files.pictures import Picture, read_picture
 from wanflow.files.videos import Video, open_video
 from wanflow.graph.check import CheckedGraph
 from wanflow.graph.inputs import FILE_TYPES
-from wanflow.graph.rules import VideoRules
-from wanflow.graph.values import Size, ValueType, parse_paths, parse_size
+from wanflow.graph.values import Size, ValueType, parse_paths
 
 _CHUNK_BYTES = 1 << 20
 
@@ -50,13 +49,13 @@ def open_files(
 ) -> dict[str, Picture | Video]:
     """Read the files that inputs name, by path; InputError for one that can't be shown.
 
-    A plan does without those that only the graph names.
+    A plan does without those that only the graph names, and without any that are not here.
     """
     files: dict[str, Picture | Video] = {}
     for name, kind in files_of(checked).items():
         default = checked.spec.inputs[name].default if to_run else None
         for path in paths_of(kind, inputs.get(name, default)):
-            if path not in files:
+            if path not in files and (to_run or Path(path).exists()):
                 files[path] = open_file(name, kind, Path(path))
     return files
 
@@ -72,34 +71,31 @@ def open_file(name: str, kind: ValueType, path: Path) -> Picture | Video:
     return open_video(path, who) if kind is ValueType.VIDEO else read_picture(path, who)
 
 
-def in_shape(
-    checked: CheckedGraph,
-    inputs: Inputs,
-    rules: VideoRules | None,
-    files: Mapping[str, Picture | Video],
-) -> dict[str, str | int | float | Size]:
-    """Give sizes the shape of the pictures that they are to be like; without one they stay."""
-    values = dict(inputs)
-    for name, spec in checked.spec.inputs.items():
-        picture = files.get(str(inputs.get(spec.like) or "")) if spec.like else None
-        if not isinstance(picture, Picture):
-            continue
-        value = inputs.get(name, spec.default or "")
-        area = value if isinstance(value, Size) else parse_size(str(value))
-        if area is not None:  # what is no size is told where it is bound
-            values[name] = (rules or VideoRules()).in_shape(area, *picture.size)
-    return values
-
-
 def notes_of(inputs: Inputs, files: Mapping[str, Picture | Video]) -> list[str]:
-    """Say what of the pictures is not shown, each with its input."""
+    """Say what of the files is not shown, each with its input."""
     paths = [(n, path) for n, v in inputs.items() for path in {str(v), *parse_paths(str(v))}]
-    pictures = [(name, files.get(path)) for name, path in paths]
+    opened = [(name, files[path]) for name, path in paths if path in files]
+    return [f"{name}: {note}" for name, file in opened for note in _notes(file, inputs)]
+
+
+def _notes(file: Picture | Video, inputs: Inputs) -> Sequence[str]:
+    if isinstance(file, Picture):
+        return file.notes
+    frames, size, own = inputs.get("frames"), inputs.get("size"), Size(*file.size)
+    if frames is None or size is None or (frames, size) == (file.times.count, own):
+        return ()
+    return (f"{frames} of its {file.times.count} frames of {own} are used, at {size}",)
+
+
+def absent(
+    kinds: Mapping[str, ValueType], inputs: Inputs, files: Mapping[str, Picture | Video]
+) -> list[str]:
+    """Say which of the files that *inputs* name a plan went without, and how it counts them."""
     return [
-        f"{name}: {note}"
-        for name, picture in pictures
-        if isinstance(picture, Picture)
-        for note in picture.notes
+        f"{name}: {path} is not here: planned as one that fits the size and the frames asked for"
+        for name, kind in kinds.items()
+        for path in paths_of(kind, inputs.get(name))
+        if path not in files
     ]
 
 

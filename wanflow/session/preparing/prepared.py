@@ -29,15 +29,17 @@ from wanflow.scheduler.knobs import ProgramOutline, StageSettings, settings_of
 from wanflow.scheduler.profile.cache_key import conditions
 from wanflow.scheduler.profile.kind_cache import folder
 from wanflow.scheduler.program import Program, outline_of
-from wanflow.session.preparing.input_files import absolute, files_of, in_shape, open_files, paths_of
+from wanflow.session.preparing.input_files import absolute, files_of, open_files, paths_of
 from wanflow.session.preparing.kept_profile import KeptProfile
+from wanflow.session.preparing.masks import check_masks
 from wanflow.session.preparing.place import Place, expandable_segments
 from wanflow.session.preparing.prompt_cache import Prompts, prompts_of
 from wanflow.session.preparing.schedule import scheduled
+from wanflow.session.preparing.shapes import in_shape
 from wanflow.session.preparing.stage_key import stage_identity
 from wanflow.session.request import Request, pairs, precisions
 from wanflow.stages import LatentSpace, StageSetup, Surroundings, make_program
-from wanflow.stages.clip import too_short
+from wanflow.stages.clip import times_of
 
 # Pins that every stage has, beside the knobs of its op, where the device has what they need.
 _WEIGHTS = {"weights": ("resident", "stream")}
@@ -333,9 +335,12 @@ def prepare(request: Request, place: Place, *, to_run: bool) -> Prepared:
         )  # fmt: skip
     rules = _rules(models)
     opened = open_files(checked, request.inputs, to_run=to_run)
-    inputs = in_shape(checked, request.inputs, rules or checked.rules, opened)
+    inputs = in_shape(
+        checked, request.inputs, rules or checked.rules, opened, any_shape=request.any_shape
+    )
     bound = scheduled(bind(checked, inputs, params, rules, allow_missing_text=not to_run))
     files = files_of(checked)
+    check_masks(bound, opened)
     _check_lengths(bound, opened, (rules or checked.rules or VideoRules()).frame_multiple)
     if to_run:
         _choose_backends(bound, models, place)
@@ -360,9 +365,11 @@ def _needed(
 def _check_lengths(graph: BoundGraph, files: Mapping[str, Picture | Video], temporal: int) -> None:
     """InputError for a video that has not the frames that a stage asks of it."""
     for stage in graph.stages:
-        video, frames = files.get(str(stage.inputs.get("video"))), stage.inputs.get("frames")
-        if isinstance(video, Video) and isinstance(frames, int) and video.most < frames:
-            raise too_short(video.path, video.most, frames, temporal)
+        opened = [files.get(str(stage.inputs.get(port))) for port in ("video", "mask")]
+        videos = [video for video in opened if isinstance(video, Video)]
+        frames, fps = stage.inputs.get("frames"), stage.inputs.get("fps")
+        if videos and isinstance(frames, int):
+            times_of(videos, frames, float(str(fps)) if fps is not None else None, temporal)
 
 
 def _choose_backends(graph: BoundGraph, models: Mapping[str, LocatedModel], place: Place) -> None:

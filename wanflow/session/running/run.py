@@ -13,6 +13,7 @@ import attrs
 from wanflow.errors import InputError, Interrupted, StageFailed, WanflowError
 from wanflow.files.lock import locked
 from wanflow.files.whole import unwritable, write_json, writing
+from wanflow.graph import BoundGraph
 from wanflow.scheduler.run.device_works import Watch
 from wanflow.scheduler.run.executor import Outcome
 from wanflow.session.planning.planned import Planned, plan_prepared
@@ -28,6 +29,8 @@ from wanflow.session.running.saved_state import StateStore
 from wanflow.session.running.signals import stopping
 from wanflow.session.running.trace_header import trace_header
 from wanflow.trace import Tee, TraceSink, TraceWriter
+
+_PRODUCTS = {"write_video": "video", "write_picture": "picture", "write_frames": "folder"}
 
 
 def run(
@@ -247,7 +250,7 @@ def _done(
         **_facts(planned, folder),
         "status": "done",
         **files,
-        "frames": planned.prepared.graph.inputs.get("frames"),
+        "frames": _frames(planned.prepared.graph),
         "seconds": seconds,
         "peak_bytes": outcome.peak_bytes + overhead,
         "peak_source": outcome.peak_source,
@@ -256,11 +259,17 @@ def _done(
     }
 
 
+def _frames(graph: BoundGraph) -> object:
+    """How many frames were written; those of the input where none were."""
+    writers = [stage for stage in graph.stages if stage.op.name in _PRODUCTS]
+    return graph.frames_of(writers[0]) if writers else graph.inputs.get("frames")
+
+
 def _output_files(prepared: Prepared, folder: Path) -> Mapping[str, str]:
-    """The graph's outputs as paths; `video` or `folder` for the first of its kind."""
+    """The graph's outputs as paths; `video`, `picture` or `folder` for the first of its kind."""
     files: dict[str, str] = {}
     for stage in prepared.graph.stages:
-        kind = {"write_video": "video", "write_frames": "folder"}.get(stage.op.name)
+        kind = _PRODUCTS.get(stage.op.name)
         if kind is not None:
             files.setdefault(kind, str(folder / str(stage.params["name"])))
     return files
