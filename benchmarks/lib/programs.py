@@ -51,4 +51,6 @@ def vae_stage(
     model = BoundModule("vae", module, segmentation_of("vae", module, {op}), 0, precision)
     cpu = torch.device("cpu")
     around = Surroundings(cpu, SPACE, latent_shape, None, {}, None, wants_negative=False)
-    return make_program(StageSetup(BoundStage(name, OPS[op], None, inputs, {}), model, around))
+    params = {name: spec.default for name, spec in OPS[op].params.items()}
+    bound = BoundStage(name, OPS[op], None, inputs, params)
+    return make_program(StageSetup(bound, model, around))

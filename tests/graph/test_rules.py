@@ -92,3 +92,21 @@ def test_in_video_at_most() -> None:
     """A frame count that someone asks for bounds those of a small video."""
     assert WAN.in_video(Size(832, 480), 33, (320, 240), 600, 33) == (Size(320, 240), 33)
     assert WAN.in_video(Size(832, 480), 81, (640, 15), 600, 33) is None
+
+
+@pytest.mark.parametrize(
+    ("picture", "size"),
+    [
+        ((1280, 704), (1280, 704)), ((1920, 1080), (1248, 704)), ((1080, 1920), (704, 1248)),
+        ((1000, 1000), (960, 928)), ((640, 480), (1088, 800)), ((333, 777), (608, 1440)),
+        ((3000, 1000), (1632, 544)),
+    ],
+)  # fmt: skip
+def test_in_crop(picture, size) -> None:
+    """What Wan2.2's own function gave at 1280*704, in multiples of 32."""
+    assert VideoRules(32, 4).in_crop(Size(1280, 704), *picture) == Size(*size)
+
+
+def test_in_crop_of_a_thread() -> None:
+    """A picture so thin that a side would vanish gets the smallest one."""
+    assert VideoRules(32, 4).in_crop(Size(64, 64), 4000, 1) == Size(128, 32)

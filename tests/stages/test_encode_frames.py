@@ -30,9 +30,8 @@ def program(encoder):
             wants_negative=False,
         )  # fmt: skip
         inputs = {**given, "size": Size(width, height), "frames": frames}
-        return make_program(
-            StageSetup(BoundStage("see", OPS["encode_frames"], None, inputs, {}), encoder, around)
-        )
+        bound = BoundStage("see", OPS["encode_frames"], None, inputs, {"fit": "stretch"})
+        return make_program(StageSetup(bound, encoder, around))
 
     return make
 

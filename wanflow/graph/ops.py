@@ -159,6 +159,12 @@ _OPS = (
             "fps": _RATE,
         },
         outputs={"latents": PortType.LATENTS, "mask": PortType.MASK},
+        params=_params(
+            ParamSpec(
+                name="fit", type=ValueType.CHOICE, default="stretch", choices=("stretch", "crop"),
+                about="How a picture of another shape gets the size: stretched, or its middle.",
+            ),
+        ),
     ),
     OpSpec(
         name="encode_control",

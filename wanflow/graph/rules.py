@@ -61,6 +61,20 @@ class VideoRules:
         sides = (math.sqrt(pixels * width / height), math.sqrt(pixels * height / width))
         return Size(*(self._round(int(side), 0) for side in sides))
 
+    def in_crop(self, area: Size, width: int, height: int) -> Size:
+        """Give the size that a picture is cropped to: the nearest of its shape, at most of an area.
+
+        The rule is `best_output_size` of Wan2.2's `wan/utils/utils.py`.
+        """
+        pixels, ratio = area.width * area.height, width / height
+        wide = self._round(int(math.sqrt(pixels * ratio)), 0)
+        high = self._round(int(pixels / math.sqrt(pixels * ratio)), 0)
+        sizes = (
+            Size(self._round(pixels // high, 0), high),
+            Size(wide, self._round(pixels // wide, 0)),
+        )
+        return min(sizes, key=lambda size: abs(math.log(ratio * size.height / size.width)))
+
     def in_video(
         self, area: Size, frames: int, video: tuple[int, int], count: int, most: int
     ) -> tuple[Size, int] | None:

@@ -17,7 +17,7 @@ from wanflow.files.frame_times import FrameTimes
 from wanflow.files.videos import Video
 from wanflow.graph import Size
 from wanflow.stages.base import StageSetup, Surroundings
-from wanflow.stages.fit import COVERING, STRETCHED, Fit
+from wanflow.stages.fit import COVERING, CROPPED, STRETCHED, Fit
 
 _PORTS = ("image", "last_image", "video")
 _HALF = 0.5  # of white: what is above is made anew
@@ -46,9 +46,10 @@ class Clip:
         """Read the ports of a stage."""
         size, frames = cast("Size", setup.value("size")), cast("int", setup.value("frames"))
         first, last, video = (str(setup.bound.inputs.get(port) or "") for port in _PORTS)
+        fit = CROPPED if setup.param("fit") == "crop" else STRETCHED
         return cls(
             size, frames, setup.around.latent_space.temporal, first, last, video,
-            fit=COVERING if video else STRETCHED, fps=rate(setup),
+            fit=COVERING if video else fit, fps=rate(setup),
         )  # fmt: skip
 
     @property

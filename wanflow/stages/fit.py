@@ -29,6 +29,17 @@ def _stretched(picture: Any, size: Size) -> torch.Tensor:
     return _levels(resized)
 
 
+def _cropped(picture: Any, size: Size) -> torch.Tensor:
+    """Resize until all is covered, and cut the middle out (Wan2.2, `WanTI2V.i2v`)."""
+    from PIL import Image
+
+    scale = max(size.width / picture.width, size.height / picture.height)
+    sides = round(picture.width * scale), round(picture.height * scale)
+    resized = picture.resize(sides, resample=Image.Resampling.LANCZOS)
+    left, top = (sides[0] - size.width) // 2, (sides[1] - size.height) // 2
+    return _levels(resized.crop((left, top, left + size.width, top + size.height)))
+
+
 def _covering(picture: Any, size: Size) -> torch.Tensor:
     """Resize until all is covered, and cut the middle out, as `resize_crop` does.
 
@@ -65,5 +76,6 @@ def _levels(picture: Any) -> torch.Tensor:
 
 
 STRETCHED = Fit(_stretched, torch.uint8)
+CROPPED = Fit(_cropped, torch.uint8)
 COVERING = Fit(_covering, torch.uint8)
 LETTERBOXED = Fit(_letterboxed, torch.float32)

@@ -11,7 +11,7 @@ from wanflow.graph.check import CheckedGraph
 from wanflow.graph.inputs import InputSpec
 from wanflow.graph.ops import MOST_FRAMES
 from wanflow.graph.rules import VideoRules
-from wanflow.graph.values import Size, ValueType, parse_size
+from wanflow.graph.values import InputRef, Size, ValueType, parse_size
 from wanflow.session.preparing.input_files import Inputs
 
 
@@ -35,8 +35,10 @@ def in_shape(
         alike = [spec for spec in specs.values() if spec.like == like]
         if isinstance(opened, Picture):
             areas = {spec.name: _area(spec, inputs) for spec in alike}
-            shaped = {n: rules.in_shape(a, *opened.size) for n, a in areas.items() if a is not None}
-            values.update(shaped)
+            for name, area in areas.items():
+                shape = rules.in_crop if _is_cropped(checked, name) else rules.in_shape
+                if area is not None:
+                    values[name] = shape(area, *opened.size)
         elif isinstance(opened, Video):
             count = min(f.times.count for f in files.values() if isinstance(f, Video))
             values.update(_like_video(alike, inputs, rules, opened, count, any_shape=any_shape))
@@ -81,6 +83,13 @@ def _like_video(
                 code="unlike-video",
             )
     return values
+
+
+def _is_cropped(checked: CheckedGraph, size: str) -> bool:
+    """Whether pictures are cropped to the size of this name."""
+    stages = checked.spec.stages.values()
+    users = [s for s in stages if "size" in s.inputs and s.inputs["size"].value == InputRef(size)]
+    return any("fit" in s.params and s.params["fit"].value == "crop" for s in users)
 
 
 def _area(spec: InputSpec, inputs: Inputs) -> Size | None:
