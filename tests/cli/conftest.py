@@ -71,6 +71,14 @@ def wanflow_here(capsys):
     return run
 
 
+@pytest.fixture(scope="session")
+def twins(tmp_path_factory):
+    """Give the folder of every task's tiny twin, in either layout."""
+    from tests.twins import TwinFolders
+
+    return TwinFolders(tmp_path_factory.mktemp("twins"))
+
+
 @pytest.fixture
 def session(monkeypatch):
     """Stand in for `wanflow.session`; a test sets `plan`, `sweep` and `run` on it."""

@@ -5,31 +5,28 @@ from pathlib import Path
 
 import pytest
 
-from tests.generating import LINES, line, words_of
-from tests.jobs import TINY
-from tests.pictured import TWINS, make_folder, picture
+from tests.generating import LINES, NOT_WHOLE, line, served_part, words_of
+from tests.pictured import picture
 from wanflow.cli import official, official_request
-from wanflow.cli.official_tasks import TASKS
-from wanflow.graph import load
+from wanflow.errors import InputError
 from wanflow.session import plan
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """Make the tiny twin's folder of every graph, and a picture."""
-    base = tmp_path_factory.mktemp("twins")
-    made = {name: make_folder(TWINS[name], base / name) for name in ("i2v", "flf2v")}
-    return {**made, "t2v": TINY, "picture": picture(base / "picture.png", 1)}
+def pictures(tmp_path_factory):
+    """Write the pictures of a form, by the word that stands for them."""
+    folder = tmp_path_factory.mktemp("pictures")
+    paths = [picture(folder / name, seed) for seed, name in enumerate(("b.png", "a.png"))]
+    return {"PIC": paths[0], "PICS": ",".join(paths)}
 
 
 @pytest.fixture
-def asked(folders):
-    """Read a command line that has the twin's folder for DIR and a picture for PIC."""
+def asked(twins, pictures):
+    """Read a command line that has the official twin's folder for DIR and pictures for PIC."""
 
     def read(form, *more):
-        kind = form.partition("--task ")[2].partition("-")[0]
-        put = {"DIR": str(folders[kind]), "PIC": folders["picture"]}
-        words = words_of(form, put)
+        task = form.partition("--task ")[2].split()[0]
+        words = words_of(form, {"DIR": str(twins.official(task)), **pictures})
         flags = official.parse([*words, *more])
         return official_request.read(flags), flags
 
@@ -40,13 +37,22 @@ class TestLines:
     @pytest.mark.parametrize("form", LINES)
     def test_is_planned_with_the_twins_folder(self, form, asked):
         """Every form is a request that the tiny twin's folder can run, with its own shape."""
-        read, flags = asked(
-            LINES[form], "--device", "cpu", "--frame_num", "5", "--sample_steps", "2"
-        )
+        frames = 1 if "t2i" in form else 5
+        more = ["--device", "cpu", "--frame_num", str(frames), "--sample_steps", "3"]
+        read, flags = asked(LINES[form], *more)
         report = plan(read.request(flags)).report
         assert report["feasible"]
         assert all(report["weights"].values())
         assert report["graph"] == read.graph
+
+    @pytest.mark.parametrize("form", NOT_WHOLE, ids=range(len(NOT_WHOLE)))
+    def test_what_one_device_serves(self, form, asked):
+        """What is left out of a form is refused by name; the rest is a request like the others."""
+        with pytest.raises(InputError, match=r"^--\w+: is not served$") as error:
+            asked(form)
+        assert error.value.code == "flag-not-served"
+        read, _ = asked(served_part(form))
+        assert read.task.name in form
 
     @pytest.mark.parametrize(
         ("words", "wanted"), [([], True), (["--no-metadata"], False), (["--no_metadata"], False)]
@@ -56,20 +62,9 @@ class TestLines:
         read, flags = asked(LINES["fork, for memory"], *words)
         assert read.request(flags).metadata == wanted
 
-    @pytest.mark.parametrize("task", TASKS)
-    def test_the_graphs_have_the_official_defaults(self, task):
-        """What a flag does not say is the graph's, and that is what generate.py has."""
-        for size, graph in TASKS[task].graphs.items():
-            inputs = load(graph).spec.inputs
-            image = task == "i2v-14B"
-            small = size in ("832*480", "480*832")
-            shift = 16.0 if task == "flf2v-14B" else 3.0 if image and small else 5.0
-            wanted = {"frames": 81, "steps": 40 if image else 50, "shift": shift, "guidance": 5.0}
-            assert wanted == {name: inputs[name].default for name in wanted}
-
     def test_nothing_for_memory_leaves_it_to_the_planner(self, asked):
         """No flag, no pin; the seed is drawn, the rest as typed."""
-        read, _ = asked(LINES["README, 14B"])
+        read, _ = asked(LINES["2.1, t2v-14B"])
         assert (read.pins, read.precision) == ((), ())
         assert read.settings == ("denoise.grid=official",)
         assert (read.graph, read.inputs["size"]) == ("t2v-14b", "1280*720")
@@ -143,11 +138,13 @@ class TestImageGraph:
             ("any", None, "i2v-14b-720p", "by its default size: 1280*720"),
         ],
     )
-    def test_by_size_or_folder(self, name, size, graph, why, folders, tmp_path, monkeypatch):
+    def test_by_size_or_folder(
+        self, name, size, graph, why, twins, pictures, tmp_path, monkeypatch
+    ):
         """The size decides, else the folder's name, else the official default; which is said."""
         monkeypatch.chdir(tmp_path)
-        Path(name).symlink_to(folders["i2v"])
-        words = line(task="i2v-14B", size=size, ckpt_dir=name, image=folders["picture"])
+        Path(name).symlink_to(twins.diffusers("i2v-14B"))
+        words = line(task="i2v-14B", size=size, ckpt_dir=name, image=pictures["PIC"])
         read = official_request.read(official.parse(words))
         assert read.graph == graph
         assert read.notes[0].startswith(f"i2v-14B is graph {graph} by ")
@@ -155,9 +152,7 @@ class TestImageGraph:
 
 
 WRONG = {
-    "task": ({"task": "t2v-13B"}, "allowed: t2v-1.3B, t2v-14B, i2v-14B, flf2v-14B"),
-    "task not served": ({"task": "t2i-14B"}, "--task t2v-14B --frame_num 1"),
-    "VACE": ({"task": "vace-1.3B"}, "--task i2v-14B or flf2v-14B"),
+    "task": ({"task": "t2v-13B"}, "allowed: t2v-1.3B, t2v-14B, t2i-14B, i2v-14B, flf2v-14B"),
     "size": ({"size": "640*480"}, "allowed: 832*480, 480*832"),
     "size of another task": ({"size": "1280*720"}, "allowed: 832*480, 480*832"),
     "size with an x": ({"size": "832x480"}, "allowed: 832*480, 480*832"),
@@ -194,18 +189,19 @@ class TestWrong:
         assert words in err
         assert len([text for text in err.splitlines() if text.startswith("error: ")]) == 1
 
-    def test_no_picture(self, wanflow_here, folders):
+    def test_no_picture(self, wanflow_here, twins):
         """A file that is no picture is told before anything runs."""
-        words = line(task="i2v-14B", ckpt_dir=folders["i2v"], image=__file__)
+        words = line(task="i2v-14B", ckpt_dir=twins.diffusers("i2v-14B"), image=__file__)
         code, _, err = wanflow_here("generate", *words)
         assert code == 2
         assert "no picture" in err
 
-    def test_a_model_of_another_task(self, wanflow_here, folders):
+    def test_a_model_of_another_task(self, wanflow_here, twins):
         """A folder whose transformer wants pictures is no text-to-video model's."""
-        code, _, err = wanflow_here("generate", *line(ckpt_dir=folders["i2v"], frame_num=1))
+        folder = twins.diffusers("i2v-14B")
+        code, _, err = wanflow_here("generate", *line(ckpt_dir=folder, frame_num=1))
         assert code == 2
-        assert f"--ckpt_dir {folders['i2v']} has another model than t2v-1.3B wants" in err
+        assert f"--ckpt_dir {folder} has another model than t2v-1.3B wants" in err
 
     def test_no_weights_are_4(self, wanflow_here, tmp_path):
         """A folder that is not there, or has nothing in it."""
@@ -232,8 +228,10 @@ class TestRefused:
         [
             "--ulysses_size 8", "--ring_size=2", "--t5_fsdp", "--dit_fsdp", "--use_prompt_extend",
             "--prompt_extend_method dashscope", "--prompt_extend_model x",
-            "--prompt_extend_target_lang zh", "--src_video a", "--src_mask a",
-            "--src_ref_images a,b", "--gradient_checkpointing true", "--gradient_checkpointing",
+            "--prompt_extend_target_lang zh", "--gradient_checkpointing true",
+            "--gradient_checkpointing", "--audio a.wav", "--enable_tts", "--tts_text a",
+            "--num_clip 2", "--pose_video a", "--start_from_ref", "--infer_frames 80",
+            "--src_root_path a", "--refert_num 1", "--replace_flag", "--use_relighting_lora",
         ],
     )  # fmt: skip
     def test_by_name(self, flag, wanflow_here):

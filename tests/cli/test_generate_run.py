@@ -7,9 +7,11 @@ import pytest
 from tests.generating import LINES, line, words_of
 from tests.jobs import TINY
 from tests.official import write_official
-from tests.pictured import TWINS, make_folder, picture
+from tests.pictured import picture
+from wanflow.cli import official
+from wanflow.cli.official_tasks import TASKS
 
-FEW = "--sample_steps 1 --device cpu --base_seed 3".split()
+FEW = "--device cpu --base_seed 3".split()
 
 
 class TestRealRun:
@@ -37,45 +39,44 @@ class TestRealRun:
         assert not list(tmp_path.glob(".*.part"))
 
 
-@pytest.fixture(scope="module")
-def twins(tmp_path_factory):
-    """Folders of both layouts of every twin."""
-    base = tmp_path_factory.mktemp("twins")
-    made = {}
-    for name in ("i2v", "flf2v"):
-        made[name, "diffusers"] = make_folder(TWINS[name], base / name)
-        official = base / "official" / f"Wan2.1-{name}-480P"
-        made[name, "official"] = write_official(official, made[name, "diffusers"])
-    return made
+_WIDE = pytest.mark.wide
+_SMALL = "--frame_num 1 --size 832*480 --sample_steps"
+RUNS = [
+    ("fork, image", "official", "--frame_num 1 --size 832*480 --sample_steps 1", ()),
+    ("2.1, i2v-14B", "diffusers", f"{_SMALL} 1", _WIDE),
+    ("2.1, flf2v-14B", "official", "--frame_num 5 --size 832*480 --sample_steps 1", _WIDE),
+    ("2.1, t2i-14B", "official", f"{_SMALL} 1", ()),
+    ("2.1, vace-1.3B", "official", f"{_SMALL} 1", _WIDE),
+    ("2.2, t2v-A14B", "official", f"{_SMALL} 3", ()),  # two steps of one expert, one of the other
+    ("2.2, i2v-A14B", "official", f"{_SMALL} 2", ()),
+    ("2.2, i2v-A14B", "diffusers", f"{_SMALL} 2", _WIDE),
+    ("2.2, ti2v-5B, text", "official", "--frame_num 1 --sample_steps 1", _WIDE),
+    ("2.2, ti2v-5B, image", "official", "--frame_num 1 --sample_steps 1", ()),
+]
 
 
-class TestPictures:
+class TestEachTask:
     @pytest.mark.parametrize(
         ("form", "layout", "more"),
-        [
-            ("fork, image", "official", "--frame_num 1"),
-            pytest.param(
-                "README, image", "diffusers", "--frame_num 1 --size 832*480",
-                marks=pytest.mark.wide,
-            ),
-            pytest.param(
-                "README, two frames", "official", "--frame_num 5 --size 832*480",
-                marks=pytest.mark.wide,
-            ),
-        ],
-    )  # fmt: skip
-    def test_leaves_the_video(self, form, layout, more, twins, tmp_path, wanflow_here, monkeypatch):
-        """Each form that starts from pictures, with few frames and one step, in either layout."""
+        [pytest.param(*run, marks=marks) for *run, marks in RUNS],
+    )
+    def test_leaves_what_was_asked_for(
+        self, form, layout, more, twins, tmp_path, wanflow_here, monkeypatch
+    ):
+        """A form with few frames and steps: what the run folder has is where it was typed."""
         monkeypatch.chdir(tmp_path)
-        folder = twins["flf2v" if "flf2v" in LINES[form] else "i2v", layout]
-        put = {"DIR": str(folder), "PIC": picture(tmp_path / "picture.png", 1)}
+        flags = official.parse(words_of(LINES[form], {}))
+        folder = getattr(twins, layout)(flags.task)
+        paths = [picture(tmp_path / name, seed) for seed, name in enumerate(("b.png", "a.png"))]
+        put = {"DIR": str(folder), "PIC": paths[0], "PICS": ",".join(paths)}
         words = [*words_of(LINES[form], put), *more.split(), *FEW]
         code, out, err = wanflow_here("generate", *words)
         assert code == 0, err
-        assert out.startswith("wrote output.mp4\n")
+        name, kind = ("output.png", "picture") if "t2i" in form else ("output.mp4", "video")
+        assert out.startswith(f"wrote {name}\n")
         (run,) = (tmp_path / "runs").iterdir()
-        assert (tmp_path / "output.mp4").read_bytes() == (run / "video.mp4").read_bytes()
         report = json.loads((run / "run.json").read_text())
+        assert (tmp_path / name).read_bytes() == (tmp_path / report[kind]).read_bytes()
         assert f"--frame_num {report['frames']}" in more
-        assert report["graph"] == ("flf2v-14b" if "flf2v" in LINES[form] else "i2v-14b-480p")
+        assert report["graph"] in TASKS[flags.task].graphs.values()
         assert report["peak_bytes"] <= report["budget_bytes"]

@@ -105,7 +105,7 @@ class TestSaving:
         (tmp_path / "a.mp4").write_bytes(b"old")
         with pytest.raises(StageFailed, match="no such file") as caught:
             saving.put(tmp_path / "absent.mp4", tmp_path / "a.mp4")
-        assert caught.value.hint == f"the video is done: {tmp_path / 'absent.mp4'}"
+        assert caught.value.hint == f"the file is done: {tmp_path / 'absent.mp4'}"
         assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
         assert (tmp_path / "a.mp4").read_bytes() == b"old"
 

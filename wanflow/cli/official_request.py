@@ -1,4 +1,4 @@
-"""From Wan2.1's flags to a request: inputs of the task's graph, pins, settings, and what to say."""
+"""From official flags to a request: inputs of the task's graph, pins, settings, what to say."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from wanflow.cli.official_tasks import TASKS, Task, find_size, find_task
+from wanflow.cli.official_files import files_of
+from wanflow.cli.official_tasks import Task, default_task, find_size, find_task
 from wanflow.errors import InputError, WeightsError
 from wanflow.graph.load import load
 from wanflow.graph.ops import LARGEST_SEED
@@ -19,12 +20,11 @@ from wanflow.terminal.safe import printable
 if TYPE_CHECKING:
     from wanflow.session import Request
 
-_PICTURES = ("image", "first_frame", "last_frame")
-_INPUTS = {  # of a graph, by flag
-    "frame_num": "frames",
-    "sample_steps": "steps",
-    "sample_shift": "shift",
-    "sample_guide_scale": "guidance",
+_INPUTS = {  # by flag, of those that a graph has; one scale is both experts'
+    "frame_num": ("frames",),
+    "sample_steps": ("steps",),
+    "sample_shift": ("shift",),
+    "sample_guide_scale": ("guidance", "guidance_high", "guidance_low"),
 }
 _SLICED_ROWS = "1024"
 _PRECISE_PARTS = ("text_encoder", "transformer")  # upstream computes the VAE in fp32, CLIP in fp16
@@ -34,6 +34,7 @@ _PRECISE_PARTS = ("text_encoder", "transformer")  # upstream computes the VAE in
 class TranslatedFlags:
     """What the flags mean for a graph; `notes` are for the person."""
 
+    task: Task
     graph: str
     inputs: dict[str, str | int | float]
     weights: str
@@ -68,64 +69,60 @@ def read(flags: Any) -> TranslatedFlags:
 
     A seed is drawn where none is given.
     """
-    task = find_task(flags.task)
-    size, why = find_size(task, flags.size, flags.ckpt_dir or "")
-    pictures = _pictures(task, flags)
+    folder = _folder(flags.ckpt_dir)
+    task, chosen = (find_task(flags.task), "") if flags.task else default_task(folder)
+    size, why = find_size(task, flags.size, Path(flags.ckpt_dir))
+    files = files_of(task, flags)
+    _check(task, flags)
+    graph = task.graphs[size]
+    spec = load(graph).spec
+    drawn = flags.base_seed < 0
+    seed = secrets.randbelow(LARGEST_SEED + 1) if drawn else flags.base_seed
+    inputs = {
+        "prompt": task.example if flags.prompt is None else flags.prompt,
+        "size": size,
+        "seed": seed,
+        **_numbers(spec, flags),
+        **files,
+    }
+    return TranslatedFlags(
+        task,
+        graph,
+        inputs,
+        str(folder),
+        tuple(_precision(spec, flags)),
+        tuple(_settings(spec, flags)),
+        tuple(_pins(spec, flags)),
+        tuple(_notes(task, spec, flags, (chosen, why), seed if drawn else None)),
+    )
+
+
+def _check(task: Task, flags: Any) -> None:
+    if task.suffix == ".png" and flags.frame_num not in (None, 1):
+        raise InputError(
+            f"--frame_num {flags.frame_num}: {task.name} makes one picture",
+            hint="leave it out; for a video: --task t2v-14B",
+            code="frame-count",
+        )
     if flags.exact and flags.attention_slicing:
         raise InputError(
             "--attention_slicing rounds differently, which --exact rules out",
             hint="leave one of them out",
             code="pin-not-exact",
         )
-    weights = _weights(flags.ckpt_dir)
-    graph = task.graphs[size]
-    spec = load(graph).spec
-    drawn = flags.base_seed < 0
-    seed = secrets.randbelow(LARGEST_SEED + 1) if drawn else flags.base_seed
-    values = {name: getattr(flags, flag) for flag, name in _INPUTS.items()}
-    inputs = {
-        "prompt": task.example if flags.prompt is None else flags.prompt,
-        "size": size,
-        "seed": seed,
-        **{name: value for name, value in values.items() if value is not None},
-        **pictures,
+
+
+def _numbers(spec: GraphSpec, flags: Any) -> dict[str, int | float]:
+    values = {flag: getattr(flags, flag) for flag in _INPUTS}
+    return {
+        name: values[flag]
+        for flag, names in _INPUTS.items()
+        for name in names
+        if name in spec.inputs and values[flag] is not None
     }
-    return TranslatedFlags(
-        graph,
-        inputs,
-        weights,
-        tuple(_precision(spec, flags)),
-        tuple(_settings(spec, flags)),
-        tuple(_pins(spec, flags)),
-        tuple(_notes(task, flags, why, seed if drawn else None)),
-    )
 
 
-def _pictures(task: Task, flags: Any) -> dict[str, str]:
-    """The pictures by input; InputError names the flag that lacks or is too many."""
-    for flag in _PICTURES:
-        path = getattr(flags, flag)
-        if path is not None and flag not in task.pictures:
-            takers = [other.name for other in TASKS.values() if flag in other.pictures]
-            wanted = " and ".join(f"--{name}" for name in task.pictures) or "no picture"
-            raise InputError(
-                f"--{flag}: {task.name} takes {wanted}",
-                hint=f"--{flag} is for {', '.join(takers)}",
-                code="picture-not-taken",
-            )
-        if path is None and flag in task.pictures:
-            raise InputError(
-                f"--{flag} is missing: {task.name} starts from it",
-                hint=f"add --{flag} FILE, a picture",
-                code="picture-missing",
-            )
-        if path is not None and not Path(path).expanduser().is_file():
-            what = "is a folder" if Path(path).expanduser().is_dir() else "no such file"
-            raise InputError(f"--{flag} {printable(path)}: {what}", code="missing-file")
-    return {name: getattr(flags, flag) for flag, name in task.pictures.items()}
-
-
-def _weights(folder: str | None) -> str:
+def _folder(folder: str | None) -> Path:
     if folder is None:
         raise InputError(
             "--ckpt_dir is missing: the folder with the weights",
@@ -144,7 +141,7 @@ def _weights(folder: str | None) -> str:
             f"--ckpt_dir {printable(folder)}: no such folder", code="missing-weights"
         )
     # An absolute path: a relative one with a `=` in it would read as MODEL=PATH.
-    return str(path.absolute())
+    return path.absolute()
 
 
 def _precision(spec: GraphSpec, flags: Any) -> Iterator[str]:
@@ -176,11 +173,23 @@ def _of(spec: GraphSpec, op: str) -> Sequence[str]:
     return [name for name, stage in spec.stages.items() if stage.op.name == op]
 
 
-def _notes(task: Task, flags: Any, why: str, drawn: int | None) -> Iterator[str]:
-    if why:
-        yield why
+def _notes(
+    task: Task, spec: GraphSpec, flags: Any, reasons: Sequence[str], drawn: int | None
+) -> Iterator[str]:
+    yield from filter(None, reasons)
     if flags.prompt is None:
         yield f"no --prompt: it is the example of {task.name}: {task.example}"
+    if "src_video" in task.takes and not any(getattr(flags, flag) for flag in task.takes):
+        yield (
+            f"{task.name} with neither --src_video nor --src_ref_images: the prompt alone decides; "
+            "generate.py's example pictures are not here"
+        )
+    if flags.convert_model_dtype:
+        own = next(m.precision for m in spec.models.values() if m.part == "transformer")
+        yield (
+            "--convert_model_dtype changes nothing: the transformer's weights are "
+            f"{flags.precision or own} with or without it"
+        )
     if flags.t5_cpu:
         yield (
             "--t5_cpu: the text encoder still runs on the device, with half a layer's weights "
@@ -189,4 +198,5 @@ def _notes(task: Task, flags: Any, why: str, drawn: int | None) -> Iterator[str]
     if flags.log_path is not None and not flags.profile_memory:
         yield "--log_path without --profile_memory true: nothing is written there"
     if drawn is not None:
-        yield f"seed {drawn}, drawn; the same video again: --base_seed {drawn}"
+        kind = "picture" if task.suffix == ".png" else "video"
+        yield f"seed {drawn}, drawn; the same {kind} again: --base_seed {drawn}"

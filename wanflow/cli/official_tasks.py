@@ -1,99 +1,114 @@
-"""The tasks of Wan2.1's command line: which graph each is, its sizes, and the pictures it takes.
+"""The tasks of both official command lines: which graph each is, its sizes, the files it takes.
 
-Sizes, defaults and the prompts that stand in for a missing one: github.com/Wan-Video/Wan2.1,
-wan/configs/__init__.py and generate.py (Apache-2.0). The graphs have the other defaults.
+Sizes and defaults: github.com/Wan-Video/Wan2.1 and Wan2.2, wan/configs and generate.py
+(Apache-2.0). The graphs have the other defaults.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 import attrs
 
+from wanflow.cli import official_prompts as prompts
 from wanflow.errors import InputError
-from wanflow.graph.wording import did_you_mean, quoted
+from wanflow.graph.wording import nearest, quoted
 
 _WIDE, _TALL = ("832*480", "1280*720"), ("480*832", "720*1280")
 _480P = (_WIDE[0], _TALL[0])
-_BOTH = (*_480P, _WIDE[1], _TALL[1])
-_CATS = (
-    "Two anthropomorphic cats in comfy boxing gear and bright gloves fight intensely on a "
-    "spotlighted stage."
-)
-_BEACH = (
-    "Summer beach vacation style, a white cat wearing sunglasses sits on a surfboard. The "
-    "fluffy-furred feline gazes directly at the camera with a relaxed expression. Blurred beach "
-    "scenery forms the background featuring crystal-clear waters, distant green hills, and a blue "
-    "sky dotted with white clouds. The cat assumes a naturally relaxed posture, as if savoring the "
-    "sea breeze and warm sunlight. A close-up shot highlights the feline's intricate details and "
-    "the refreshing atmosphere of the seaside."
-)
-_BIRD = (
-    "CG动画风格，一只蓝色的小鸟从地面起飞，煽动翅膀。小鸟羽毛细腻，胸前有独特的花纹，背景是"  # noqa: RUF001
-    "蓝天白云，阳光明媚。镜跟随小鸟向上移动，展现出小鸟飞翔的姿态和天空的广阔。近景，仰视视角。"  # noqa: RUF001
-)
+_720P_FIRST = (_WIDE[1], _TALL[1], *_480P)
+_NO_FILES: Mapping[str, str] = {}
 
 
 @attrs.frozen
 class Task:
-    """A task. `graphs` are by size, the first is meant without one; `pictures` a flag's input."""
+    """A task. `graphs` are by size, the first is meant without one.
+
+    `needs` and `takes` are a graph's inputs by the flags of the files that must and may be given.
+    """
 
     name: str
     graphs: Mapping[str, str]
     example: str
-    pictures: Mapping[str, str] = attrs.field(factory=dict)
+    needs: Mapping[str, str] = _NO_FILES
+    takes: Mapping[str, str] = _NO_FILES
+    suffix: str = ".mp4"
 
     @property
     def sizes(self) -> Sequence[str]:
         """The sizes it may have."""
         return tuple(self.graphs)
 
-
-def _task(
-    name: str, graph: str, sizes: Sequence[str], example: str, pictures: Sequence[str] = ()
-) -> Task:
-    inputs = dict(zip(pictures, ("image", "last_image"), strict=False))
-    return Task(name, dict.fromkeys(sizes, graph), example, inputs)
+    @property
+    def files(self) -> Mapping[str, str]:
+        """Inputs of all files it can be given, by flag."""
+        return {**self.needs, **self.takes}
 
 
-_720P_FIRST = (_WIDE[1], _TALL[1], *_480P)
+_IMAGE = {"image": "image"}
+_FRAMES = {"first_frame": "image", "last_frame": "last_image"}
+_SOURCES = {"src_video": "video", "src_mask": "mask", "src_ref_images": "reference_images"}
 _I2V = {s: f"i2v-14b-{'480p' if s in _480P else '720p'}" for s in _720P_FIRST}
-TASKS: Mapping[str, Task] = {
-    task.name: task
-    for task in (
-        _task("t2v-1.3B", "t2v-1.3b", _480P, _CATS),
-        _task("t2v-14B", "t2v-14b", _720P_FIRST, _CATS),
-        Task("i2v-14B", _I2V, _BEACH, {"image": "image"}),
-        _task("flf2v-14B", "flf2v-14b", _720P_FIRST, _BIRD, ("first_frame", "last_frame")),
-    )
+_ALL = dict.fromkeys
+WAN21 = (
+    Task("t2v-1.3B", _ALL(_480P, "t2v-1.3b"), prompts.CATS),
+    Task("t2v-14B", _ALL(_720P_FIRST, "t2v-14b"), prompts.CATS),
+    Task(
+        "t2i-14B", _ALL((*_720P_FIRST, "1024*1024"), "t2i-14b"), prompts.BEAUTY, suffix=".png"
+    ),
+    Task("i2v-14B", _I2V, prompts.BEACH, needs=_IMAGE),
+    Task("flf2v-14B", _ALL(_720P_FIRST, "flf2v-14b"), prompts.BIRD, needs=_FRAMES),
+    Task("vace-1.3B", _ALL(_480P, "vace-1.3b"), prompts.SNAKE, takes=_SOURCES),
+    Task("vace-14B", _ALL(_720P_FIRST, "vace-14b"), prompts.SNAKE, takes=_SOURCES),
+)  # fmt: skip
+WAN22 = (
+    Task("t2v-A14B", _ALL(_720P_FIRST, "t2v-a14b"), prompts.CATS),
+    Task("i2v-A14B", _ALL(_720P_FIRST, "i2v-a14b"), prompts.BEACH, needs=_IMAGE),
+    Task("ti2v-5B", _ALL(("1280*704", "704*1280"), "ti2v-5b"), prompts.CATS, takes=_IMAGE),
+)
+TASKS: Mapping[str, Task] = {task.name: task for task in (*WAN21, *WAN22)}
+NOT_SERVED = {
+    "s2v-14B": "its audio encoder is not read; from a picture: --task i2v-A14B",
+    "animate-14B": "its pose and face encoders are not read; from a picture: --task i2v-A14B",
 }
-_NOT_SERVED = {
-    "t2i-14B": "wanflow writes videos; for one picture: --task t2v-14B --frame_num 1",
-    "vace-1.3B": "VACE models are not read; from pictures: --task i2v-14B or flf2v-14B",
-    "vace-14B": "VACE models are not read; from pictures: --task i2v-14B or flf2v-14B",
-}
-DEFAULT = "t2v-14B"
+_DEFAULTS = ("t2v-14B", "t2v-A14B")  # of Wan2.1 and of Wan2.2
 
 
 def find_task(name: str) -> Task:
     """Give a task by its name; InputError says what is allowed."""
     if name in TASKS:
         return TASKS[name]
-    if name in _NOT_SERVED:
+    if name in NOT_SERVED:
         raise InputError(
-            f"--task {name}: is not served", hint=_NOT_SERVED[name], code="task-not-served"
+            f"--task {name}: is not served", hint=NOT_SERVED[name], code="task-not-served"
         )
-    meant = did_you_mean(name, TASKS)
+    in_case = [task for task in TASKS if task.lower() == name.lower()]
+    near = in_case[0] if in_case else nearest(name, TASKS)
     allowed = f"allowed: {', '.join(TASKS)}"
     raise InputError(
         f"--task {quoted(name)}: no such task",
-        hint=allowed if meant.startswith("allowed") else f"{meant} {allowed}",
+        hint=f"did you mean '{near}'? {allowed}" if near else allowed,
         code="unknown-task",
     )
 
 
-def find_size(task: Task, size: str | None, folder: str) -> tuple[str, str]:
+def default_task(folder: Path) -> tuple[Task, str]:
+    """Give the task that is meant without one, and a sentence on why it is.
+
+    Each official command line has a default of its own: how many transformers *folder* has decides.
+    """
+    from wanflow.models.weights.hub_cache import snapshot_of
+    from wanflow.models.weights.pipeline import experts
+
+    two = experts(snapshot_of(folder)) is not None
+    name = _DEFAULTS[two]
+    has = "two experts" if two else "no two experts"
+    default = f"the default of Wan{'2.2' if two else '2.1'}"
+    return TASKS[name], f"no --task: it is {name}, {default}: --ckpt_dir has {has}"
+
+
+def find_size(task: Task, size: str | None, folder: Path) -> tuple[str, str]:
     """Give the size, and a sentence on what it follows from where that picks the graph.
 
     Without *size* the weights' *folder* says which resolution its models are for.
@@ -111,7 +126,7 @@ def find_size(task: Task, size: str | None, folder: str) -> tuple[str, str]:
             (wide for wide, p in zip(_WIDE, ("480p", "720p"), strict=True) if p in name), ""
         )
         chosen = named if named in task.sizes else chosen
-        why = f"the name of {quoted(folder)}" if chosen == named else "its default size"
+        why = f"the name of {quoted(str(folder))}" if chosen == named else "its default size"
         why += f": {chosen}"
     if len(set(task.graphs.values())) == 1:
         return chosen, ""

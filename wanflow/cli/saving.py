@@ -1,4 +1,4 @@
-"""The finished video under the name that was asked for: looked at before a run, put there after."""
+"""What a run made under the name that was asked for: looked at before it, put there after."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from wanflow.errors import InputError, StageFailed
 from wanflow.files.whole import writing
 
 
-def check_target(text: str) -> Path:
-    """Give the path of `--save_file`; InputError where no video can be put there.
+def check_target(text: str, suffix: str = ".mp4") -> Path:
+    """Give the path of `--save_file`; InputError where no file of *suffix* can be put there.
 
     A file that is there will be replaced, behind a link too.
     """
@@ -21,10 +21,13 @@ def check_target(text: str) -> Path:
         path = Path(text).expanduser().resolve()
         if path.exists() and not path.is_file():
             what = "is a folder" if path.is_dir() else "is no regular file"
-            raise InputError(f"{shown}: {what}", hint="name a file: .mp4", code="save-file")
-        if path.suffix.lower() != ".mp4":
+            raise InputError(f"{shown}: {what}", hint=f"name a file: {suffix}", code="save-file")
+        if path.suffix.lower() != suffix:
+            kind = {".mp4": "an mp4", ".png": "a PNG"}[suffix]
             raise InputError(
-                f"{shown}: what is written is an mp4 file", hint="end it in .mp4", code="save-file"
+                f"{shown}: what is written is {kind} file",
+                hint=f"end it in {suffix}",
+                code="save-file",
             )
         if not path.parent.is_dir():
             raise InputError(
@@ -55,24 +58,24 @@ def make_folder(text: str) -> Path:
     return path
 
 
-def put(video: Path, target: Path) -> None:
-    """Copy a finished video; StageFailed, with the target as it was, when that fails."""
+def put(product: Path, target: Path) -> None:
+    """Copy a finished file; StageFailed, with the target as it was, when that fails."""
     try:
         with (
             writing(target, shared=True, mode=0o600) as part,
             part.open("wb") as copy,
-            video.open("rb") as source,
+            product.open("rb") as source,
         ):
             shutil.copyfileobj(source, copy, 1 << 20)
-            part.chmod(_mode(target, video))
+            part.chmod(_mode(target, product))
     except OSError as error:
         raise StageFailed(
             f"{target}: {(error.strerror or str(error)).lower()}",
-            hint=f"the video is done: {video}",
+            hint=f"the file is done: {product}",
             code="write-failed",
         ) from None
 
 
-def _mode(target: Path, video: Path) -> int:
+def _mode(target: Path, product: Path) -> int:
     """What a file that was there could be read by, else what the run folder's can."""
-    return (target if target.exists() else video).stat().st_mode & 0o777
+    return (target if target.exists() else product).stat().st_mode & 0o777

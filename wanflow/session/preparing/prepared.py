@@ -188,6 +188,8 @@ class Prepared:
         for key, value in pairs(self.request.pins, "--pin", "STAGE.KNOB=VALUE").items():
             stage, _, knob = key.partition(".")
             if stage not in programs:
+                if stage in load(self.request.graph).spec.stages:
+                    continue  # it has nothing to do here, with these files or these steps
                 raise InputError(
                     f"--pin {key}: the graph has no stage {stage!r}",
                     hint=f"its stages are {', '.join(programs)}",
