@@ -37,6 +37,7 @@ class Request:
     own_configs: bool = False
     metadata: bool = True
     allow_nonfinite: bool = False
+    any_shape: bool = False
 
 
 @pytest.fixture

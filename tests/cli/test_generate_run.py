@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.filmed import film
 from tests.generating import LINES, line, words_of
 from tests.jobs import TINY
 from tests.official import write_official
@@ -80,3 +81,20 @@ class TestEachTask:
         assert f"--frame_num {report['frames']}" in more
         assert report["graph"] in TASKS[flags.task].graphs.values()
         assert report["peak_bytes"] <= report["budget_bytes"]
+
+
+class TestVideo:
+    def test_has_the_videos_size_and_frames(self, twins, tmp_path, wanflow_here, monkeypatch):
+        """With a video `--size` is an area, the frames are 4n+1 of its own; references go first."""
+        monkeypatch.chdir(tmp_path)
+        put = {name: film(tmp_path / f"{name}.mp4", 6, (70, 90)) for name in ("video", "mask")}
+        words = line(
+            task="vace-14B", size="832*480", ckpt_dir=twins.official("vace-14B"),
+            src_video=put["video"], src_mask=put["mask"], sample_steps=1, offload_model="True",
+            src_ref_images=picture(tmp_path / "a.png", 1),
+        )  # fmt: skip
+        code, out, err = wanflow_here("generate", *words, *FEW, "--json")
+        assert code == 0, err
+        report = json.loads(out)
+        assert (report["frames"], report["inputs"]["size"]) == (5, "64*80")
+        assert (tmp_path / "output.mp4").stat().st_size > 0

@@ -61,6 +61,7 @@ class TranslatedFlags:
             own_configs=True,
             metadata=not flags.no_metadata,
             allow_nonfinite=flags.allow_nonfinite,
+            any_shape=True,  # --size is an area where a video is given
         )
 
 
