@@ -20,13 +20,21 @@ PAGE = ROOT / "docs" / "budgets.md"
 MARKS = ("<!-- budgets -->\n", "<!-- end of budgets -->")
 CARDS = ("rtx4090", "rtx4070s", "rtx4060")
 RAM = "32GiB"
-SIZES = {"480p": "832*480", "720p": "1280*720"}
+SIZES = {"480p": "832*480", "720p": "1280*720", "704p": "1280*704", "1024p": "1024*1024"}
 GRAPHS: Mapping[str, tuple[str, ...]] = {  # and the sizes that its model is made for
     "t2v-1.3b": ("480p",),
     "t2v-14b": ("480p", "720p"),
     "i2v-14b-480p": ("480p",),
     "i2v-14b-720p": ("720p",),
     "flf2v-14b": ("480p", "720p"),
+    "t2v-a14b": ("480p", "720p"),
+    "i2v-a14b": ("480p", "720p"),
+    "ti2v-5b": ("704p",),
+    "vace-1.3b": ("480p",),
+    "vace-14b": ("480p", "720p"),
+    "v2v-1.3b": ("480p",),
+    "v2v-14b": ("480p", "720p"),
+    "t2i-14b": ("720p", "1024p"),
 }
 HEAD = "| graph | size | minimum | what needs it | " + " | ".join(CARDS) + " |\n"
 HEAD += "|---" * (4 + len(CARDS)) + "|\n"
