@@ -29,7 +29,7 @@ class TestDownload:
         assert lines[0] == f"{REPO}, commit {COMMIT}"
         assert lines[1].endswith(f"came now, in {tmp_path}/it")
         assert lines[-2:] == [
-            "serves: i2v-tiny, t2v-tiny",
+            "serves: i2v-tiny, t2i-tiny, t2v-tiny, v2v-tiny",
             f"next: wanflow plan i2v-tiny --weights {tmp_path}/it",
         ]
 

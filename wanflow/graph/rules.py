@@ -73,7 +73,8 @@ class VideoRules:
             Size(self._round(pixels // high, 0), high),
             Size(wide, self._round(pixels // wide, 0)),
         )
-        return min(sizes, key=lambda size: abs(math.log(ratio * size.height / size.width)))
+        fitting = [size for size in sizes if size.width * size.height <= pixels] or sizes
+        return min(fitting, key=lambda size: abs(math.log(ratio * size.height / size.width)))
 
     def in_video(
         self, area: Size, frames: int, video: tuple[int, int], count: int, most: int
