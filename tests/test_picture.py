@@ -24,6 +24,8 @@ from wanflow.stages.frames import to_bytes
 PROMPT = "a red circle on a blue background"
 SMALL = Request("t2i-tiny", {"steps": 3, "size": "32*32"}, device="cpu", vram="64MiB", pins=PLAIN)
 
+ALSO_OFFICIAL = ("1280*720", "720*1280", "832*480", "480*832")
+
 
 def expected() -> torch.Tensor:
     """The frame `[1, 3, H, W]` of diffusers' pipeline, its parts loaded by their own classes."""
@@ -67,7 +69,13 @@ class TestPicture:
         files = [Path(str(report["picture"])).read_bytes() for report in (whole, again)]
         assert files[0] == files[1]
 
-    @pytest.mark.parametrize("size", ["1024*1024", "1280*720", "720*1280", "832*480", "480*832"])
+    @pytest.mark.parametrize(
+        "size",
+        [
+            "1024*1024",
+            *(pytest.param(size, marks=pytest.mark.wide) for size in ALSO_OFFICIAL),
+        ],
+    )
     def test_official_sizes(self, size: str) -> None:
         """All are planned."""
         asked = Request("t2i-14b", {"prompt": "x", "size": size}, machine="rtx4090", ram="64GiB")

@@ -67,7 +67,13 @@ class TestFrames:
 
     @pytest.mark.parametrize(
         ("strength", "sampler"),
-        [(0.2, "unipc"), (0.8, "unipc"), (1.0, "unipc"), (0.5, "euler"), (0.7, "dpm++")],
+        [
+            (0.2, "unipc"),
+            (0.8, "unipc"),
+            (1.0, "unipc"),
+            pytest.param(0.5, "euler", marks=pytest.mark.wide),
+            pytest.param(0.7, "dpm++", marks=pytest.mark.wide),
+        ],
     )
     def test_are_the_pipelines(
         self, pipeline: WanVideoToVideoPipeline, strength: float, sampler: str, tmp_path: Path

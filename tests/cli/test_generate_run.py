@@ -43,7 +43,7 @@ class TestRealRun:
 _WIDE = pytest.mark.wide
 _SMALL = "--frame_num 1 --size 832*480 --sample_steps"
 RUNS = [
-    ("fork, image", "official", "--frame_num 1 --size 832*480 --sample_steps 1", ()),
+    ("fork, image", "official", "--frame_num 1 --size 832*480 --sample_steps 1", _WIDE),
     ("2.1, i2v-14B", "diffusers", f"{_SMALL} 1", _WIDE),
     ("2.1, flf2v-14B", "official", "--frame_num 5 --size 832*480 --sample_steps 1", _WIDE),
     ("2.1, t2i-14B", "official", f"{_SMALL} 1", ()),
@@ -83,6 +83,7 @@ class TestEachTask:
         assert report["peak_bytes"] <= report["budget_bytes"]
 
 
+@pytest.mark.wide
 class TestVideo:
     def test_has_the_videos_size_and_frames(self, twins, tmp_path, wanflow_here, monkeypatch):
         """With a video `--size` is an area, the frames are 4n+1 of its own; references go first."""
