@@ -154,15 +154,18 @@ class TestEveryKnob:
             assert stage["streamed_bytes"] == 0
 
     def test_of_every_graph(self, values: list[Value], tmp_path: Path) -> None:
-        """What another graph's ops can be told is run here, in test_pictured.py or test_vace.py."""
+        """What another shipped graph's ops can be told is run here, or in `test_pictured.py`.
+
+        A control's clips are encoded by the calls of `encode_frames` (`encode_clip.py`).
+        """
 
         def what(value: Value) -> tuple[str, str, str]:  # how many rows, depends on the size
-            return (value.op, value.knob, value.value.partition(".")[0])
+            op = "encode_frames" if value.op == "encode_control" else value.op
+            return (op, value.knob, value.value.partition(".")[0])
 
         twin = make_folder(TWINS["flf2v"], tmp_path / "twin") / "graph.yaml"
         pictured = values_of(str(twin), {"size": TALL})
-        told = [value for value in values_of("vace-tiny") if value.op == "encode_control"]
-        run_here = {what(value) for value in [*values, *pictured, *told]}
+        run_here = {what(value) for value in [*values, *pictured]}
         for graph in shipped_graphs():
             assert {what(value) for value in values_of(graph)} <= run_here
 

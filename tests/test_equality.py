@@ -9,16 +9,14 @@ import attrs
 import pytest
 import torch
 from diffusers import (
-    AutoencoderKLWan,
     DPMSolverMultistepScheduler,
     FlowMatchEulerDiscreteScheduler,
     UniPCMultistepScheduler,
     WanPipeline,
-    WanTransformer3DModel,
 )
-from transformers import AutoTokenizer, UMT5EncoderModel
 
 from tests.jobs import TINY, budgets, run_watched
+from tests.pipelines import parts_of
 from wanflow.session import Request
 
 WORDS = "a red circle moves right on a blue background while a small green triangle grows".split()
@@ -75,10 +73,7 @@ def prompt_of(tokens: int) -> str:
 def pipeline() -> WanPipeline:
     """Diffusers' pipeline from the same files, its parts loaded by their own classes."""
     return WanPipeline(
-        tokenizer=AutoTokenizer.from_pretrained(TINY / "tokenizer"),
-        text_encoder=UMT5EncoderModel.from_pretrained(TINY / "text_encoder"),
-        transformer=WanTransformer3DModel.from_pretrained(TINY / "transformer"),
-        vae=AutoencoderKLWan.from_pretrained(TINY / "vae"),
+        **parts_of(TINY),
         scheduler=SAMPLERS["unipc"](),
     )
 

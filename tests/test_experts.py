@@ -14,22 +14,21 @@ import attrs
 import pytest
 import torch
 from diffusers import (
-    AutoencoderKLWan,
     UniPCMultistepScheduler,
     WanImageToVideoPipeline,
     WanPipeline,
     WanTransformer3DModel,
 )
 from PIL import Image
-from transformers import AutoTokenizer, UMT5EncoderModel
 
 from tests.experts import SWITCH, make_experts
 from tests.jobs import MeasuredRuns, budgets, run_watched
 from tests.pictured import picture
+from tests.pipelines import parts_of
 from tests.resuming import Link, events, frames_of, resumed_frames
 from wanflow.errors import WeightsError
 from wanflow.session import Request, plan, run
-from wanflow.trace.events import Note, StageSpan, Transfer
+from wanflow.trace.events import Note, Step, Transfer
 
 ROOT = Path(__file__).resolve().parent.parent
 KILL_AT = str(ROOT / "tests" / "kill_at.py")
@@ -69,11 +68,8 @@ class Job:
         kind = WanImageToVideoPipeline if self.image else WanPipeline
         folder = self.folder
         pipeline = kind(
-            tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer"),
-            text_encoder=UMT5EncoderModel.from_pretrained(folder / "text_encoder"),
-            transformer=WanTransformer3DModel.from_pretrained(folder / "transformer"),
+            **parts_of(folder),
             transformer_2=WanTransformer3DModel.from_pretrained(folder / "transformer_2"),
-            vae=AutoencoderKLWan.from_pretrained(folder / "vae"),
             scheduler=UniPCMultistepScheduler(
                 prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=self.shift
             ),
@@ -132,8 +128,9 @@ class TestSwitch:
         run_watched(Job(folders["t2v"]).request(pins=STREAMED), tmp_path / "run")
         seen = events(tmp_path / "run")
         begun = [e for e in seen if isinstance(e, Transfer) and e.name.startswith("low/")]
-        ended = [e for e in seen if isinstance(e, StageSpan) and e.stage == "high"]
-        assert begun[0].began_ns < max(span.ended_ns for span in ended)
+        last = [e for e in seen if isinstance(e, Step) and e.stage == "high"][-1]
+        assert last.index == last.total - 1
+        assert last.began_ns < begun[0].began_ns < last.ended_ns
 
     def test_out_of_memory_there(self, folders: dict[str, Path], tmp_path: Path) -> None:
         """The plan is tightened and the run goes on from the step before."""

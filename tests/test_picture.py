@@ -10,11 +10,11 @@ import attrs
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
+from diffusers import WanPipeline
 from PIL import Image
-from transformers import AutoTokenizer, UMT5EncoderModel
 
 from tests.jobs import TINY, budgets, run_watched
+from tests.pipelines import parts_of
 from tests.resuming import PLAIN, cut_short
 from tests.test_equality import SAMPLERS, SEED, STEPS
 from wanflow.errors import InputError
@@ -30,10 +30,7 @@ ALSO_OFFICIAL = ("1280*720", "720*1280", "832*480", "480*832")
 def expected() -> torch.Tensor:
     """The frame `[1, 3, H, W]` of diffusers' pipeline, its parts loaded by their own classes."""
     pipeline = WanPipeline(
-        tokenizer=AutoTokenizer.from_pretrained(TINY / "tokenizer"),
-        text_encoder=UMT5EncoderModel.from_pretrained(TINY / "text_encoder"),
-        transformer=WanTransformer3DModel.from_pretrained(TINY / "transformer"),
-        vae=AutoencoderKLWan.from_pretrained(TINY / "vae"),
+        **parts_of(TINY),
         scheduler=SAMPLERS["unipc"](),
     )
     pipeline.set_progress_bar_config(disable=True)

@@ -14,10 +14,10 @@ from diffusers import (
     WanTransformer3DModel,
 )
 from PIL import Image
-from transformers import AutoTokenizer, UMT5EncoderModel
 
 from tests.jobs import TINY, MeasuredRuns, budgets, run_watched
 from tests.pictured import picture
+from tests.pipelines import parts_of
 from tests.test_equality import SAMPLERS
 from wanflow.graph.configs import known_config
 from wanflow.models.segments.build import allowed
@@ -51,10 +51,7 @@ def request(folder: Path, image: str = "", **options: Any) -> Request:
 def expected(folder: Path, image: str) -> torch.Tensor:
     """The pipeline's frames `[n, 3, H, W]`, its parts loaded by their own classes."""
     pipeline = (WanImageToVideoPipeline if image else WanPipeline)(
-        tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer"),
-        text_encoder=UMT5EncoderModel.from_pretrained(folder / "text_encoder"),
-        transformer=WanTransformer3DModel.from_pretrained(folder / "transformer"),
-        vae=AutoencoderKLWan.from_pretrained(folder / "vae"),
+        **parts_of(folder),
         scheduler=SAMPLERS["unipc"](),
         expand_timesteps=True,
     )

@@ -8,11 +8,11 @@ from typing import Any
 import attrs
 import pytest
 import torch
-from diffusers import AutoencoderKLWan, WanTransformer3DModel, WanVideoToVideoPipeline
-from transformers import AutoTokenizer, UMT5EncoderModel
+from diffusers import WanVideoToVideoPipeline
 
 from tests.filmed import film
 from tests.jobs import TINY, budgets, run_watched
+from tests.pipelines import parts_of
 from tests.resuming import PLAIN, cut_short, frames_of, resumed_frames
 from tests.test_equality import SAMPLERS, SEED, STEPS
 from wanflow.errors import InputError
@@ -39,10 +39,7 @@ def request(path: str, sampler: str = "unipc", **inputs: Any) -> Request:
 def pipeline() -> WanVideoToVideoPipeline:
     """Diffusers' pipeline from the same files, its parts loaded by their own classes."""
     made = WanVideoToVideoPipeline(
-        tokenizer=AutoTokenizer.from_pretrained(TINY / "tokenizer"),
-        text_encoder=UMT5EncoderModel.from_pretrained(TINY / "text_encoder"),
-        transformer=WanTransformer3DModel.from_pretrained(TINY / "transformer"),
-        vae=AutoencoderKLWan.from_pretrained(TINY / "vae"),
+        **parts_of(TINY),
         scheduler=SAMPLERS["unipc"](),
     )
     made.set_progress_bar_config(disable=True)

@@ -38,18 +38,22 @@ def located():
 @pytest.fixture(scope="session")
 def loaded(located):
     """Bind every segment of a part to memory read from its file; the module, ready to run."""
-    staging = torch.empty(STAGING_BYTES, dtype=torch.uint8)
 
     def load(part, precision="fp32"):
-        found = located(part, precision)
-        for segment in found.model.segments.values():
-            tensors = {t.name: torch.empty(t.shape, dtype=t.dtype) for t in segment.tensors}
-            for name, tensor in tensors.items():
-                found.checkpoint.read_into(name, tensor, staging)
-            found.model.bind(segment.name, tensors)
-        return found
+        return with_weights(located(part, precision))
 
     return load
+
+
+def with_weights(located):
+    """Bind every segment of a located model to memory read from its files."""
+    staging = torch.empty(STAGING_BYTES, dtype=torch.uint8)
+    for segment in located.model.segments.values():
+        tensors = {t.name: torch.empty(t.shape, dtype=t.dtype) for t in segment.tensors}
+        for name, tensor in tensors.items():
+            located.checkpoint.read_into(name, tensor, staging)
+        located.model.bind(segment.name, tensors)
+    return located
 
 
 @pytest.fixture(scope="session")

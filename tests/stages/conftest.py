@@ -9,12 +9,11 @@ import torch
 from diffusers import AutoencoderKLWan
 from PIL import Image
 
-from tests.models.conftest import TINY, model_spec
+from tests.models.conftest import TINY, model_spec, with_weights
 from wanflow.graph.bound import BoundStage
 from wanflow.graph.configs import known_config
 from wanflow.graph.ops import OPS
 from wanflow.models.bound import bind_model
-from wanflow.models.weights.checkpoint import STAGING_BYTES
 from wanflow.stages import LatentSpace, StageSetup, Surroundings, make_program
 
 SPACE = LatentSpace(channels=16, spatial=8, temporal=4)
@@ -78,13 +77,7 @@ def encoder():
     """The tiny VAE in fp32, all weights of its encoder bound."""
     spec = model_spec("vae", config="wan-tiny", fields=known_config("wan-tiny", "vae"))
     found = bind_model(spec, "fp32", TINY / "vae", TINY / "graph.yaml", {"encode_frames"})
-    staging = torch.empty(STAGING_BYTES, dtype=torch.uint8)
-    for segment in found.model.segments.values():
-        tensors = {t.name: torch.empty(t.shape, dtype=t.dtype) for t in segment.tensors}
-        for name, tensor in tensors.items():
-            found.checkpoint.read_into(name, tensor, staging)
-        found.model.bind(segment.name, tensors)
-    return found.model
+    return with_weights(found).model
 
 
 @pytest.fixture(scope="session")

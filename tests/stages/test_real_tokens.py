@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import UMT5EncoderModel
 
+from tests.models.conftest import with_weights
 from wanflow.graph.bound import BoundStage
 from wanflow.graph.configs import known_config
 from wanflow.graph.ops import OPS
@@ -56,13 +57,7 @@ def bound(precision):
         name="text", part="text_encoder", mark=Mark(1, 1), config="wan-tiny", fields=fields
     )
     found = bind_model(spec, precision, TEXT, TEXT / "graph.yaml")
-    staging = torch.empty(STAGING_BYTES, dtype=torch.uint8)
-    for segment in found.model.segments.values():
-        tensors = {t.name: torch.empty(t.shape, dtype=t.dtype) for t in segment.tensors}
-        for name, tensor in tensors.items():
-            found.checkpoint.read_into(name, tensor, staging)
-        found.model.bind(segment.name, tensors)
-    return found
+    return with_weights(found)
 
 
 def encoded(precision, count, way):

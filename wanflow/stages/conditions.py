@@ -33,7 +33,7 @@ class Conditions:
     latents: str = ""
     mask: str = ""
     image: str = ""
-    own_timesteps: bool = False  # a token has its own, or at least a row of its own upstream
+    times: str = ""  # which of two timesteps a token has, where upstream gives it a row of its own
 
     @classmethod
     def of(cls, setup: StageSetup) -> Conditions:
@@ -42,7 +42,8 @@ class Conditions:
         inputs = setup.bound.inputs
         given = {n: setup.source(p) for n, p in ports.items() if isinstance(inputs.get(p), PortRef)}
         own = setup.param("timesteps") == "own"
-        made = cls(**given, own_timesteps=own or ("latents" in given and "mask" not in given))
+        own = own or ("latents" in given and "mask" not in given)
+        made = cls(**given, times=setup.own("times") if own else "")
         made.check(setup)
         return made
 
@@ -107,9 +108,18 @@ class Conditions:
 
         What is given has zero.
         """
-        if not self.own_timesteps:
+        if not self.times:
             return at.expand(1)
         return torch.stack([torch.zeros_like(at), at]).float().repeat(_REPEATS)
+
+    @property
+    def timed(self) -> tuple[str, ...]:
+        """The value that every call reads which wants a token's timestep."""
+        return (self.times,) if self.times else ()
+
+    def named(self, values: Tensors) -> torch.Tensor | None:
+        """That value, `[1, tokens]`; None where all tokens share a timestep."""
+        return values[self.times] if self.times else None
 
     def index(self, values: Tensors, latents: str) -> torch.Tensor:
         """Which of the distinct timesteps a token has: `[1, tokens]` int64."""

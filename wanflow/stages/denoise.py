@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import cast
 
 import attrs
-import torch
 
 from wanflow.models.wan import dit
 from wanflow.scheduler.knobs import Knob
@@ -116,19 +115,11 @@ class Denoise(StageProgram):
         def rotary(values: Tensors) -> Tensors:
             cos, sin = dit.rotary_tables(module, values[noise], device)
             tables = {own("rope.cos"): cos, own("rope.sin"): sin}
-            if conditions.own_timesteps:
-                tables[own("times")] = conditions.index(values, noise)
+            if conditions.times:
+                tables[conditions.times] = conditions.index(values, noise)
             return tables
 
-        return Call("rotary", rotary, (noise, *(conditions.reads if self._times else ())))
-
-    @property
-    def _times(self) -> tuple[str, ...]:
-        """The value that says which timestep a token has, where they differ."""
-        return (self.setup.own("times"),) if self._given.own_timesteps else ()
-
-    def _index(self, values: Tensors) -> torch.Tensor | None:
-        return values[self._times[0]] if self._times else None
+        return Call("rotary", rotary, (noise, *(conditions.reads if conditions.times else ())))
 
     def _replace(self) -> Call:
         """Put the given frames back where the model has denoised them too."""
@@ -204,6 +195,7 @@ class Denoise(StageProgram):
 
     def _block(self, name: str, step: int, blocks: BlockList, index: int) -> Call:
         own, block = self.setup.own, blocks.block(self.module, index)
+        conditions = self._given
         forward = dit.block if blocks is MAIN else dit.in_parts
         hidden, modulation = own(f"{blocks.state}.{name}"), own(f"modulation.{name}")
         context, cos, sin = own(f"context.{name}"), own("rope.cos"), own("rope.sin")
@@ -211,26 +203,27 @@ class Denoise(StageProgram):
         def run(values: Tensors) -> Tensors:
             rotary = (values[cos], values[sin])
             state = values[hidden], values[context], values[modulation]
-            return {hidden: forward(block, *state, rotary, self._index(values))}
+            return {hidden: forward(block, *state, rotary, conditions.named(values))}
 
-        reads = (hidden, context, modulation, cos, sin, *self._times)
+        reads = (hidden, context, modulation, cos, sin, *conditions.timed)
         segment = self.bound_model.segment_of(f"{blocks.path}.{index}.attn1")
         return Call(f"{blocks.kind}.{name}", run, reads, segment=segment, step=step)
 
     def _attend(self, name: str, step: int, blocks: BlockList, index: int) -> Call:
         own, block = self.setup.own, blocks.block(self.module, index)
+        conditions = self._given
         hidden, modulation = own(f"{blocks.state}.{name}"), own(f"modulation.{name}")
         scales, cos, sin = own(f"scales.{name}"), own("rope.cos"), own("rope.sin")
 
         def run(values: Tensors) -> Tensors:
             rotary = (values[cos], values[sin])
             state = values[hidden], values[modulation]
-            out, scaling = dit.attend(block, *state, rotary, self._index(values))
+            out, scaling = dit.attend(block, *state, rotary, conditions.named(values))
             return {hidden: out, scales: scaling}
 
         at = f"{blocks.path}.{index}"
         segment = self.bound_model.segment_of(f"{at}.attn1", f"{at}.scale_shift_table", part=True)
-        reads = (hidden, modulation, cos, sin, *self._times)
+        reads = (hidden, modulation, cos, sin, *conditions.timed)
         return Call(f"{blocks.kind}.attn1.{name}", run, reads, segment=segment, step=step)
 
     def _cross(self, name: str, step: int, blocks: BlockList, index: int) -> Call:
@@ -246,27 +239,31 @@ class Denoise(StageProgram):
 
     def _feed(self, name: str, step: int, blocks: BlockList, index: int) -> Call:
         own, block = self.setup.own, blocks.block(self.module, index)
+        conditions = self._given
         hidden, scales = own(f"{blocks.state}.{name}"), own(f"scales.{name}")
 
         def run(values: Tensors) -> Tensors:
             state = values[hidden], values[scales]
-            return {hidden: dit.feed(block, *state, self._index(values))}
+            return {hidden: dit.feed(block, *state, conditions.named(values))}
 
         segment = self.bound_model.segment_of(f"{blocks.path}.{index}.ffn", part=True)
-        kind, reads = f"{blocks.kind}.ffn.{name}", (hidden, scales, *self._times)
+        kind, reads = f"{blocks.kind}.ffn.{name}", (hidden, scales, *conditions.timed)
         return Call(kind, run, reads, segment=segment, step=step)
 
     def _head(self, name: str, step: int, latent_shape: tuple[int, ...]) -> Call:
         own, module = self.setup.own, self.module
+        conditions = self._given
         hidden, time = own(f"hidden.{name}"), own(f"time.{name}")
 
         def run(values: Tensors) -> Tensors:
             state = values[hidden], values[time]
-            out = dit.head(module, *state, latent_shape, self._index(values))
+            out = dit.head(module, *state, latent_shape, conditions.named(values))
             return {own(f"prediction.{name}"): out}
 
         segment = self.bound_model.segment_of("proj_out", "scale_shift_table")
-        return Call(f"head.{name}", run, (hidden, time, *self._times), segment=segment, step=step)
+        return Call(
+            f"head.{name}", run, (hidden, time, *conditions.timed), segment=segment, step=step
+        )
 
     def _advance(self, step: int, latents: str) -> Iterator[Call]:
         own, guidance = self.setup.own, self._guidance

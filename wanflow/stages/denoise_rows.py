@@ -85,26 +85,16 @@ class RowCalls:
             grid = Grid.of(module, tuple(values[noise].shape))
             rope = make_rope(module, grid, device)
             rotary = {own("rope.table"): rope.table, own("rope.places"): rope.places}
-            return (
-                {**rotary, own("times"): conditions.index(values, noise)}
-                if conditions.own_timesteps
-                else rotary
-            )
+            if conditions.times:
+                rotary[conditions.times] = conditions.index(values, noise)
+            return rotary
 
-        reads = conditions.reads if conditions.own_timesteps else ()
+        reads = conditions.reads if conditions.times else ()
         return Call("rotary.places", run, (noise, *reads))
 
     @property
     def _given(self) -> Conditions:
         return Conditions.of(self.setup)
-
-    @property
-    def _times(self) -> tuple[str, ...]:
-        """The value that says which timestep a token has, where they differ."""
-        return (self.setup.own("times"),) if self._given.own_timesteps else ()
-
-    def _index(self, values: Tensors) -> torch.Tensor | None:
-        return values[self._times[0]] if self._times else None
 
     def forward(
         self, passes: tuple[str, ...], step: int, latents: str, latent_shape: tuple[int, ...]
@@ -151,18 +141,19 @@ class RowCalls:
 
     def _block(self, name: str, step: int, blocks: BlockList, index: int) -> Call:
         own, block, rows = self.setup.own, blocks.block(self._module, index), self.rows
+        conditions = self._given
         hidden, modulation = own(f"{blocks.state}.{name}"), own(f"modulation.{name}")
         context, table, places = own(f"context.{name}"), own("rope.table"), own("rope.places")
 
         def run(values: Tensors) -> Tensors:
             x, rope = values[hidden], Rope(values[table], values[places])
-            scaled = dit_rows.scales(block, values[modulation], self._index(values))
+            scaled = dit_rows.scales(block, values[modulation], conditions.named(values))
             self._attended(block, x, scaled, rope)
             dit_rows.cross(block, x, values[context], rows)
             dit_rows.feed(block, x, scaled, rows)
             return {hidden: x}
 
-        reads = (hidden, context, modulation, table, places, *self._times)
+        reads = (hidden, context, modulation, table, places, *conditions.timed)
         segment = self.setup.module().segment_of(f"{blocks.path}.{index}.attn1")
         return Call(f"{blocks.kind}.{name}.{self.value}", run, reads, segment=segment, step=step)
 
@@ -174,17 +165,18 @@ class RowCalls:
 
     def _attend(self, name: str, step: int, blocks: BlockList, index: int) -> Call:
         own, block = self.setup.own, blocks.block(self._module, index)
+        conditions = self._given
         hidden, modulation = own(f"{blocks.state}.{name}"), own(f"modulation.{name}")
         scales, table, places = own(f"scales.{name}"), own("rope.table"), own("rope.places")
 
         def run(values: Tensors) -> Tensors:
-            scaled = dit_rows.scales(block, values[modulation], self._index(values))
+            scaled = dit_rows.scales(block, values[modulation], conditions.named(values))
             self._attended(block, values[hidden], scaled, Rope(values[table], values[places]))
             return {hidden: values[hidden], scales: scaled.table}
 
         at = f"{blocks.path}.{index}"
         segment = self._part(f"{at}.attn1", f"{at}.scale_shift_table")
-        reads = (hidden, modulation, table, places, *self._times)
+        reads = (hidden, modulation, table, places, *conditions.timed)
         return Call(
             f"{blocks.kind}.attn1.{name}.{self.value}", run, reads, segment=segment, step=step
         )
@@ -203,29 +195,31 @@ class RowCalls:
 
     def _feed(self, name: str, step: int, blocks: BlockList, index: int) -> Call:
         own, block, rows = self.setup.own, blocks.block(self._module, index), self.rows
+        conditions = self._given
         hidden, scales = own(f"{blocks.state}.{name}"), own(f"scales.{name}")
 
         def run(values: Tensors) -> Tensors:
-            scaled = Scales(values[scales], self._index(values))
+            scaled = Scales(values[scales], conditions.named(values))
             dit_rows.feed(block, values[hidden], scaled, rows)
             return {hidden: values[hidden]}
 
         segment = self._part(f"{blocks.path}.{index}.ffn")
         kind = f"{blocks.kind}.ffn.{name}.{self.value}"
-        return Call(kind, run, (hidden, scales, *self._times), segment=segment, step=step)
+        return Call(kind, run, (hidden, scales, *conditions.timed), segment=segment, step=step)
 
     def _part(self, *paths: str) -> str:
         return self.setup.module().segment_of(*paths, part=True)
 
     def _head(self, name: str, step: int, latent_shape: tuple[int, ...]) -> Call:
         own, module, rows = self.setup.own, self._module, self.rows
+        conditions = self._given
         hidden, time = own(f"hidden.{name}"), own(f"time.{name}")
 
         def run(values: Tensors) -> Tensors:
-            index = self._index(values)
+            index = conditions.named(values)
             out = dit_rows.head(module, values[hidden], values[time], latent_shape, rows, index)
             return {own(f"prediction.{name}"): out}
 
         kind = f"head.{name}.{self.rows.size}"
         segment = self.setup.module().segment_of("proj_out", "scale_shift_table")
-        return Call(kind, run, (hidden, time, *self._times), segment=segment, step=step)
+        return Call(kind, run, (hidden, time, *conditions.timed), segment=segment, step=step)
