@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 from benchmarks.lib.programs import Calls
 from benchmarks.lib.random_weights import RandomWeights
 from benchmarks.lib.stage_case import Case, tokenize
-from wanflow.models.backends import choose_backend
+from wanflow.models.backends import attending
 from wanflow.models.segments.cut import DTYPES
 from wanflow.scheduler.allocator.slack import SlackEstimator
 from wanflow.scheduler.footprint.costs import Footprint
@@ -71,6 +72,7 @@ class Alone:
     place: Place
     program: Any  # a stage's program: it has the setup that the protocol leaves out
     values: Mapping[str, torch.Tensor]
+    backend: str = "native"
     _profiler: Profiler = attrs.field(init=False)
     _footprints: dict[str, Footprint] = attrs.field(factory=dict, init=False)
 
@@ -91,11 +93,12 @@ class Alone:
         made: Any = program
         made.model.staging_bytes = 0  # every tensor comes in the dtype that it is used in
         if "attention" in made.setup.bound.params:
-            choose_backend(made.model.module, backend, place.device, case.name)
+            with attending(made.model.module, backend, place.device, case.name):
+                pass  # it is there
         if place.device.type == "cuda":
             enforce(place)
         values = inputs_of(made, DTYPES[case.precision])
-        return cls(case, weights, place, _around(made, tokenize=tokenize), values)
+        return cls(case, weights, place, _around(made, tokenize=tokenize), values, backend)
 
     @property
     def model(self) -> Any:
@@ -175,9 +178,16 @@ class Alone:
             ledger=Ledger(budgets, sink), sink=sink, device=place.device, tier=place.tier,
             watch=watch,
         )  # fmt: skip
-        began = time.perf_counter()
-        outcome = executor.run()
-        return Ran(outcome, time.perf_counter() - began)
+        with self._attending():
+            began = time.perf_counter()
+            outcome = executor.run()
+            return Ran(outcome, time.perf_counter() - began)
+
+    def _attending(self) -> AbstractContextManager[None]:
+        """Have the stage attend with the backend; planning knows only native."""
+        if "attention" not in self.program.setup.bound.params:
+            return nullcontext()
+        return attending(self.model.module, self.backend, self.place.device, self.case.name)
 
 
 def _around(program: Any, **changes: Any) -> Any:

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from diffusers.models.attention_dispatch import AttentionBackendName
+from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 
 from wanflow.errors import InputError
 from wanflow.graph.configs import known_config
 from wanflow.graph.ops import ATTENTION_BACKENDS
 from wanflow.models import backends
-from wanflow.models.backends import choose_backend
+from wanflow.models.backends import attending
 from wanflow.models.segments.build import build
 
 CPU, CARD = torch.device("cpu"), torch.device("cuda")
@@ -24,24 +24,54 @@ def test_all_are_diffusers() -> None:
     assert set(ATTENTION_BACKENDS) <= {each.value for each in AttentionBackendName}
 
 
-def test_is_set_on_every_attention(module) -> None:
-    """Self- and cross-attention, so that no variable of the environment decides."""
-    choose_backend(module, "native", CPU, "stage denoise")
+def chosen(module) -> set[object]:
+    """The backends of all self- and cross-attention."""
+    blocks = module.blocks
+    return {a.processor._attention_backend for b in blocks for a in (b.attn1, b.attn2)}
 
-    found = [block.attn1.processor for block in module.blocks]
-    found += [block.attn2.processor for block in module.blocks]
-    assert {each._attention_backend for each in found} == {AttentionBackendName.NATIVE}
+
+def test_is_chosen_when_built(module) -> None:
+    """Native on every attention, so that no variable of the environment decides."""
+    assert chosen(module) == {AttentionBackendName.NATIVE}
+
+
+def test_only_inside(module) -> None:
+    """Another one while it computes; after a failure, too, native again."""
+
+    def fails() -> None:
+        with attending(module, "_native_cudnn", CARD, "stage denoise"):
+            assert chosen(module) == {AttentionBackendName._NATIVE_CUDNN}
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fails()
+    assert chosen(module) == {AttentionBackendName.NATIVE}
+
+
+def test_leaves_the_process_alone(module) -> None:
+    """Other modules of diffusers go on with the default that was there."""
+    before = _AttentionBackendRegistry.get_active_backend()
+
+    with attending(module, "_native_efficient", CARD, "stage denoise"):
+        assert _AttentionBackendRegistry.get_active_backend() == before
+    assert _AttentionBackendRegistry.get_active_backend() == before
 
 
 def test_needs_a_card(module) -> None:
     """On a CPU there is one."""
-    with pytest.raises(InputError, match="stage denoise: attention=sage needs a CUDA device"):
-        choose_backend(module, "sage", CPU, "stage denoise")
+    with (
+        pytest.raises(InputError, match="stage denoise: attention=sage needs a CUDA device"),
+        attending(module, "sage", CPU, "stage denoise"),
+    ):
+        pass
 
 
 def test_needs_its_package(module) -> None:
     """What is missing is said by name, with the way out."""
-    with pytest.raises(InputError, match="sageattention") as caught:
-        choose_backend(module, "sage", CARD, "stage denoise")
+    with (
+        pytest.raises(InputError, match="sageattention") as caught,
+        attending(module, "sage", CARD, "stage denoise"),
+    ):
+        pass
     assert (caught.value.code, caught.value.exit_code) == ("attention-backend", 2)
     assert backends.NATIVE in str(caught.value.hint)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,10 +15,12 @@ NATIVE = "native"
 _LOGGER = "diffusers.models.modeling_utils"  # warns at each choice that the interface may change
 
 
-def choose_backend(module: Any, name: str, device: torch.device, where: str) -> None:
-    """Have all attention of a transformer go to a backend; InputError where it can't be used.
+@contextmanager
+def attending(module: Any, name: str, device: torch.device, where: str) -> Iterator[None]:
+    """Have all attention of a transformer go to a backend inside, and to `native` afterwards.
 
-    `native` is chosen too, and not left alone: otherwise a variable of the environment decides.
+    InputError where it can't be used. Only what computes goes inside: most backends know no fake
+    tensors.
     """
     if device.type == "cpu" and name != NATIVE:
         raise InputError(
@@ -24,16 +28,35 @@ def choose_backend(module: Any, name: str, device: torch.device, where: str) -> 
             hint=f"leave it at {NATIVE}",
             code="attention-backend",
         )
-    quiet = logging.getLogger(_LOGGER)
-    level = quiet.level
-    quiet.setLevel(logging.ERROR)
     try:
-        module.set_attention_backend(name)
+        _choose(module, name)
     except RuntimeError as error:  # a package is missing, or too old
         raise InputError(
             f"{where}: attention={name}: {error}",
             hint=f"install it, or leave it at {NATIVE}",
             code="attention-backend",
         ) from error
+    try:
+        yield
+    finally:
+        attend_natively(module)
+
+
+def attend_natively(module: Any) -> None:
+    """Choose `native`; where none is chosen, a variable of the environment decides."""
+    _choose(module, NATIVE)
+
+
+def _choose(module: Any, name: str) -> None:
+    """Use diffusers' setter, and put back what it changes for all other modules of the process."""
+    from diffusers.models.attention_dispatch import _AttentionBackendRegistry
+
+    default, _ = _AttentionBackendRegistry.get_active_backend()
+    quiet = logging.getLogger(_LOGGER)
+    level = quiet.level
+    quiet.setLevel(logging.ERROR)
+    try:
+        module.set_attention_backend(name)
     finally:
         quiet.setLevel(level)
+        _AttentionBackendRegistry.set_active_backend(default)

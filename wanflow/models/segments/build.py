@@ -17,6 +17,7 @@ import torch
 from wanflow.errors import WeightsError
 from wanflow.graph.config_fields import FIELDS, inconsistencies
 from wanflow.graph.configs import known_config
+from wanflow.models.backends import attend_natively
 
 _DEFAULTS = "wan2.1-t2v-1.3b"  # upstream's constructors fill in Wan 2.1's
 _PICTURES = "wan2.1-i2v-14b"  # what a model that starts from text has no part for
@@ -104,6 +105,7 @@ def _transformer(config: dict[str, Any]) -> torch.nn.Module:
     module: torch.nn.Module = transformer_class(config)(
         **{n: v for n, v in config.items() if n not in _VACE_FIELDS or is_vace(config)}
     )
+    attend_natively(module)
     return module
 
 

@@ -15,7 +15,7 @@ from difflib import get_close_matches
 import attrs
 
 from wanflow.errors import InputError
-from wanflow.scheduler.allocator.plain import segment_bytes
+from wanflow.scheduler.allocator.plain import LARGE_SEGMENT_BYTES, segment_bytes
 from wanflow.scheduler.machine.figures import FLOPS, Machine
 from wanflow.units import GIB, KIB, MIB
 
@@ -29,11 +29,13 @@ _LINK_REACHED = {"3x16": 12, "4x8": 12, "4x16": 24, "5x16": 50}  # PCIe, pinned,
 def _library_bytes(capability: tuple[int, int]) -> int:
     """What PyTorch gives cuBLAS (2 times 4 MiB and 8 times 16 KiB; 32 MiB from Hopper on) and Lt.
 
-    `aten/src/ATen/cuda/CublasHandlePool.cpp`; each for as long as the process lives. cuDNN's
-    workspaces are a call's own.
+    `aten/src/ATen/cuda/CublasHandlePool.cpp`; each for as long as the process lives, at the start
+    of the allocator's memory, on pages that hold nothing else for certain. cuDNN's workspaces are a
+    call's own.
     """
     blas = 32 * MIB if capability >= (9, 0) else 2 * 4 * MIB + 8 * 16 * KIB
-    return segment_bytes(blas) + segment_bytes(MIB)
+    pages = -(-blas // LARGE_SEGMENT_BYTES) * LARGE_SEGMENT_BYTES
+    return pages + segment_bytes(MIB)
 
 
 @attrs.frozen

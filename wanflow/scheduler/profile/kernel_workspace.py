@@ -8,11 +8,13 @@ until a run measures them.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch._prims_common import suggest_memory_format
 
 from wanflow.environment import ONEDNN_ISA
 from wanflow.scheduler.profile.attention_backend import meant
@@ -38,6 +40,12 @@ _ATTENTION_PACKS = 6  # times a packed block of keys: what a thread was seen to 
 _TILE_CONVOLUTION_BYTES = 512 << 10
 _LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 _SCRATCH_BYTES = 20 << 10  # what oneDNN takes at most beside a weight where channels are last
+_FLASH_WIDTH = 256  # of a head at most
+# Of GeForce RTX 30 to 50, of A100, H100 and H200, B200 and of the cards for workstations.
+_MULTIPROCESSORS = (
+    20, 24, 28, 30, 34, 36, 38, 46, 48, 50, 56, 58, 60, 66, 68, 70, 76, 80, 82, 84, 108, 114, 128,
+    132, 142, 148, 170, 188,
+)  # fmt: skip
 _ALIGNMENT_BYTES = 128  # around oneDNN's scratchpad, which holds a bias that had to be padded
 
 Kernel = Callable[[tuple[Any, ...], Mapping[str, Any], Any], int]
@@ -144,15 +152,67 @@ def cpu_gemm(args: tuple[Any, ...], _kwargs: Mapping[str, Any], _out: object) ->
 
 
 def cuda_convolution(args: tuple[Any, ...], _kwargs: Mapping[str, Any], out: torch.Tensor) -> int:
-    """Estimate of cuDNN's workspace: a channels-last copy of input and output."""
-    return _tensor_bytes(args[0]) + _tensor_bytes(out)
+    """Copies into the layout that cuDNN is called with, and an estimate of its own workspace.
+
+    Where input or weight lies channels last, PyTorch calls it so, and copies what lies otherwise:
+    a strip is turned, the weights are not (`aten/src/ATen/native/cudnn/ConvShared.cpp`). The
+    estimate is a channels-last copy of input and output.
+    """
+    data, weight = args[:2]
+    last = _LAST.get(data.dim(), torch.contiguous_format)
+    layouts = {suggest_memory_format(tensor) for tensor in (data, weight)}
+    form = last if last in layouts else torch.contiguous_format
+    copies = sum(
+        _tensor_bytes(t) for t in (data, weight) if not t.is_contiguous(memory_format=form)
+    )
+    return copies + _tensor_bytes(data) + _tensor_bytes(out)
 
 
-def cuda_attention(args: tuple[Any, ...], _kwargs: Mapping[str, Any], _out: object) -> int:
-    """Estimate: flash kernels take nothing, Sage an int8 copy of queries, keys and values each."""
-    if not meant().startswith("sage"):
+def cuda_attention(args: tuple[Any, ...], kwargs: Mapping[str, Any], _out: object) -> int:
+    """Sums in fp32 of the fused kernels; Sage takes an int8 copy of queries, keys and values each.
+
+    In half precision flash sums in parts where it has too few blocks to fill a card, and heads too
+    wide for it go to a kernel that keeps its sums in fp32.
+    """
+    query, key = args[:2]
+    if meant().startswith("sage"):
+        return sum(int(tensor.numel()) for tensor in args[:3])
+    if query.dtype == torch.float32 or kwargs.get("attn_mask") is not None:
         return 0
-    return sum(int(tensor.numel()) for tensor in args[:3])
+    batch, heads, queries, width = query.shape
+    if width > _FLASH_WIDTH:
+        return int(4 * query.numel())
+    return _flash_sums(batch * heads, queries, key.shape[2], width)
+
+
+@functools.cache
+def _flash_sums(heads: int, queries: int, keys: int, width: int) -> int:
+    """Partial outputs and their sums of weights, in fp32, on the card that splits the most.
+
+    `set_params_splitkv` of `aten/src/ATen/native/transformers/cuda/flash_attn/flash_api.cpp`.
+    """
+    blocks = heads * math.ceil(queries / 64)
+    key_blocks = math.ceil(keys / (256 if width <= 64 else 128 if width <= 128 else 64))
+    most = max(_flash_splits(blocks, 2 * count, key_blocks) for count in _MULTIPROCESSORS)
+    if most == 1:
+        return 0
+    return 4 * most * heads * queries * (_up(width, 32 if width <= 128 else 64) + 1)
+
+
+def _flash_splits(blocks: int, slots: int, key_blocks: int) -> int:
+    """The fewest parts of the keys that fill a card's *slots* nearly as well as the best number."""
+    if blocks >= 0.8 * slots:
+        return 1
+
+    def filled(parts: int) -> float:
+        waves = blocks * parts / slots
+        return waves / math.ceil(waves)
+
+    shares = {  # by the length of a part; more parts of the same length change nothing
+        math.ceil(key_blocks / parts): parts for parts in range(min(128, slots, key_blocks), 0, -1)
+    }
+    best = max(map(filled, shares.values()))
+    return min(parts for parts in shares.values() if filled(parts) >= 0.85 * best)
 
 
 def nothing(_args: tuple[Any, ...], _kwargs: Mapping[str, Any], _out: object) -> int:

@@ -20,7 +20,6 @@ from wanflow.graph import BoundGraph, BoundStage, PortRef, Size, VideoRules, bin
 from wanflow.graph.check import CheckedGraph
 from wanflow.graph.spec import ModelSpec
 from wanflow.graph.values import ValueType
-from wanflow.models.backends import choose_backend
 from wanflow.models.bound import LocatedModel, bind_model
 from wanflow.models.weights.identity import stat_key
 from wanflow.models.weights.locate import laid_over, locate, missing, parse_weights
@@ -31,6 +30,7 @@ from wanflow.scheduler.profile.kind_cache import folder
 from wanflow.scheduler.program import Program, outline_of
 from wanflow.session.preparing.input_files import absolute, files_of, open_files, paths_of
 from wanflow.session.preparing.kept_profile import KeptProfile
+from wanflow.session.preparing.kernels import stages_attend
 from wanflow.session.preparing.masks import check_masks
 from wanflow.session.preparing.place import Place, expandable_segments
 from wanflow.session.preparing.prompt_cache import Prompts, prompts_of
@@ -345,7 +345,8 @@ def prepare(request: Request, place: Place, *, to_run: bool) -> Prepared:
     check_masks(bound, opened)
     _check_lengths(bound, opened, (rules or checked.rules or VideoRules()).frame_multiple)
     if to_run:
-        _choose_backends(bound, models, place)
+        with stages_attend(bound, models, place.device):
+            pass  # what a stage asks for is there; planning goes on with native
     prompts = prompts_of(bound, models, place, request)
     recipe = _recipe(bound, chosen, files) if request.metadata else None
     prepared = Prepared(bound, models, place, request, recipe, prompts, files, opened)
@@ -372,14 +373,6 @@ def _check_lengths(graph: BoundGraph, files: Mapping[str, Picture | Video], temp
         frames, fps = stage.inputs.get("frames"), stage.inputs.get("fps")
         if videos and isinstance(frames, int):
             times_of(videos, frames, float(str(fps)) if fps is not None else None, temporal)
-
-
-def _choose_backends(graph: BoundGraph, models: Mapping[str, LocatedModel], place: Place) -> None:
-    """Set the attention of every stage that has a choice of it."""
-    for stage in graph.stages:
-        if "attention" in stage.params and stage.model is not None:
-            name, module = str(stage.params["attention"]), models[stage.model].model.module
-            choose_backend(module, name, place.device, f"stage {stage.name}")
 
 
 def shapes_of(models: Mapping[str, LocatedModel]) -> dict[str, dict[str, Any]]:

@@ -17,6 +17,7 @@ from wanflow.scheduler.run.executor import Executor, Outcome, Resumption, Values
 from wanflow.scheduler.run.ledger import Ledger
 from wanflow.scheduler.run.streamer import Streamer
 from wanflow.session.planning.planned import Planned, tightened
+from wanflow.session.preparing.kernels import repeatable, stages_attend
 from wanflow.session.preparing.place import enforce
 from wanflow.session.running.saved_state import Boundary, Saved, StateStore
 from wanflow.trace import TraceSink
@@ -113,7 +114,8 @@ def _run_once(planned: Planned, shared: _Shared) -> Outcome:
         save=save, resume=_resumption(store.load()),
         nonfinite=note_nonfinite if prepared.request.allow_nonfinite else None,
     )  # fmt: skip
-    return executor.run()
+    with stages_attend(prepared.graph, prepared.models, place.device), repeatable(place.device):
+        return executor.run()
 
 
 def _resumption(saved: Saved | None) -> Resumption | None:
