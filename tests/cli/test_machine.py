@@ -95,7 +95,7 @@ class TestShow:
         assert (code, err) == (0, "")
         assert lines[0] == "rtx4090: cuda, 24.0 GiB, host RAM 64.0 GiB"
         assert lines[1].split() == ["figure", "value", "known", "spread"]
-        assert lines[2].split() == ["gemm,", "bfloat16", "116", "TFLOP/s", "estimate", "-"]
+        assert lines[2].split() == ["gemm,", "bfloat16", "152", "TFLOP/s", "estimate", "-"]
         assert lines[-1] == "next: wanflow machine probe"
         assert max(map(len, lines)) <= 80
 
@@ -117,7 +117,7 @@ class TestShow:
         """Whose rates they are."""
         store.save(attrs.evolve(named_machine("h100"), name="x", guessed_from="h100"))
         out = wanflow_here("machine", "show", "x")[1]
-        assert "guessed: what was not measured is the h100's" in out
+        assert "guessed: what was not measured goes by the h100" in out
 
     def test_markup_in_a_name_is_text(self, measured, wanflow_here):
         """A file may say anything."""
@@ -147,7 +147,7 @@ class TestList:
         code, out, err = wanflow_here("machine", "list")
         assert (code, err) == (0, "")
         assert [line.split()[0] for line in out.splitlines()] == ["machine", *NAMES]
-        assert out.splitlines()[4].split() == "rtx4070s cuda 12.0 GiB 20 estimate".split()
+        assert out.splitlines()[5].split() == "rtx4070s cuda 12.0 GiB 20 estimate".split()
 
     def test_a_stored_one_takes_the_place_of_a_name(self, measured, wanflow_here, home):
         """What was measured goes first."""

@@ -75,6 +75,23 @@ class TestPage:
         assert "smallest budget 3.00 MiB, everything resident 20.0 MiB" in out
         assert "estimate 3:35 (rates estimated: run wanflow machine probe), plan 7f3a91c2" in out
 
+    @pytest.mark.parametrize(
+        ("guessed_from", "said"),
+        [(None, "(+-10%, published runs)"),
+         ("rtx4090", "(+-10%, published runs: run wanflow machine probe)")],
+    )  # fmt: skip
+    def test_says_how_far_off_published_runs_were(
+        self, planned, report, wanflow_here, guessed_from, said
+    ):
+        """Of a named card, and of one's own that is sold as that and was not measured."""
+        report.update(published_error_percent=10, machine_guessed_from=guessed_from)
+        assert f"estimate 3:35 {said}, plan 7f3a91c2" in wanflow_here("plan", "t2v-tiny")[1]
+
+    def test_a_measured_machine_has_no_published_error(self, planned, report, wanflow_here):
+        """Its rates are its own."""
+        report.update(estimates=False, published_error_percent=None)
+        assert "(rates measured)" in wanflow_here("plan", "t2v-tiny")[1]
+
     def test_says_what_bounds_an_auto_budget(self, planned, report, wanflow_here):
         """A limit that is not the memory's own."""
         report["limited_by"] = "ulimit -v"

@@ -46,7 +46,7 @@ def render(machine: Machine, file: Path | None, console: Console) -> None:
         add_row(table, _WORDS.get(name, name.replace(".", ", ")), value, source, width)
     console.print(table)
     if machine.guessed_from:
-        line(console, f"guessed: what was not measured is the {machine.guessed_from}'s")
+        line(console, f"guessed: what was not measured goes by the {machine.guessed_from}")
     if machine.estimated:
         line(console, "next: wanflow machine probe")
     if file is not None:

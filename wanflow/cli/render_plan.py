@@ -137,9 +137,14 @@ def _bounds(report: Report) -> Iterator[str]:
 
 
 def _rates(report: Report) -> str:
+    """Say what the seconds stand on, and how far off they may be where that is known."""
     if not report.get("estimates"):
         return "rates measured"
-    return "rates estimated: run wanflow machine probe"
+    percent = report.get("published_error_percent")
+    if percent is None:
+        return "rates estimated: run wanflow machine probe"
+    better = ": run wanflow machine probe" if report.get("machine_guessed_from") else ""
+    return f"+-{percent}%, published runs{better}"
 
 
 def _sweep(rows: list[Report]) -> Table:

@@ -6,6 +6,7 @@ import attrs
 import torch
 
 from wanflow.memory_limits import tightest_total
+from wanflow.scheduler.machine.cards import Chip
 from wanflow.scheduler.machine.datasheets import cpu_machine, guessed_machine
 from wanflow.scheduler.machine.figures import Machine
 from wanflow.scheduler.machine.learn import learn
@@ -38,7 +39,9 @@ def estimate(device: torch.device) -> Machine:
         return cpu_machine(ram_bytes, _instructions(), torch.get_num_threads())
     about = torch.cuda.get_device_properties(device)
     capability = (int(about.major), int(about.minor))
-    return guessed_machine(str(about.name), capability, int(about.total_memory), ram_bytes)
+    return guessed_machine(
+        str(about.name), capability, int(about.total_memory), ram_bytes, Chip.of(about)
+    )
 
 
 def _instructions() -> str:

@@ -4,6 +4,7 @@ import json
 import math
 import random
 import sys
+from types import SimpleNamespace
 
 import attrs
 import pytest
@@ -12,11 +13,14 @@ from wanflow.errors import InputError
 from wanflow.scheduler.footprint.costs import CallRecord, Cost, Footprint
 from wanflow.scheduler.machine import store
 from wanflow.scheduler.machine.call_times import CallTimes
+from wanflow.scheduler.machine.cards import CARDS as DATASHEETS
+from wanflow.scheduler.machine.cards import Chip
 from wanflow.scheduler.machine.datasheets import (
     NAMES,
     cpu_machine,
     guessed_machine,
     named_machine,
+    published_error,
 )
 from wanflow.scheduler.machine.figures import FIGURES, FLOPS, OVERHEADS, Machine
 from wanflow.scheduler.machine.learn import learn
@@ -51,18 +55,17 @@ class TestNamed:
         assert {"estimate"} == {machine.source(n) for n in machine.matters}
 
     def test_all_that_were_asked_for(self) -> None:
-        """The cards people have."""
+        """The cards people have, and those that others published runs of."""
         assert (
-            "cpu rtx3060 rtx4060 rtx4070s rtx4090 rtx5090 a100-40g a100-80g h100 h200".split()
+            "cpu rtx3060 rtx3090 rtx4060 rtx4070s rtx4090 rtx4090d rtx5090 l20 l40s rtxpro6000 "
+            "a100-40g a100-80g a800 h100 h800 h200 h20".split()
         ) == list(NAMES)
 
     def test_a_geforce_has_half_the_advertised_rate(self) -> None:
         """Twice its plain rate: its tensor cores accumulate in fp32 at half speed."""
-        card = named_machine("rtx3060")
+        card = DATASHEETS["rtx3060"]
 
-        assert card.figure("gemm.bfloat16") == pytest.approx(
-            2 * card.figure("gemm.float32"), rel=0.01
-        )
+        assert card.half == pytest.approx(2 * card.single, rel=0.01)
 
     def test_case_does_not_matter(self) -> None:
         """People write RTX4090."""
@@ -96,23 +99,120 @@ class TestGuessed:
         ("name", "capability", "gib", "like"),
         [
             ("NVIDIA GeForce RTX 3060", (8, 6), 11.8, "rtx3060"),
-            ("NVIDIA GeForce RTX 4070", (8, 9), 11.7, "rtx4070s"),
+            ("NVIDIA GeForce RTX 4090 D", (8, 9), 23.5, "rtx4090d"),
             ("NVIDIA A100-SXM4-80GB", (8, 0), 79.3, "a100-80g"),
             ("NVIDIA H100 80GB HBM3", (9, 0), 79.2, "h100"),
             ("NVIDIA H200", (9, 0), 139.8, "h200"),
-            ("Tesla V100-SXM2-32GB", (7, 0), 31.7, "a100-40g"),
+            ("NVIDIA H20", (9, 0), 95.6, "h20"),
+            ("NVIDIA RTX PRO 6000 Blackwell Server Edition", (12, 0), 95.0, "rtxpro6000"),
         ],
     )
-    def test_the_closest_lends_its_rates(self, name, capability, gib, like) -> None:
+    def test_one_sold_as_a_named_one_has_its_rates(self, name, capability, gib, like) -> None:
         """The name, capacity and RAM are its own, and it is said whose the rates are."""
-        capacity = int(gib * GIB)
-        machine = guessed_machine(name, capability, capacity, 2 * GIB)
+        capacity, chip = int(gib * GIB), Chip(10, 1e9, 1e9)
+        machine = guessed_machine(name, capability, capacity, 2 * GIB, chip)
 
         assert (like, True) == (machine.guessed_from, machine.estimated)
         assert (name, capacity, 2 * GIB) == (
             machine.name, machine.capacity_bytes, machine.ram_bytes,
         )  # fmt: skip
         assert named_machine(like).figures == machine.figures
+
+    @pytest.mark.parametrize(
+        ("name", "capability", "chip", "teraflops", "gigabytes"),
+        [  # what others measured of products in float16, and the datasheet's memory
+            ("NVIDIA GeForce RTX 2080", (7, 5), Chip(46, 1.71e9, 448e9), 39, 448),
+            ("Tesla T4", (7, 5), Chip(40, 1.59e9, 320e9), 42, 320),
+            ("Tesla P40", (6, 1), Chip(30, 1.53e9, 347e9), 10, 347),
+            ("Tesla V100-SXM2-32GB", (7, 0), Chip(80, 1.53e9, 900e9), 89, 900),
+            ("NVIDIA GeForce RTX 4060 Ti", (8, 9), Chip(34, 2.535e9, 288e9), 43, 288),
+            ("NVIDIA GeForce RTX 4060 Laptop GPU", (8, 9), Chip(24, 2.37e9, 256e9), 31, 256),
+            ("NVIDIA RTX A6000", (8, 6), Chip(84, 1.8e9, 768e9), 120, 768),
+            ("NVIDIA B200", (10, 0), Chip(148, 1.965e9, 8000e9), 1660, 8000),
+        ],
+    )
+    def test_any_other_has_those_of_its_chip(
+        self, name, capability, chip, teraflops, gigabytes
+    ) -> None:
+        """A fifth off at most, but for the share that memory reaches."""
+        machine = guessed_machine(name, capability, 8 * GIB, GIB, chip)
+
+        assert machine.figure("gemm.float16") / 1e12 == pytest.approx(teraflops, rel=0.21)
+        assert 0.3 < machine.memory_rate / 1e9 / gigabytes < 0.7
+        assert published_error(machine) is None
+
+    @pytest.mark.parametrize("capability", [(6, 1), (7, 5)])
+    def test_before_ampere_bfloat16_is_no_faster_than_single(self, capability) -> None:
+        """There is no hardware for it."""
+        machine = guessed_machine("Tesla X", capability, 8 * GIB, GIB, Chip(40, 1.5e9, 3e11))
+
+        assert machine.figure("gemm.bfloat16") < machine.figure("gemm.float32")
+        assert machine.figure("gemm.bfloat16") < machine.figure("gemm.float16")
+
+    def test_twice_the_chip_is_twice_as_fast(self) -> None:
+        """Half of the seconds of products, and of memory."""
+        one, two = (
+            guessed_machine("NVIDIA GeForce RTX 5070", (12, 0), 12 * GIB, GIB, chip)
+            for chip in (Chip(48, 2.5e9, 672e9), Chip(96, 2.5e9, 1344e9))
+        )
+        for figure in ("gemm.bfloat16", "attention.float16", "conv.float32", "memory_rate"):
+            assert two.figure(figure) == pytest.approx(2 * one.figure(figure))
+
+    def test_without_a_chip_the_closest_lends_its_rates(self) -> None:
+        """A build of PyTorch that doesn't tell clocks: by kind, capability and memory."""
+        machine = guessed_machine("NVIDIA GeForce RTX 4070", (8, 9), 12 * GIB, GIB)
+
+        assert machine.figures == named_machine("rtx4070s").figures
+
+    def test_a_chip_is_what_the_driver_says_of_it(self) -> None:
+        """In kHz and bits, an RTX 4090; a build without clocks tells nothing."""
+        about = SimpleNamespace(
+            multi_processor_count=128, clock_rate=2520000, memory_clock_rate=10501000,
+            memory_bus_width=384,
+        )  # fmt: skip
+
+        assert Chip.of(about) == Chip(128, 2.52e9, pytest.approx(1008e9, rel=1e-3))
+        assert Chip.of(SimpleNamespace(multi_processor_count=128)) is None
+
+    @pytest.mark.parametrize(
+        ("card", "chip"),
+        [
+            ("rtx3060", Chip(28, 1.777e9, 360e9)), ("rtx3090", Chip(82, 1.695e9, 936e9)),
+            ("rtx4060", Chip(24, 2.46e9, 272e9)), ("rtx4070s", Chip(56, 2.475e9, 504e9)),
+            ("rtx4090", Chip(128, 2.52e9, 1008e9)), ("rtx5090", Chip(170, 2.407e9, 1792e9)),
+            ("l40s", Chip(142, 2.52e9, 864e9)), ("a100-80g", Chip(108, 1.41e9, 2039e9)),
+            ("h100", Chip(132, 1.83e9, 3350e9)),
+        ],
+    )  # fmt: skip
+    def test_a_named_card_is_what_its_chip_says(self, card, chip) -> None:
+        """Our datasheets against multiprocessors and clocks."""
+        named, sold = named_machine(card), DATASHEETS[card]
+        name = f"NVIDIA GeForce {card} like" if card.startswith("rtx") else f"NVIDIA {card} like"
+        machine = guessed_machine(name, sold.capability, sold.gib * GIB, GIB, chip)
+
+        for figure in ("gemm.bfloat16", "attention.float16", "conv.float32", "memory_rate"):
+            assert machine.figure(figure) == pytest.approx(named.figure(figure), rel=0.02)
+
+
+class TestPublished:
+    """How far published runs were from a named card's rates."""
+
+    def test_of_a_named_card_and_of_the_same_card_here(self) -> None:
+        """In percent."""
+        here = guessed_machine("NVIDIA GeForce RTX 4090", (8, 9), 23 * GIB, 64 * GIB)
+
+        assert published_error(named_machine("rtx4090")) == published_error(here) == 10
+
+    def test_where_nobody_published_any_there_is_none(self) -> None:
+        """Nor for a processor."""
+        assert published_error(named_machine("rtx3060")) is None
+        assert published_error(named_machine("cpu")) is None
+
+    def test_what_was_measured_or_learned_has_none(self) -> None:
+        """Its figures are its own."""
+        here = guessed_machine("NVIDIA GeForce RTX 4090", (8, 9), 23 * GIB, 64 * GIB)
+
+        assert published_error(here.with_figures({"memory_rate": 1e11}, "measured")) is None
 
 
 class TestSeconds:

@@ -24,6 +24,7 @@ import torch.nn.functional as F  # noqa: N812
 
 from wanflow.files.folders import cache_folder
 from wanflow.scheduler.footprint.costs import CLASSES, DTYPES
+from wanflow.scheduler.machine.cards import Chip
 from wanflow.scheduler.machine.datasheets import cpu_machine, guessed_machine
 from wanflow.scheduler.machine.figures import Machine
 from wanflow.scheduler.run.ledger import Cause, Item, Ledger
@@ -108,7 +109,8 @@ def _base(device: torch.device) -> Machine:
     if device.type == "cpu":
         return cpu_machine(ram_bytes)
     about = torch.cuda.get_device_properties(device)
-    return guessed_machine(about.name, (about.major, about.minor), about.total_memory, ram_bytes)
+    capability, chip = (about.major, about.minor), Chip.of(about)
+    return guessed_machine(about.name, capability, about.total_memory, ram_bytes, chip)
 
 
 def _about(device: torch.device) -> str:

@@ -6,6 +6,7 @@ import attrs
 
 from wanflow.errors import BudgetError
 from wanflow.scheduler.footprint.costs import Footprint
+from wanflow.scheduler.machine.datasheets import published_error
 from wanflow.scheduler.plan.gc_pause import held_off
 from wanflow.scheduler.plan.schedule import Plan, StagePlan
 from wanflow.session.planning.cut_prompts import cut_prompts
@@ -153,6 +154,7 @@ def plan_figures(place: Place, plan: Plan) -> dict[str, object]:
         "estimates": place.machine.estimated,
         "machine_sources": {n: place.machine.source(n) for n in place.machine.matters},
         "machine_guessed_from": place.machine.guessed_from or None,
+        "published_error_percent": published_error(place.machine),
         "budget_bytes": place.budget_bytes,
         "limited_by": place.limited_by or None,
         "overhead_bytes": overhead,
