@@ -13,7 +13,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS) --dist worksteal --durat
 NEEDS := pyproject.toml constraints.txt
 
 .PHONY: help install dev demo test lint types layers tests wide alone format bench soak \
-	browser-check wheel clean
+	browser-check gpu-check wheel clean
 
 help:                           ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 24
@@ -76,6 +76,9 @@ soak: $(VENV)/.dev              ## both lanes: SOAK=1 lengthens the random ones
 browser-check: $(VENV)/.dev     ## a report, and a video's colours, in headless Chromium (Debian: apt install chromium)
 	$(BIN)/python scripts/browser_check.py
 	$(BIN)/python -m scripts.browser_colours
+
+gpu-check: $(VENV)/.dev         ## on a machine with a card: what is promised of it, measured (docs/gpu.md)
+	$(BIN)/python -m scripts.gpu_check
 
 wheel: $(VENV)/.dev             ## dist/wanflow-*.whl
 	$(BIN)/python -m pip --disable-pip-version-check wheel -qq --no-deps --no-build-isolation \

@@ -51,11 +51,12 @@ def told(case: Case, name: str, found: Row) -> Row:
     if "error" in found:
         return {"case": case.name, "budget": name, **found}
     planned = found["planned"]
-    seen = max(found["driver_peak_bytes"], found.get("reserved_peak_bytes", found["peak_bytes"]))
+    seen = max(found["driver_peak_bytes"], found["peak_bytes"])
     return {
         "case": case.name, "budget": name, **{key: found[key] for key in SAME},
         "allocated_peak_bytes": found.get("allocated_peak_bytes", found["peak_bytes"]),
-        "allocator_reserved_bytes": found.get("reserved_peak_bytes", 0),
+        "allocator_reserved_bytes": found.get("allocator_reserved_bytes", 0),
+        "beside_bytes": found["beside_bytes"],
         "knobs": planned["knobs"], "resident_weights_bytes": planned["resident_weights_bytes"],
         "weights_bytes": planned["weights_bytes"], "predicted_stage_seconds": planned["seconds"],
         "predicted_stall_seconds": planned["waiting_seconds"],
@@ -71,8 +72,8 @@ def line(row: Row) -> str:
     if "error" in row:
         return f"{where}: {row['error']}"
     keys = (
-        "budget_bytes", "predicted_peak_bytes", "peak_bytes", "allocator_reserved_bytes",
-        "driver_peak_bytes", "stall_seconds",
+        "budget_bytes", "predicted_peak_bytes", "peak_bytes", "beside_bytes", "driver_peak_bytes",
+        "stall_seconds",
     )  # fmt: skip
     seconds = f"{row['stage_seconds']:.2f} s (predicted {row['predicted_stage_seconds']:.2f})"
     figures = ", ".join(f"{key} {row[key]:.6g}" for key in keys)

@@ -37,6 +37,7 @@ def no_configuration(tmp_path_factory, pytestconfig):
         patch.setenv("XDG_CACHE_HOME", str(cache))
         patch.setenv("XDG_DATA_HOME", str(nowhere / "data"))
         patch.setenv("WANFLOW_PROMPT_CACHE", "off")
+        patch.setenv("WANFLOW_PROBE", "off")
         yield
 
 
@@ -76,6 +77,9 @@ def own_cache(tmp_path, monkeypatch):
 @pytest.fixture(autouse=True)
 def plain_terminal(monkeypatch, tmp_path_factory):
     """Fix what a rendering depends on; `COLUMNS` may be set again by a test."""
+    from wanflow.remarks import take_remarks
+
+    take_remarks()  # nor what another test went on without
     # No machine from this computer, and none that a test leaves to the next.
     nowhere = tmp_path_factory.getbasetemp() / f"no-configuration-{next(_NUMBERS)}"
     monkeypatch.setenv("XDG_CONFIG_HOME", str(nowhere))
@@ -83,18 +87,63 @@ def plain_terminal(monkeypatch, tmp_path_factory):
     for name in [n for n in os.environ if n.startswith("WANFLOW_")] + ["FORCE_COLOR", "LINES"]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WANFLOW_PROMPT_CACHE", "off")  # its own tests turn it on
+    monkeypatch.setenv("WANFLOW_PROBE", "off")  # the same
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("TERM", "dumb")
 
 
-def pytest_collection_modifyitems(items):
-    """Skip GPU tests where there is no GPU, and say so."""
-    marked = [item for item in items if item.get_closest_marker("gpu")]
-    if not marked:
-        return
+def _has_card():
     import torch
 
-    if not torch.cuda.is_available():
-        for item in marked:
-            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+    return torch.cuda.is_available()
+
+
+def pytest_collection_modifyitems(items):
+    """Skip where there is no card what the emulated one can't stand in for, with the reason."""
+    marks = [(item, item.get_closest_marker("gpu")) for item in items]
+    real = [(item, mark.kwargs["real"]) for item, mark in marks if mark and "real" in mark.kwargs]
+    if real and not _has_card():
+        for item, reason in real:
+            item.add_marker(pytest.mark.skip(reason=f"needs a real CUDA card: {reason}"))
+
+
+@pytest.fixture(autouse=True)
+def _card_of_gpu_tests(request):
+    """Give tests marked `gpu` a card."""
+    if request.node.get_closest_marker("gpu"):
+        request.getfixturevalue("card")
+
+
+@pytest.fixture(scope="session")
+def emulator_library(pytestconfig, tmp_path_factory):
+    """The library of the CUDA emulator, built once; skips where it can't be."""
+    from tests.cuda_emulator import build
+
+    if reason := build.why_not():
+        pytest.skip(reason)
+    keeps = pytestconfig.pluginmanager.has_plugin("cacheprovider")
+    folder = pytestconfig.cache.mkdir("cuda-emulator") if keeps else tmp_path_factory.getbasetemp()
+    return build.library(folder)
+
+
+@pytest.fixture
+def emulate(emulator_library):
+    """Give what makes a context in which `torch.cuda` has a card; see tests/cuda_emulator."""
+    from tests.cuda_emulator.card import Card
+    from tests.cuda_emulator.emulated import emulated
+
+    return lambda card=None: emulated(emulator_library, card or Card())
+
+
+@pytest.fixture
+def emulator(emulate):
+    """A card of 8 GB for this test."""
+    with emulate() as device:
+        yield device
+
+
+@pytest.fixture
+def card(request):
+    """A card to run on: None where there is a real one, else the emulator that stands in for it."""
+    return None if _has_card() else request.getfixturevalue("emulator")

@@ -36,7 +36,7 @@ class Frames:
         if name == "decode.frames":
             self._dtype = tensor.dtype
             known = tensor.view(torch.int16) if tensor.dtype is torch.bfloat16 else tensor
-            self._chunks.append(known.numpy().copy())
+            self._chunks.append(known.cpu().numpy().copy())
 
     def all(self) -> torch.Tensor:
         """All frames in one."""

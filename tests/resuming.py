@@ -36,7 +36,7 @@ class Frames:
     def __call__(self, _stage: str, name: str, tensor: torch.Tensor) -> None:
         """See a value."""
         if name == "decode.frames":
-            self._chunks.append(tensor.clone())
+            self._chunks.append(tensor.to("cpu", copy=True))
         self._latents += name == "denoise.latents"
         if self._latents == self._fail_at:
             raise StageFailed("as the test wants it", code="test")
@@ -61,10 +61,10 @@ def resumed_frames(out: Path, on: FindPlace = find_place) -> torch.Tensor:
     return watch.frames
 
 
-def cut_short(request: Request, out: Path, latents: int = 2) -> Path:
+def cut_short(request: Request, out: Path, latents: int = 2, on: FindPlace = find_place) -> Path:
     """A run that failed while it made latents for the *latents*-th time."""
     with pytest.raises(StageFailed):
-        run(request, out=out, watch=Frames(latents))
+        run(request, out=out, watch=Frames(latents), on=on)
     return out
 
 
@@ -81,7 +81,8 @@ class Link:
     devices: list[LinkedDevice] = attrs.field(factory=list)
     ledgers: list[Ledger] = attrs.field(factory=list)
     slabs: int = 0
-    fails: Callable[[int], bool] = lambda _number: False
+    fails: Callable[[int], bool] = lambda _number: False  # of slabs
+    refuses: Callable[[str], None] = lambda _what: None  # may raise at anything
     vram_bytes: int = 1 << 30
     ram_bytes: int | None = None
 
@@ -90,7 +91,10 @@ class Link:
         self.devices.append(LinkedDevice(rate=4e9, fails=self._ask))
         return self.devices[-1]
 
-    def _ask(self, _nbytes: int) -> None:
+    def _ask(self, what: str) -> None:
+        self.refuses(what)
+        if what != "slab":
+            return
         self.slabs += 1
         if self.fails(self.slabs):
             raise torch.OutOfMemoryError("CUDA out of memory. As the test wants it.")
@@ -101,8 +105,11 @@ class Link:
         return self.ledgers[-1]
 
     def place(self, _request: Request) -> Place:
-        """A card that computes on the CPU."""
-        machine = attrs.evolve(named_machine("rtx4060"), name="linked", device="cuda")
+        """A card that computes on the CPU, beside a disk that is worth avoiding."""
+        machine = attrs.evolve(
+            named_machine("rtx4060"), name="linked", device="cuda",
+            disk_rate=1e6, cached_disk_rate=1e6,
+        )  # fmt: skip
         cpu, text = torch.device("cpu"), "the test's"
         place = Place(cpu, "cuda:0", machine, self.vram_bytes, text, 0, self.ram_bytes)
         return self.put_on(place)

@@ -27,6 +27,11 @@ class Variable:
             raise InputError(f"{self.name}={text!r}", hint=hint, code="bad-option")
         return text
 
+    @property
+    def stated(self) -> str | None:
+        """Its text as it is set, empty or not; None where it is unset."""
+        return os.environ.get(self.name)
+
 
 VRAM = Variable("WANFLOW_VRAM", "the default of `--vram`", "auto")
 DEVICE = Variable("WANFLOW_DEVICE", "the default of `--device`", "auto")
@@ -40,17 +45,24 @@ PROMPT_CACHE = Variable(
     "on",
     ("on", "off"),
 )
+PROBE = Variable(
+    "WANFLOW_PROBE",
+    "`on`: measure a CPU before its first plan, two seconds at most, `off`: don't",
+    "on",
+    ("on", "off"),
+)
 CONFIG_HOME = Variable("XDG_CONFIG_HOME", "where machines are kept", "~/.config")
 CACHE_HOME = Variable("XDG_CACHE_HOME", "where footprints and prompts are kept", "~/.cache")
 DATA_HOME = Variable("XDG_DATA_HOME", "where downloads go", "~/.local/share")
 ALLOC_CONF = Variable("PYTORCH_ALLOC_CONF", "PyTorch's allocator on a card")
 CUDA_ALLOC_CONF = Variable("PYTORCH_CUDA_ALLOC_CONF", "the same by its old name")
+VISIBLE_CARDS = Variable("CUDA_VISIBLE_DEVICES", "the cards that are seen")
 ONEDNN_ISA = Variable("ONEDNN_MAX_CPU_ISA", "what oneDNN may use of a CPU")
 
 # What we don't read ourselves is here for `doctor`, and for who reads its report.
 VARIABLES = (
-    VRAM, DEVICE, MODELS, CHECK, PROMPT_CACHE,
-    Variable("CUDA_VISIBLE_DEVICES", "the cards that are seen"), ALLOC_CONF, CUDA_ALLOC_CONF,
+    VRAM, DEVICE, MODELS, CHECK, PROMPT_CACHE, PROBE,
+    VISIBLE_CARDS, ALLOC_CONF, CUDA_ALLOC_CONF,
     Variable("OMP_NUM_THREADS", "threads of the kernels on a CPU"), ONEDNN_ISA,
     Variable("HF_HOME", "where the hub's token is"),
     Variable("HF_HUB_OFFLINE", "`1`: nothing is fetched"),

@@ -1,4 +1,4 @@
-"""What this machine offers to a run: packages, devices, memory, codecs, folders."""
+"""What this machine offers to a run: packages, RAM, codecs, folders."""
 
 from __future__ import annotations
 
@@ -45,21 +45,6 @@ def package_versions() -> dict[str, str]:
         except PackageNotFoundError:
             versions[package] = "not installed"
     return versions
-
-
-def devices() -> list[DeviceReport]:
-    """List the CPU and every CUDA device; this is what loads torch."""
-    reports = [host()]
-    try:
-        import torch  # seconds, and only asked for here
-    except (ImportError, OSError):  # OSError: a library of its own is missing
-        return reports
-    for index in range(torch.cuda.device_count()):
-        about = torch.cuda.get_device_properties(index)
-        free, total = torch.cuda.mem_get_info(index)
-        kind = f"{about.name}, compute {about.major}.{about.minor}"
-        reports.append(DeviceReport(f"cuda:{index}", kind, total, free))
-    return reports
 
 
 def host() -> DeviceReport:

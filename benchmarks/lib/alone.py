@@ -33,8 +33,7 @@ from wanflow.scheduler.run.streamer import Streamer
 from wanflow.session.preparing.place import (
     FindPlace,
     Place,
-    enforce,
-    expandable_segments,
+    enforced,
     find_place,
 )
 from wanflow.session.preparing.prepared import prepare
@@ -95,8 +94,6 @@ class Alone:
         if "attention" in made.setup.bound.params:
             with attending(made.model.module, backend, place.device, case.name):
                 pass  # it is there
-        if place.device.type == "cuda":
-            enforce(place)
         values = inputs_of(made, DTYPES[case.precision])
         return cls(case, weights, place, _around(made, tokenize=tokenize), values, backend)
 
@@ -153,7 +150,7 @@ class Alone:
         found = self._profiler.profile(programs, {self.case.stage: setting}, lambda _name: False)
         if self.place.machine.device != "cuda":
             return found
-        slack = SlackEstimator(expandable=expandable_segments())
+        slack = SlackEstimator(expandable=self.place.expandable)
         return slack.charged(found, self.place.machine.granularity_bytes)
 
     def plan(self, footprint: Footprint, budget_bytes: int | None) -> Plan:
@@ -178,7 +175,7 @@ class Alone:
             ledger=Ledger(budgets, sink), sink=sink, device=place.device, tier=place.tier,
             watch=watch,
         )  # fmt: skip
-        with self._attending():
+        with enforced(place), self._attending():
             began = time.perf_counter()
             outcome = executor.run()
             return Ran(outcome, time.perf_counter() - began)

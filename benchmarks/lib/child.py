@@ -23,7 +23,7 @@ from benchmarks.lib.driver import Driver
 from wanflow.errors import WanflowError
 from wanflow.session import Request, run
 from wanflow.trace import read
-from wanflow.trace.events import Note, StageSpan, Step, Transfer
+from wanflow.trace.events import Move, Note, StageSpan, Step, Transfer
 
 _HEAVY = (
     "diffusers.models.transformers.transformer_wan", "transformers.models.umt5.modeling_umt5",
@@ -45,10 +45,11 @@ def traced(path: Path, stage: str) -> dict[str, Any]:
     spans = [e for e in events if isinstance(e, StageSpan) and e.stage == stage]
     loads = [e for e in events if isinstance(e, Transfer) and e.stage == stage]
     steps = [e for e in events if isinstance(e, Step) and e.stage == stage]
+    leaving = sum(e.waited_ns for e in events if isinstance(e, Move) and e.stage == stage)
     return {
         "stage_seconds": sum(s.ended_ns - s.began_ns for s in spans) / 1e9,
         "step_seconds": [(s.ended_ns - s.began_ns) / 1e9 for s in steps],
-        "stall_seconds": sum(load.waited_ns for load in loads) / 1e9,
+        "stall_seconds": (sum(load.waited_ns for load in loads) + leaving) / 1e9,
         "loaded_bytes": sum(load.nbytes for load in loads),
         "loading_seconds": sum(load.ended_ns - load.began_ns for load in loads) / 1e9,
         "notes": [f"{e.topic}: {e.text}" for e in events if isinstance(e, Note)],
@@ -70,7 +71,7 @@ def allocator(device: str) -> dict[str, int]:
         return {}
     return {
         "allocated_peak_bytes": torch.cuda.max_memory_allocated(device),
-        "reserved_peak_bytes": torch.cuda.max_memory_reserved(device),
+        "allocator_reserved_bytes": torch.cuda.max_memory_reserved(device),
     }
 
 

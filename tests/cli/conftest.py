@@ -34,6 +34,7 @@ class Request:
     exact: bool = False
     machine: str | None = None
     prompt_cache: bool = True
+    probe: bool = True
     own_configs: bool = False
     metadata: bool = True
     allow_nonfinite: bool = False

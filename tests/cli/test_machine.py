@@ -104,7 +104,8 @@ class TestShow:
         path = store.save(measured)
         lines = wanflow_here("machine", "show", "cpu")[1].splitlines()
         assert lines[:2] == ["cpu: cpu, 16.0 GiB", "probed today with torch 2, 2 threads"]
-        assert "gemm, float32        100 GFLOP/s  measured      3%" in lines
+        assert "gemm, float32              100 GFLOP/s  measured      3%" in lines
+        assert "small conv, float32 40 GFLOP/s measured -".split() in [x.split() for x in lines]
         assert not any("upload" in line or line.startswith("next") for line in lines)
         assert lines[-1] == f"file: {path}"
 
@@ -158,7 +159,7 @@ class TestList:
         assert sorted(names) == sorted(NAMES)
         assert found["machines"][0] == {
             "name": "cpu", "device": "cpu", "capacity_bytes": 16 * GIB, "estimated": False,
-            "sources": {"measured": 13, "learned": 1},
+            "sources": {"measured": 27, "learned": 1},
             "file": f"{home}/wanflow/machines/cpu.json",
         }  # fmt: skip
 
@@ -181,6 +182,9 @@ class TestList:
         ("disk_rate", 3.5e9, "3.5 GB/s"),
         ("disk_rate", 12.0, "12 B/s"),
         ("kernel_seconds", 1.5e-5, "15 us"),
+        ("save_seconds", 1.5e-3, "1.5 ms"),
+        ("small.gemm.float32", 1.01e11, "101 GFLOP/s"),
+        ("small.memory_rate", 9e9, "9 GB/s"),
         ("context_bytes", 2**29, "512 MiB"),
     ],
 )

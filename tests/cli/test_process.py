@@ -39,6 +39,21 @@ def test_help_loads_nothing_heavy(words):
     assert loaded_by(*words) == "[] 0"
 
 
+@pytest.mark.parametrize("words", [["doctor"], ["plan", "t2v-tiny", "--json"], ["--help"]])
+def test_windows_is_told(words):
+    """What Python lacks there is not come to: one sentence, and where it runs instead."""
+    code = (
+        "import sys; sys.modules.update(fcntl=None, resource=None)\n"
+        "from wanflow.cli.main import run; sys.platform = 'win32'\n"
+        f"sys.exit(run({words!r}))"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "wanflow runs on Linux, and this is Windows" in done.stderr
+    assert "wsl --install" in done.stderr
+
+
 def test_a_wrong_flag_of_generate_loads_nothing_heavy():
     """A size that is not allowed is told at once."""
     words = ["generate", "--task", "t2v-1.3B", "--size", "1*1", "--ckpt_dir", "."]

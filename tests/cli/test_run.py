@@ -163,6 +163,18 @@ class TestBars:
             "peak 9.00 MiB, planned 11.0 MiB (|)"
         )
 
+    def test_what_is_set_aside_is_taken(self, report):
+        """Now, peak and plan are all that the process takes of the budget."""
+        state = progress.StageProgress()
+        state.plan({**report, "overhead_bytes": 2 * MIB})
+        state.see(place(9 * MIB))
+        state.see(place(4 * MIB))
+        state.see(StageSpan("encode", "encode_text", 0, SECOND, 10 * MIB, ()))
+        assert progress.memory_lines(state) == (
+            "memory [################.............|..] 6.00 MiB of 12.0 MiB\n"
+            "peak 12.0 MiB, planned 11.0 MiB (|)"
+        )
+
     @pytest.mark.parametrize("budget", [0, 1, 10 * MIB])
     def test_stays_in_its_frame_whatever_the_numbers(self, budget):
         """Memory above the budget is a bug elsewhere, not a broken line here."""

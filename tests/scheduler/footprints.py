@@ -18,6 +18,9 @@ from wanflow.scheduler.footprint.costs import (
 from wanflow.scheduler.machine.figures import Machine
 
 KNOWN = {"name": "toy", "device": "cpu", "context_bytes": 0, "library_bytes": 0}
+FILES_IN_NO_TIME = {
+    "save_seconds": 0.0, "save_rate": 1e21, "video_seconds": 0.0, "video_rate": 1e21,
+}  # fmt: skip
 KINDS = ("", "gemm.", "attention.", "conv.")
 
 
@@ -26,7 +29,7 @@ def toy_machine() -> Machine:
     flops = {f"{kind}float32": 1e9 for kind in KINDS}
     needed = [f.name for f in attrs.fields(Machine) if f.default is attrs.NOTHING]
     figures = {name: 0.0 if name.endswith("_seconds") else 10**9 for name in needed}
-    return Machine(**{**figures, **KNOWN, "flops": flops})
+    return Machine(**{**figures, **KNOWN, **FILES_IN_NO_TIME, "flops": flops})
 
 
 TOY = toy_machine()

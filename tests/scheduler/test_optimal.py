@@ -13,7 +13,9 @@ from tests.scheduler.footprints import FOOTPRINTS, TOY, slower
 from tests.scheduler.replay import replay
 from wanflow.scheduler.footprint.lifetimes import lifetimes
 from wanflow.scheduler.plan import search
+from wanflow.scheduler.plan.candidate import with_less_cached, work_of
 from wanflow.scheduler.plan.planner import plan
+from wanflow.scheduler.plan.search import smallest
 
 CLOSE = 1 + 1e-8  # a billionth is no difference to the planner
 DEVICES = st.sampled_from(["cpu", "cuda"])
@@ -175,7 +177,27 @@ class TestHost:
         found = of([footprint], like, ends.minimum_bytes + int(room * share))
         brought = [move.segment for turn in found.turns for move in turn.brings]
 
-        assert set(found.host.cached) == {name for name in brought if brought.count(name) > 1}
+        assert set(found.host.cached) <= {name for name in brought if brought.count(name) > 1}
+
+    @settings(max_examples=200, deadline=None)
+    @given(FOOTPRINTS, machines("cuda"))
+    def test_no_more_is_cached_than_makes_it_faster(self, footprint, like) -> None:
+        """As fast as with everything cached; with a byte less it takes longer."""
+        everything = smallest(work_of(footprint, like, {}, None))
+        enough = with_less_cached(everything)
+        least = smallest(work_of(footprint, like, {}, enough.host.nbytes - 1))
+
+        assert enough.seconds == everything.seconds
+        assert enough.host.nbytes <= everything.host.nbytes
+        assert bool(enough.host.cached) == (least.host_fits and least.seconds > enough.seconds)
+
+    def test_what_compute_hides_is_not_cached(self) -> None:
+        """A fast disk needs no RAM beside it, however much there is."""
+        chain = uneven_chain([100] * 6, [1.0] * 6, 4)
+        found = of([chain], machine(TOY, "cuda", 0.001, 0.001), 300)
+
+        assert found.host.cached == frozenset()
+        assert found.host.nbytes == 200
 
     def test_little_ram_reads_from_the_disk(self) -> None:
         """Again and again, which takes longer."""

@@ -5,6 +5,7 @@ import pytest
 
 from wanflow.trace.check import PROBLEMS_KEPT, check
 from wanflow.trace.codec import decode, encode
+from wanflow.trace.events import Memory
 from wanflow.trace.framing import DamagedError, pack, unpack
 
 GIB = 2**30
@@ -39,9 +40,17 @@ class TestWrong:
 
     def test_budget(self, write, run, header) -> None:
         """More than the budget leaves when the context is set aside."""
-        assert check(write(run, {**header, "budget_bytes": 7 * GIB})).ok
-        over = {**header, "budget_bytes": 7 * GIB, "overhead_bytes": 1}
-        assert codes(check(write(run, over))) == ["budget", "budget"]
+        assert check(write(run, {**header, "overhead_bytes": GIB - GIB // 8})).ok
+        over = {**header, "overhead_bytes": GIB + 1}
+        assert codes(check(write(run, over))) == ["budget"] * 3
+
+    def test_measured(self, write, run, header) -> None:
+        """What others counted is held against the budget too, with what lies beside it."""
+        kept = check(write([*run, Memory("context", "cuda:0", 0, 7 * GIB // 8, 0)], header))
+        over = check(write([*run, Memory("context", "cuda:0", 0, GIB, 0)], header))
+
+        assert (kept.ok, codes(over)) == (True, ["budget"])
+        assert over.problems[0].text.endswith(f"{GIB // 8} over the budget")
 
     def test_torn_file(self, write, run, header) -> None:
         """What was read still adds up."""

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from wanflow.cli.render_error import Failure
 from wanflow.files.folders import cache_folder
-from wanflow.health import package_versions
 
 
 def crashed(error: BaseException) -> Failure:
@@ -31,6 +30,8 @@ def crashed(error: BaseException) -> Failure:
 def _log(error: BaseException) -> str:
     command = " ".join(sys.argv[1:2])  # the verb only: prompts and paths are private
     system = f"python {platform.python_version()} on {platform.platform()}"
+    from wanflow.health import package_versions  # which wants what Windows lacks
+
     packages = [f"{name} {version}" for name, version in package_versions().items()]
     lines = [f"wanflow {command}", system, *packages, "", ""]
     return "\n".join(lines) + "".join(traceback.format_exception(error))

@@ -8,8 +8,8 @@ import attrs
 
 from wanflow.cli.options import Json
 from wanflow.cli.output import say, say_json
+from wanflow.cli.render_doctor import render
 from wanflow.terminal.safe import clean
-from wanflow.units import format_bytes
 
 _ABSENT = "not installed"
 
@@ -29,11 +29,13 @@ def examine() -> dict[str, Any]:
     from wanflow.scheduler.profile import kind_cache
     from wanflow.session.preparing import prompt_cache
 
+    packages, graphics = health.package_versions(), _graphics()
     report: dict[str, Any] = {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": health.package_versions(),
-        "devices": [attrs.asdict(device) for device in health.devices()],
+        "packages": packages,
+        "devices": [attrs.asdict(health.host()), *graphics.pop("cards", ())],
+        **graphics,
         "encoders": health.encoders(),
         "pinned_memory": health.pinned(),
         "folders": {
@@ -45,11 +47,25 @@ def examine() -> dict[str, Any]:
         "prompts": attrs.asdict(held(prompt_cache.folder())),
         "environment": environment.in_force(),
     }
-    return {**report, "problems": problems(report)}
+    return {**report, "problems": [*graphics.pop("problems", ()), *problems(report)]}
+
+
+def _graphics() -> dict[str, Any]:
+    """What there is of cards; nothing where PyTorch itself can't be loaded."""
+    try:
+        from wanflow.session import card_report  # seconds, and only asked for here
+    except (ImportError, OSError):  # OSError: a library of its own is missing
+        return {"notes": []}
+    report = attrs.asdict(card_report.report())
+    seen = report.pop("system")
+    return {
+        "pytorch": report.pop("build"), "driver": seen["driver"], "wsl": seen["wsl"],
+        "container": seen["container"], **report,
+    }  # fmt: skip
 
 
 def problems(report: dict[str, Any]) -> list[str]:
-    """Name what would stop a run, or stop it from going to the GPU."""
+    """Name what would stop a run, but for its cards."""
     wrong = [f"{name} is not installed" for name, v in report["packages"].items() if v == _ABSENT]
     if not report["encoders"]["libx264"]:
         wrong.append("no H.264 encoder: use write_frames instead of write_video")
@@ -57,26 +73,3 @@ def problems(report: dict[str, Any]) -> list[str]:
         if not folder["writable"]:
             wrong.append(f"the {name} folder can't be written: {folder['path']}")
     return wrong
-
-
-def render(report: dict[str, Any]) -> str:
-    """Lay the facts out in lines of a name and a value."""
-    lines = [("python", f"{report['python']} on {report['platform']}")]
-    lines += list(report["packages"].items())
-    for device in report["devices"]:
-        total, free = format_bytes(device["total_bytes"]), format_bytes(device["free_bytes"])
-        lines.append((device["name"], f"{device['about']}, {free} free of {total}"))
-    have = [name for name, there in report["encoders"].items() if there]
-    lines.append(("encoders", ", ".join(have) or "none"))
-    for name, folder in report["folders"].items():
-        can = "writable" if folder["writable"] else "not writable"
-        lines.append((name, f"{folder['path']} ({can}, {format_bytes(folder['free_bytes'])} free)"))
-    for name in ("footprints", "prompts"):
-        cache = report[name]
-        size = format_bytes(cache["nbytes"])
-        lines.append((name, f"{cache['path']} ({cache['files']} files, {size})"))
-    lines.append(("pinned memory", report["pinned_memory"]))
-    lines += list(report["environment"].items())
-    lines += [("problem", text) for text in report["problems"]] or [("problems", "none found")]
-    width = max(len(name) for name, _ in lines) + 2
-    return "\n".join(f"{name:<{width}}{value}" for name, value in lines)

@@ -92,8 +92,8 @@ class LiveRun:
 
         self._screen.state.plan(report)
         say_notes(report)
-        names = ("graph", "device", "plan_id", "budget_bytes", "predicted_peak_bytes",
-                "predicted_seconds")  # fmt: skip
+        names = ("graph", "device", "plan_id", "budget_bytes", "overhead_bytes",
+                "predicted_peak_bytes", "predicted_seconds")  # fmt: skip
         self._header = {key: report[key] for key in names if key in report}
         self._header["stages"] = [stage["stage"] for stage in report.get("stages", ())]
         console = Console(stderr=True, markup=False, highlight=False, emoji=False)
@@ -133,6 +133,7 @@ def follow(path: Path, console: "Console") -> Summary:
     with TraceReader(path) as reader:
         for key, name in (
             ("budget_bytes", "budget_bytes"),
+            ("overhead_bytes", "overhead_bytes"),
             ("planned_bytes", "predicted_peak_bytes"),
         ):
             value = reader.header.get(name)

@@ -1,6 +1,7 @@
 """The only place that prints an error and turns it into an exit code."""
 
 import errno
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from signal import SIG_DFL, SIGTERM, signal
@@ -13,7 +14,7 @@ from typer.exceptions import TyperException
 from wanflow.cli import output
 from wanflow.cli.crash import crashed
 from wanflow.cli.render_error import Failure, render
-from wanflow.errors import WanflowError
+from wanflow.errors import InputError, WanflowError
 from wanflow.remarks import take_remarks
 from wanflow.terminal.safe import clean
 
@@ -69,6 +70,12 @@ def explain(error: BaseException) -> Failure:
 
 
 def _dispatch(arguments: list[str]) -> int:
+    if sys.platform == "win32":
+        raise InputError(
+            "wanflow runs on Linux, and this is Windows",
+            hint="wsl --install, and install wanflow in there: it has the card too",
+            code="windows",
+        )
     from wanflow.cli.app import app
 
     code = app(arguments, prog_name="wanflow", standalone_mode=False)

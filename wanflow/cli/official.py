@@ -76,6 +76,8 @@ def _parser() -> _Parser:
                      help="official or diffusers: the steps' noise levels. [official]")  # fmt: skip
     own.add_argument("--exact", action="store_true",
                      help="Only choices that leave every bit of the result alone.")  # fmt: skip
+    own.add_argument("--no-probe", "--no_probe", action="store_true",
+                     help="Don't measure a CPU that nothing is known of.")  # fmt: skip
     own.add_argument("--no-metadata", "--no_metadata", action="store_true",
                      help="Put nothing into the video of what it was made from.")  # fmt: skip
     own.add_argument("--allow-nonfinite", "--allow_nonfinite", action="store_true",

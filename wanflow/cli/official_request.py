@@ -59,6 +59,7 @@ class TranslatedFlags:
             pins=self.pins,
             exact=flags.exact,
             own_configs=True,
+            probe=not flags.no_probe,
             metadata=not flags.no_metadata,
             allow_nonfinite=flags.allow_nonfinite,
             any_shape=True,  # --size is an area where a video is given

@@ -61,6 +61,9 @@ def gather(
     no_prompt_cache: Annotated[
         bool, Option("--no-prompt-cache", help="Encode prompts anew; keep none.")
     ] = False,
+    no_probe: Annotated[
+        bool, Option("--no-probe", help="Don't measure a CPU that nothing is known of.")
+    ] = False,
     allow_nonfinite: AllowNonfinite = False,
 ) -> "Request":
     """Make the request of a command line."""
@@ -79,6 +82,7 @@ def gather(
         pins=tuple(pins or ()),
         exact=exact,
         prompt_cache=not no_prompt_cache,
+        probe=not no_probe,
         allow_nonfinite=allow_nonfinite,
     )
 

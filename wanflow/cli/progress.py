@@ -72,6 +72,7 @@ class StageProgress:
     """Where the run is, read off its events. Stages that stream into each other take turns."""
 
     budget_bytes: int = 0
+    overhead_bytes: int = 0  # of the budget, what no event counts
     planned_bytes: int = 0
     predicted: dict[str, float] = attrs.field(factory=dict)  # seconds, by stage
     turns: dict[str, Cycle] = attrs.field(factory=dict)
@@ -83,6 +84,7 @@ class StageProgress:
     def plan(self, report: Mapping[str, Any]) -> None:
         """Take the budget and the predictions."""
         self.budget_bytes = report.get("budget_bytes") or 0
+        self.overhead_bytes = report.get("overhead_bytes") or 0
         self.planned_bytes = report.get("predicted_peak_bytes") or 0
         self.predicted = {s["stage"]: s["seconds"] for s in report.get("stages", ())}
 
@@ -97,9 +99,13 @@ class StageProgress:
                 self._hold(event.resident_bytes)
             case StageSpan():
                 self.ended[event.stage] = _seconds(event)
-                self.peak_bytes = max(self.peak_bytes, event.peak_bytes)
+                self.peak_bytes = max(self.peak_bytes, self.of_stage(event))
         if isinstance(event, Move | Workspace | Step) and event.stage not in self.ended:
             self.stage = event.stage
+
+    def of_stage(self, event: StageSpan) -> int:
+        """Say a stage's peak with what is set aside, as the plan has it."""
+        return event.peak_bytes + self.overhead_bytes
 
     def turn(self) -> Cycle:
         """Say how far the stage at work is; nothing of nothing before its first step ended."""
@@ -119,7 +125,8 @@ class StageProgress:
         return took / planned if took and planned else 1.0
 
     def _hold(self, now: int) -> None:
-        self.now_bytes, self.peak_bytes = now, max(self.peak_bytes, now)
+        self.now_bytes = now + self.overhead_bytes
+        self.peak_bytes = max(self.peak_bytes, self.now_bytes)
 
 
 class ProgressLines:
@@ -138,7 +145,7 @@ class ProgressLines:
         """Say a line if it is time for one."""
         self._state.see(event)
         if isinstance(event, StageSpan):
-            self._say(stage_line(event))
+            self._say(stage_line(event, self._state.of_stage(event)))
         elif isinstance(event, Note):
             self._say(f"{event.topic}: {event.text}")
         elif isinstance(event, Step) and time.monotonic() - self._said >= _QUIET_SECONDS:
@@ -182,7 +189,7 @@ class ProgressBars:
         if self._live is None:
             return
         if isinstance(event, StageSpan):
-            self._live.console.print(clean(stage_line(event)))
+            self._live.console.print(clean(stage_line(event, self._state.of_stage(event))))
         elif isinstance(event, Note):
             self._live.console.print(clean(f"{event.topic}: {event.text}"))
 
@@ -198,10 +205,10 @@ class ProgressBars:
         return text.append(clean(f"{head_line(self._state)}\n{memory_lines(self._state)}"))
 
 
-def stage_line(event: StageSpan) -> str:
+def stage_line(event: StageSpan, peak_bytes: int) -> str:
     """Say that a stage ended."""
     took = format_seconds(_seconds(event))
-    return f"{event.stage} done in {took}, peak {format_bytes(event.peak_bytes)}"
+    return f"{event.stage} done in {took}, peak {format_bytes(peak_bytes)}"
 
 
 def step_line(state: StageProgress) -> str:

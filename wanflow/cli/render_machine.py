@@ -24,6 +24,11 @@ _WORDS = {
     "call_seconds": "start of a call",
     "context_bytes": "context",
     "library_bytes": "library workspaces",
+    "small.memory_rate": "small memory",
+    "save_seconds": "saving a file",
+    "save_rate": "saving, bytes",
+    "video_seconds": "start of a video",
+    "video_rate": "video, bytes",
 }
 
 
@@ -43,7 +48,7 @@ def render(machine: Machine, file: Path | None, console: Console) -> None:
         spread = machine.spreads.get(name)
         value = format_figure(name, machine.figure(name))
         source, width = machine.source(name), "-" if spread is None else f"{spread:.0%}"
-        add_row(table, _WORDS.get(name, name.replace(".", ", ")), value, source, width)
+        add_row(table, _word(name), value, source, width)
     console.print(table)
     if machine.guessed_from:
         line(console, f"guessed: what was not measured goes by the {machine.guessed_from}")
@@ -87,9 +92,13 @@ def format_figure(name: str, value: float) -> str:
     if name.endswith("_bytes"):
         return format_bytes(int(value))
     if name.endswith("_seconds"):
-        return f"{value * 1e6:.3g} us"
-    unit = "FLOP/s" if name in FLOPS else "B/s"
+        return f"{value * 1e3:.3g} ms" if value >= 1e-3 else f"{value * 1e6:.3g} us"
+    unit = "FLOP/s" if name.removeprefix("small.") in FLOPS else "B/s"
     for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
         if value >= factor:
             return f"{value / factor:.3g} {prefix}{unit}"
     return f"{value:.3g} {unit}"
+
+
+def _word(name: str) -> str:
+    return _WORDS.get(name, name.replace("small.", "small ").replace(".", ", "))

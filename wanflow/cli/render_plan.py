@@ -124,7 +124,9 @@ def _bounds(report: Report) -> Iterator[str]:
         ahead = f", {report['depth']} loads ahead" if report.get("depth") else ""
         yield f"lower bound {format_seconds(bound)}, gap {report['gap_percent']:.1f}%{ahead}"
     if report.get("allocator_slack_bytes"):
-        yield f"allocator slack {format_bytes(report['allocator_slack_bytes'])} of the peak"
+        kind = "expandable" if report.get("expandable_segments") else "plain"
+        slack = format_bytes(report["allocator_slack_bytes"])
+        yield f"allocator slack {slack} of the peak, {kind} segments"
     if report.get("arenas"):
         blocks = [f"{name} {format_bytes(nbytes)}" for name, nbytes in report["arenas"].items()]
         yield f"weights lie in one block each: {', '.join(blocks)}"
@@ -133,11 +135,16 @@ def _bounds(report: Report) -> Iterator[str]:
     if report.get("host_bytes"):
         ram = report.get("ram_bytes")
         of = f" of {format_bytes(ram)}" if ram else ""
-        yield f"host {format_bytes(report['host_bytes'])}{of} for weights on their way"
+        plain = "" if report.get("pinned_memory", True) else ", not pinned"
+        yield f"host {format_bytes(report['host_bytes'])}{of} for weights on their way{plain}"
 
 
 def _rates(report: Report) -> str:
     """Say what the seconds stand on, and how far off they may be where that is known."""
+    sources = list(report.get("machine_sources", {}).values())
+    if "probed" in sources:
+        known = len(sources) - sources.count("estimate")
+        return f"{known} of {len(sources)} rates measured, in short"
     if not report.get("estimates"):
         return "rates measured"
     percent = report.get("published_error_percent")
@@ -174,4 +181,5 @@ def _next(request: "Request") -> str:
         for value in values:
             words += [option, value]
     words += ["--exact"] if request.exact else []
-    return join(words if request.prompt_cache else [*words, "--no-prompt-cache"])
+    words += [] if request.prompt_cache else ["--no-prompt-cache"]
+    return join(words if request.probe else [*words, "--no-probe"])

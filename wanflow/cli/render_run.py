@@ -37,4 +37,7 @@ def _memory(done: Mapping[str, Any]) -> str:
     planned = done.get("predicted_peak_bytes")
     said = f", planned {format_bytes(planned)}" if planned is not None else ""
     share = f"{peak / budget:.0%} of the {format_bytes(budget)} budget"
+    over = done.get("over_budget_bytes")
+    if over:
+        share = f"over the {format_bytes(budget)} budget by {format_bytes(over)}"
     return f"peak {format_bytes(peak)}{said}, {share} ({done.get('peak_source', 'unknown')})"

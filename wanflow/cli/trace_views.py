@@ -79,8 +79,11 @@ def timeline(
     path = trace_of(file)
     summary = summarise(path)
     where = tier or summary.budget_tier or ""
-    budget = summary.budget_bytes if where == summary.budget_tier else None
-    drawing = partial(draw, lambda: read(path), where, budget, rows=rows, stage=stage)
+    held = where == summary.budget_tier
+    budget, aside = (summary.budget_bytes, summary.overhead_bytes) if held else (None, 0)
+    drawing = partial(
+        draw, lambda: read(path), where, budget, overhead_bytes=aside, rows=rows, stage=stage
+    )
     if json:
         say_json(drawing().to_dict())
         return 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import attrs
 import torch
 
@@ -55,7 +57,9 @@ def measure(device: torch.device, name: str | None = None) -> Machine:
     """Measure a device and keep what was found, under *name* or that of the device."""
     from wanflow.scheduler.run.probe import probe
 
-    machine = probe(device, estimate(device))
+    # What pins memory asks for no device: it pins for the current one.
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        machine = probe(device, estimate(device))
     machine = attrs.evolve(machine, name=name or machine.name)
     save(machine)
     return machine

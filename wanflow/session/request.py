@@ -16,6 +16,7 @@ class Request:
     """One job. `vram` and `ram` are sizes as text (`8GiB`, `80%`, `auto`).
 
     `prompt_cache`: whether a prompt that was encoded before may be read, and a new one kept.
+    `probe`: whether a CPU that nothing is known of is measured first.
     `metadata`: whether the video holds what it was made from.
     `own_configs`: whether weights that say a model's shape are believed before the graph is.
     `any_shape`: whether a size may be an area alone, as Wan's own command line has it with a video.
@@ -34,6 +35,7 @@ class Request:
     exact: bool = False
     machine: str | None = None
     prompt_cache: bool = True
+    probe: bool = True
     own_configs: bool = False
     metadata: bool = True
     any_shape: bool = False

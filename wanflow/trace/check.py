@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from wanflow.trace.events import Event, FootprintRows, Memory, Move, Note, Verb, Workspace
+from wanflow.trace.measured import MeasuredPeaks
 from wanflow.trace.plain import plain
 from wanflow.trace.reader import State, TraceFile, TraceReader
 
@@ -74,6 +75,7 @@ class Auditor:
     budget_bytes: int | None = None
     budget_tier: str | None = None
     overhead_bytes: int = 0
+    measured: MeasuredPeaks = attrs.field(factory=MeasuredPeaks)
     accounts: dict[str, _Account] = attrs.field(factory=dict)
     problems: list[AuditProblem] = attrs.field(factory=list)
     problem_count: int = 0
@@ -89,6 +91,16 @@ class Auditor:
             self._move(event)
         elif isinstance(event, Workspace):
             self._workspace(event)
+        elif isinstance(event, Memory):
+            self.measured.take(event)
+
+    def end(self) -> None:
+        """Hold what others counted against the budget."""
+        peak = self.measured.peak(self.budget_tier, self.overhead_bytes)
+        if peak is not None and self.budget_bytes and peak.nbytes > self.budget_bytes:
+            over = peak.nbytes - self.budget_bytes
+            said = f"{peak.nbytes} bytes measured on {self.budget_tier} ({peak.source})"
+            self.say("budget", f"{said}, {over} over the budget")
 
     def say(self, code: str, text: str) -> None:
         """Note a problem."""
@@ -126,6 +138,7 @@ def check(path: Path | str) -> Checked:
         auditor = _auditor(reader.header)
         for event in reader:
             auditor.add(event)
+        auditor.end()
         file = reader.info()
     _check_file(file, auditor)
     tiers = tuple(

@@ -115,13 +115,18 @@ class StageSpan:
 
 @attrs.frozen(slots=False)
 class Memory:
-    """Memory as somebody else counts it (`allocator`, `driver`, `tracked`, `rss`)."""
+    """Memory as somebody else counts it (`allocator`, `reserved`, `context`, `tracked`, `rss`).
+
+    A card's allocator counts too how often it gave back what it held to ask again, and in vain.
+    """
 
     source: str
     tier: str
     now_bytes: int
     peak_bytes: int
     at_ns: int
+    alloc_retries: int = 0
+    alloc_failures: int = 0
 
 
 @attrs.frozen(slots=False)

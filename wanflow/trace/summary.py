@@ -10,12 +10,11 @@ import attrs
 
 from wanflow.trace.by_kind import ByKind
 from wanflow.trace.events import Event
+from wanflow.trace.measured import Measured
 from wanflow.trace.plain import flat, plain
 from wanflow.trace.reader import State, TraceFile, TraceReader
 from wanflow.trace.tally import Peak, StageTally, Tally, TierTally, Traffic
 
-# Whoever counts most of what the budget means comes first; the driver is asked only now and then.
-_MEASURES = ("reserved", "driver", "allocator", "tracked", "rss")
 _NS = 1e9
 
 
@@ -24,7 +23,8 @@ class StageSummary:
     """One stage: `done`, `open` (it did not end) or `not started`. Bytes are the budget tier's.
 
     `moving_seconds` adds moves up, so with overlap it may exceed `seconds`; `waited_seconds` is
-    how long the run was held up by them. `share` is of the run's seconds.
+    how long the run was held up by them. `share` is of the run's seconds. `whole_peak_bytes` is the
+    peak with what of the budget was set aside.
     """
 
     stage: str
@@ -40,6 +40,7 @@ class StageSummary:
     freed_bytes: int
     moves: int
     peak_bytes: int
+    whole_peak_bytes: int
     steps: int
     steps_total: int
     knobs: tuple[str, ...]
@@ -68,15 +69,6 @@ class PeakMoment:
 
 
 @attrs.frozen
-class Measured:
-    """The highest figure that somebody else counted on a tier."""
-
-    source: str
-    tier: str
-    peak_bytes: int
-
-
-@attrs.frozen
 class NoteLine:
     """Something a reader should know."""
 
@@ -87,7 +79,11 @@ class NoteLine:
 
 @attrs.frozen
 class Summary:
-    """A trace in short. What the header or the trailer did not say is None."""
+    """A trace in short. What the header or the trailer did not say is None.
+
+    To be held against the budget are `whole_peak_bytes`, which is `peak_bytes` and what was set
+    aside, and `measured_peak_bytes`; `over_budget_bytes` is by how much the higher is over it.
+    """
 
     path: str
     state: str
@@ -102,11 +98,18 @@ class Summary:
     versions: dict[str, Any]
     budget_bytes: int | None
     budget_tier: str | None
+    overhead_bytes: int
+    over_budget_bytes: int | None
     predicted_peak_bytes: int | None
     peak_bytes: int
+    whole_peak_bytes: int
     measured_peak_bytes: int | None
     measured_source: str | None
+    measured_beside_bytes: int | None
+    measured_with_others: bool
     measured: tuple[Measured, ...]
+    alloc_retries: int
+    alloc_failures: int
     predicted_seconds: float | None
     seconds: float
     events: int
@@ -168,10 +171,13 @@ def _summary(tally: Tally, file: TraceFile) -> Summary:
     header = file.header
     tier_name = _budget_tier(header, tally.tiers)
     tier = tally.tiers.get(tier_name or "")
-    measured = tuple(
-        Measured(source, tier, peak) for (source, tier), peak in tally.measured.items()
-    )
-    best = _best_measure(measured, tier_name)
+    budget_bytes, overhead_bytes = _count(header, "budget_bytes"), overhead_of(header)
+    peak_bytes = tier.peak.resident_bytes if tier else 0
+    measured = tally.measured.peak(tier_name, overhead_bytes)
+    over_bytes = None
+    if budget_bytes is not None:
+        top = max(peak_bytes + overhead_bytes, measured.nbytes if measured else 0)
+        over_bytes = max(0, top - budget_bytes)
     return Summary(
         path=file.path,
         state=str(file.state),
@@ -184,13 +190,20 @@ def _summary(tally: Tally, file: TraceFile) -> Summary:
         started=_text(header, "started"),
         seed=header["seed"] if type(header.get("seed")) is int else None,
         versions=header["versions"] if isinstance(header.get("versions"), dict) else {},
-        budget_bytes=_count(header, "budget_bytes"),
+        budget_bytes=budget_bytes,
         budget_tier=tier_name,
+        overhead_bytes=overhead_bytes,
+        over_budget_bytes=over_bytes,
         predicted_peak_bytes=_count(header, "predicted_peak_bytes"),
-        peak_bytes=tier.peak.resident_bytes if tier else 0,
-        measured_peak_bytes=best.peak_bytes if best else None,
-        measured_source=best.source if best else None,
-        measured=measured,
+        peak_bytes=peak_bytes,
+        whole_peak_bytes=peak_bytes + overhead_bytes,
+        measured_peak_bytes=measured.nbytes if measured else None,
+        measured_source=measured.source if measured else None,
+        measured_beside_bytes=measured.beside_bytes if measured else None,
+        measured_with_others=measured.with_others if measured else False,
+        measured=tally.measured.all,
+        alloc_retries=tally.measured.alloc_retries,
+        alloc_failures=tally.measured.alloc_failures,
         predicted_seconds=_seconds(header, "predicted_seconds"),
         seconds=tally.last_ns / _NS,
         events=file.records,
@@ -214,14 +227,20 @@ def _stages(tally: Tally, header: Mapping[str, Any], tier: str | None) -> tuple[
     names = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
     order = dict.fromkeys([*names, *tally.stages])
     empty = StageTally()
-    return tuple(_stage(name, tally.stages.get(name, empty), tally.last_ns, tier) for name in order)
+    overhead = overhead_of(header)
+    return tuple(
+        _stage(name, tally.stages.get(name, empty), tally.last_ns, tier, overhead) for name in order
+    )
 
 
-def _stage(name: str, tally: StageTally, total_ns: int, tier: str | None) -> StageSummary:
+def _stage(
+    name: str, tally: StageTally, total_ns: int, tier: str | None, overhead_bytes: int
+) -> StageSummary:
     span = tally.span
     began_ns = span.began_ns if span else tally.first_ns or 0
     seconds = max(0, (span.ended_ns if span else tally.last_ns) - began_ns) / _NS
     traffic = tally.tiers.get(tier or "", Traffic())
+    peak_bytes = max(span.peak_bytes if span else 0, traffic.peak_bytes)
     return StageSummary(
         stage=name,
         op=span.op if span else "",
@@ -235,7 +254,8 @@ def _stage(name: str, tally: StageTally, total_ns: int, tier: str | None) -> Sta
         moved_out_bytes=traffic.out_bytes,
         freed_bytes=traffic.freed_bytes,
         moves=tally.sums.moves,
-        peak_bytes=max(span.peak_bytes if span else 0, traffic.peak_bytes),
+        peak_bytes=peak_bytes,
+        whole_peak_bytes=peak_bytes + overhead_bytes,
         steps=tally.steps,
         steps_total=tally.steps_total,
         knobs=span.knobs if span else (),
@@ -265,9 +285,9 @@ def _budget_tier(header: Mapping[str, Any], tiers: Mapping[str, TierTally]) -> s
     return max(at_work, key=lambda name: tiers[name].peak.resident_bytes, default=None)
 
 
-def _best_measure(measured: Iterable[Measured], tier: str | None) -> Measured | None:
-    here = {m.source: m for m in measured if m.tier == tier}
-    return next((here[source] for source in _MEASURES if source in here), None)
+def overhead_of(header: Mapping[str, Any]) -> int:
+    """Say what of the budget no event counts; nothing where the header does not say."""
+    return _count(header, "overhead_bytes") or 0
 
 
 def _text(values: Mapping[str, Any], key: str) -> str | None:

@@ -14,6 +14,7 @@ import attrs
 
 from wanflow.trace.codec import Row, event_of, row_of
 from wanflow.trace.events import Event, Kind, Memory, Note, StageSpan, Step, Transfer, Verb
+from wanflow.trace.measured import MeasuredPeaks
 
 NOTES_KEPT = 20
 
@@ -105,7 +106,7 @@ class Tally:
     last_ns: int = 0
     stages: defaultdict[str, StageTally] = attrs.field(factory=lambda: defaultdict(StageTally))
     tiers: defaultdict[str, TierTally] = attrs.field(factory=lambda: defaultdict(TierTally))
-    measured: dict[tuple[str, str], int] = attrs.field(factory=dict)
+    measured: MeasuredPeaks = attrs.field(factory=MeasuredPeaks)
     notes: deque[Note] = attrs.field(factory=lambda: deque(maxlen=NOTES_KEPT))
     note_count: int = 0
 
@@ -216,8 +217,7 @@ def _span(tally: Tally, row: Row) -> None:
 def _memory(tally: Tally, row: Row) -> None:
     memory = cast("Memory", event_of(row))
     tally.last_ns = max(tally.last_ns, memory.at_ns)
-    key = (memory.source, memory.tier)
-    tally.measured[key] = max(tally.measured.get(key, 0), memory.peak_bytes, memory.now_bytes)
+    tally.measured.take(memory)
 
 
 def _note(tally: Tally, row: Row) -> None:

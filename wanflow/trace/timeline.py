@@ -42,12 +42,14 @@ class Row:
 class Timeline:
     """A tier from `began_seconds` to `ended_seconds`. `level` is the most on it in each cell.
 
+    `overhead_bytes` of the budget lie below all levels: no event counts them.
     `by_kind` says of what that most is made, by the names of `KINDS`.
     `stages` names the stage at work in each cell. `left_out` rows are smaller than those here.
     """
 
     tier: str
     budget_bytes: int | None
+    overhead_bytes: int
     began_seconds: float
     ended_seconds: float
     peak_bytes: int
@@ -88,6 +90,7 @@ def timeline(
     tier: str,
     budget_bytes: int | None = None,
     *,
+    overhead_bytes: int = 0,
     cells: int = 60,
     rows: int = 20,
     stage: str | None = None,
@@ -104,8 +107,8 @@ def timeline(
     level = curve.resident_bytes
     chosen.sort(key=lambda key: (lives[key].first_ns, key[1]))
     return Timeline(
-        tier, budget_bytes, window.began_ns / _NS, window.ended_ns / _NS, max(level, default=0),
-        tuple(level),
+        tier, budget_bytes, overhead_bytes, window.began_ns / _NS, window.ended_ns / _NS,
+        max(level, default=0), tuple(level),
         {kind: tuple(cell.by_kind[kind] for cell in curve.cells) for kind in KINDS},
         times.names(window),
         tuple(_row(key, lives[key], drawn[key]) for key in chosen), len(heaviest) - len(chosen),

@@ -123,7 +123,7 @@ class TestPlanned:
         replay(plan([footprint], CARD, budget))
 
 
-def ran(made, model, program, *, fails=None, resume=None, save=None):
+def ran(made, model, program, *, fails=lambda _: None, resume=None, save=None):
     """Run a plan on the linked device; return the outcome, the trace and the ledger."""
     weights = random_weights(model.module)
     device = LinkedDevice(1e9, fails)
@@ -190,9 +190,9 @@ class TestRun:
         _, leave = self.plans(model)
         made = []
 
-        def fails(_nbytes) -> None:
-            made.append(1)
-            if len(made) == 9:
+        def fails(what) -> None:
+            made.append(what)
+            if made.count("slab") == 9:
                 raise torch.OutOfMemoryError("full")
 
         out, events, ledger = ran(leave, model, toy_program(model), fails=fails)

@@ -224,7 +224,7 @@ FAILURES = [
     (ValueError("odd"), StageFailed, "failed: odd"),
     (OSError(28, "No space left", "/out"), StageFailed, r"step 0\): No space left: /out"),
     (OSError("odd disk"), StageFailed, "odd disk"),
-    (MemoryError(), OutOfMemory, "no memory left"),
+    (MemoryError(), OutOfMemory, "RAM is full"),
     (RuntimeError("[enforce] DefaultCPUAllocator: can't"), OutOfMemory, "RAM is full"),
     (InputError("bad image"), InputError, "^bad image$"),
     (KeyboardInterrupt("^C"), KeyboardInterrupt, "C"),

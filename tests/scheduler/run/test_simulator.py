@@ -54,6 +54,8 @@ class TestRandom:
 
         waited = sum(e.waited_ns for e in events if isinstance(e, Transfer)) / 1e9
         assert waited == pytest.approx(sum(found.timeline.waits), abs=1e-6)
+        left = sum(e.waited_ns for e in events if isinstance(e, Move)) / 1e9
+        assert left == pytest.approx(sum(found.timeline.leaving), abs=1e-6)
         arrived = [e for e in events if isinstance(e, Transfer)]
         brings = [move for turn in found.turns for move in turn.brings]
         assert len(arrived) == sum(len(move.values) or 1 for move in brings)

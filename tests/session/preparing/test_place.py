@@ -1,16 +1,20 @@
 """Device and budget: what is asked for, in bytes, or exit 2 with what is allowed."""
 
+import re
 from functools import partial
 
 import pytest
 import torch
 
+from wanflow import system
 from wanflow.errors import InputError
-from wanflow.memory_limits import tightest_free, tightest_total
+from wanflow.memory_limits import MemoryLimit, tightest_free, tightest_total
 from wanflow.scheduler.machine.datasheets import named_machine
 from wanflow.session import machines
 from wanflow.session.preparing import place as places
 from wanflow.session.preparing.place import find_place
+from wanflow.session.request import Request
+from wanflow.system import Driver, SeenCard, System
 from wanflow.units import GIB, MIB
 
 GB = 10**9
@@ -22,6 +26,7 @@ def no_gpu(monkeypatch):
     """Whatever this machine has."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(system, "look", lambda: System(Driver(), False, False, False))
 
 
 @pytest.fixture
@@ -133,6 +138,14 @@ class TestBudget:
             monkeypatch.setenv(name, text)
         assert places.expandable_segments() is expandable
 
+    def test_more_than_is_free(self, place, memory):
+        """It is noted with the numbers and not refused: who has the rest may end."""
+        found = place(vram="12GiB")
+        (note,) = found.notes
+        assert note.startswith("--vram 12GiB is more than the 10.0 GiB that are free on cpu now, ")
+        assert note.endswith("6.00 GiB are held by others; --vram auto takes what is free")
+        assert place(vram="10GiB").notes == place(vram="auto").notes == ()
+
     def test_less_than_overhead(self, card):
         """A budget that the context alone fills leaves nothing, not less than nothing."""
         assert card(vram="1MiB").usable_bytes == 0
@@ -168,9 +181,20 @@ class TestRam:
 
     @pytest.mark.parametrize("text", ["auto", None])
     def test_auto(self, card, text):
-        """A tenth is left alone; it is the default too."""
+        """What is pinned can't be given back: three fifths at most; it is the default too."""
         found = card(ram=text)
-        assert found.ram_bytes == int(found.machine.ram_bytes * 0.9)
+        assert found.ram_bytes == int(found.machine.ram_bytes * 0.6)
+
+    @pytest.mark.parametrize(
+        ("free", "taken"), [(32, 19.2), (10, 6), (8, 4), (6, 2), (4, 1), (1, 0.25), (0, 0)]
+    )
+    def test_auto_leaves_the_computer_alive(self, monkeypatch, free, taken):
+        """4 GiB stay free where there are as many, else three quarters."""
+        limit = MemoryLimit("RAM", 64 * GIB, free * GIB)
+        monkeypatch.setattr(places, "tightest_free", lambda: limit)
+        request = Request("g", vram="8GiB")
+        found = places.place_on(named_machine("rtx4090"), torch.device("cpu"), request)
+        assert found.ram_bytes == pytest.approx(taken * GIB, abs=8)
 
     def test_more_than_there_is(self, card):
         """Refused, as `--vram` is."""
@@ -208,9 +232,32 @@ class TestDevice:
             place(device=name)
         assert "--machine" in caught.value.hint
 
+    @pytest.mark.parametrize("name", ["auto", "cuda"])
+    def test_a_card_that_pytorch_does_not_use(self, place, monkeypatch, name):
+        """`auto` is the CPU and says why, `cuda` is refused for the same reason, with the cure."""
+        seen = SeenCard("NVIDIA GeForce RTX 4090", "GPU-1", (8, 9), 24 * GIB, 24 * GIB)
+        driver = Driver("580.65.06", (13, 0), (seen,))
+        monkeypatch.setattr(system, "look", lambda: System(driver, True, False, False))
+        monkeypatch.setattr(torch, "__version__", "2.13.0+cpu")
+        monkeypatch.setattr(torch.version, "cuda", None)
+        cure = "pip install torch==2.13.0+cu130 --index-url https://download.pytorch.org/whl/cu130"
+        reason = "PyTorch 2.13.0+cpu is a build without CUDA"
+        if name == "auto":
+            found = place(device=name)
+            assert found.device.type == "cpu"
+            assert found.notes == (f"on the CPU, not on NVIDIA's card: {reason}; {cure}",)
+            return
+        with pytest.raises(
+            InputError, match=re.escape(f"there are 0 CUDA devices: {reason}")
+        ) as caught:
+            place(device=name)
+        assert caught.value.hint == cure
+
     @pytest.mark.parametrize("device", ["auto", "cpu", "cuda"])
-    def test_named_machine(self, card, device):
-        """Planning for a named machine needs no GPU, whatever device is given."""
+    def test_named_machine(self, card, monkeypatch, device):
+        """Planning for a named machine asks nothing of a GPU, whatever device is given."""
+        monkeypatch.setattr(torch.cuda, "is_available", None)
+        monkeypatch.setattr(torch.cuda, "device_count", None)
         found = card(device=device)
         assert (found.tier, found.machine.name) == ("cuda:0", "rtx4090")
 

@@ -40,7 +40,7 @@ class Derived:
 
     def __init__(self, events, header) -> None:
         self.events, self.tier = events, header["budget_tier"]
-        self.budget = header["budget_bytes"]
+        self.budget, self.aside = header["budget_bytes"], header["overhead_bytes"]
         self.seconds = (
             max(max(getattr(e, "ended_ns", 0), getattr(e, "at_ns", 0)) for e in events) / 1e9
         )
@@ -52,6 +52,8 @@ class Derived:
         """The peak, by kind, stage and object."""
         event, held, work, slack = self.top
         yield format_bytes(self.peak)
+        yield format_bytes(self.peak + self.aside)
+        yield format_bytes(self.aside)
         yield format_seconds(event.began_ns / 1e9)
         yield str(event.step)
         stages = defaultdict(int)
@@ -107,7 +109,8 @@ class Derived:
             yield format_seconds(sum(e.waited_ns for e in moves) / 1e9)
             here = [each for each in self.all if each[0].stage == stage]
             best = max(here, key=lambda each: total(*each[1:]), default=None)
-            yield format_bytes(max(span.peak_bytes, total(*best[1:]) if best else 0))
+            most = max(span.peak_bytes, total(*best[1:]) if best else 0)
+            yield format_bytes(most + self.aside)
             yield from map(format_bytes, kinds_of(*best[1:]) if best else [])
 
     def said_of_steps(self):
@@ -165,10 +168,10 @@ class Derived:
         yield format_seconds(header["predicted_seconds"])
         yield f"{len(self.events):,}"
         yield format_seconds(0)
-        yield format_bytes(max(self.budget, self.peak))
+        yield format_bytes(abs(self.budget - self.peak - self.aside))
         for e in self.events:
             if type(e).__name__ == "Memory" and e.tier == self.tier:
                 yield format_bytes(e.peak_bytes)
-                yield format_bytes(abs(self.budget - max(e.peak_bytes, self.peak)))
+                yield format_bytes(abs(self.budget - max(e.peak_bytes, self.peak + self.aside)))
         for part in ("peak", "models", "stages", "steps", "waiting"):
             yield from getattr(self, f"said_of_{part}")()

@@ -8,12 +8,13 @@ the same kind, else of the same stage.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from statistics import median
+from statistics import fmean, median
 
 import attrs
 
 from wanflow.scheduler.footprint.costs import Footprint
 from wanflow.scheduler.machine.figures import Machine
+from wanflow.scheduler.machine.file_work import file_work
 from wanflow.trace.events import Event, Move, Note, Transfer, Workspace
 
 _MOST = 200_000  # calls; as many as a footprint may have
@@ -23,8 +24,15 @@ Timing = Callable[[Footprint, Machine], tuple[float, ...]]
 
 
 def by_rates(footprint: Footprint, machine: Machine) -> tuple[float, ...]:
-    """Say it by the machine's rates."""
-    return tuple(
+    """Say it by the machine's rates; on a CPU with what is written to files meanwhile."""
+    seconds = _computing(footprint, machine)
+    for index, work in file_work(footprint).items():
+        seconds[index] += work.seconds(machine)
+    return tuple(seconds)
+
+
+def _computing(footprint: Footprint, machine: Machine) -> list[float]:
+    return [
         machine.compute_seconds(
             call.cost.flops,
             call.cost.memory_bytes,
@@ -32,7 +40,13 @@ def by_rates(footprint: Footprint, machine: Machine) -> tuple[float, ...]:
             call.cost.kernels,
         )
         for call in footprint.calls
-    )
+    ]
+
+
+def usual(times: Sequence[float]) -> float:
+    """Give the mean without what was disturbed, more than twice the median."""
+    most = 2 * median(times)
+    return fmean(time for time in times if time <= most)
 
 
 @attrs.define
@@ -42,7 +56,9 @@ class CallTimes:
     Spans are paired with calls of the same stage, step and kind, in their order.
     """
 
-    _spans: dict[tuple[str, int, str], list[int]] = attrs.field(factory=dict, init=False)
+    _spans: dict[tuple[str, int, str], list[tuple[int, int]]] = attrs.field(
+        factory=dict, init=False
+    )  # of each its own time, and what lies between it and the call before, in the same step
     _gaps: list[int] = attrs.field(factory=list, init=False)
     _count: int = attrs.field(default=0, init=False)
     _before: Workspace | None = attrs.field(default=None, init=False)
@@ -61,32 +77,45 @@ class CallTimes:
                 self._count, self._before = 0, None
 
     def _hear_call(self, work: Workspace) -> None:
-        before = self._before
+        before, gap = self._before, 0
         if before is not None and before.stage == work.stage:
-            self._gaps.append(max(work.began_ns - before.ended_ns - self._waited_ns, 0))
+            between = max(work.began_ns - before.ended_ns - self._waited_ns, 0)
+            self._gaps.append(between)
+            gap = between if before.step == work.step else 0
         spans = self._spans.setdefault((work.stage, work.step, work.name), [])
-        spans.append(max(work.ended_ns - work.began_ns, 0))
+        spans.append((max(work.ended_ns - work.began_ns, 0), gap))
         self._before, self._waited_ns = work, 0
         self._count += 1
 
     @property
     def gap_seconds(self) -> float:
-        """What the executor does between two calls of a stage, at the median; waits are not in."""
-        return median(self._gaps) / 1e9 if self._gaps else 0.0
+        """What the executor does between two calls of a stage; waits are not in, nor is saving."""
+        return usual(self._gaps) / 1e9 if self._gaps else 0.0
 
-    def spans_of(self, footprint: Footprint) -> tuple[float | None, ...]:
-        """Say what each call that ran took by itself, in seconds; None for one that did not run."""
+    def spans_of(
+        self, footprint: Footprint, *, runs_ahead: bool = False
+    ) -> tuple[tuple[float, float] | None, ...]:
+        """Say what each call that ran took by itself and beside, in seconds; None if it did not.
+
+        Beside is its share of what the executor does between calls. Where the host *runs_ahead* of
+        the device that is what lies before the call itself: mostly nothing, behind other calls.
+        """
+        gap = self.gap_seconds
         spans = {key: iter(times) for key, times in self._spans.items()}
         times = (
             next(spans.get((call.stage, call.step, call.kind), iter(())), None)
             for call in footprint.calls
         )
-        return tuple(None if span is None else span / 1e9 for span in times)
+        return tuple(
+            None if t is None else (t[0] / 1e9, t[1] / 1e9 if runs_ahead else gap) for t in times
+        )
 
-    def seconds_of(self, footprint: Footprint) -> tuple[float | None, ...]:
-        """Say what each call took, with its share of what lies between."""
-        gap = self.gap_seconds
-        return tuple(None if span is None else span + gap for span in self.spans_of(footprint))
+    def seconds_of(
+        self, footprint: Footprint, *, runs_ahead: bool = False
+    ) -> tuple[float | None, ...]:
+        """Say what each call took, both together."""
+        spans = self.spans_of(footprint, runs_ahead=runs_ahead)
+        return tuple(None if span is None else sum(span) for span in spans)
 
 
 @attrs.frozen
@@ -104,8 +133,8 @@ class MeasuredTimes:
 
     def __call__(self, footprint: Footprint, machine: Machine) -> tuple[float, ...]:
         """Say what each call of a footprint takes on a machine."""
-        there = by_rates(footprint, machine)
-        here = there if machine == self.machine else by_rates(footprint, self.machine)
+        there = _computing(footprint, machine)
+        here = there if machine == self.machine else _computing(footprint, self.machine)
         times = self.seconds if footprint is self.ran else (None,) * len(footprint.calls)
         factors = self._factors()
         seconds = []
@@ -115,13 +144,16 @@ class MeasuredTimes:
             else:
                 by_stage = factors.get((call.stage, ""), 1.0)
                 seconds.append(other * factors.get((call.stage, call.kind), by_stage))
+        for index, work in file_work(footprint).items():
+            unheard = work if times[index] is None else work.saving  # frames are in what it took
+            seconds[index] += unheard.seconds(machine)
         return tuple(seconds)
 
     def _factors(self) -> dict[tuple[str, str], float]:
         """How much longer than by the rates the calls of a kind, and of a stage, took."""
         took: dict[tuple[str, str], float] = {}
         rated: dict[tuple[str, str], float] = {}
-        rates = by_rates(self.ran, self.machine)
+        rates = _computing(self.ran, self.machine)
         for call, seconds, predicted in zip(self.ran.calls, self.seconds, rates, strict=True):
             if seconds is None:
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -9,15 +10,22 @@ import attrs
 
 from wanflow.scheduler.footprint.costs import CLASSES, DTYPES
 
-Source = Literal["measured", "learned", "estimate"]
+# `probed`: by the short probe before a first plan.
+Source = Literal["measured", "probed", "learned", "estimate"]
 
 FLOPS = tuple(f"{kind}.{dtype}" for kind in CLASSES for dtype in DTYPES)
 LINKS = ("upload_rate", "upload_pageable_rate", "download_rate", "download_pageable_rate")
 RATES = ("memory_rate", *LINKS, "disk_rate", "cached_disk_rate")
 OVERHEADS = ("kernel_seconds", "call_seconds")
 TAKEN = ("context_bytes", "library_bytes")
-FIGURES = (*FLOPS, *RATES, *OVERHEADS, *TAKEN)
-_OF_A_CARD = (*LINKS, *TAKEN)
+SMALL = tuple(f"small.{name}" for name in (*FLOPS, "memory_rate"))
+FILES = ("save_seconds", "save_rate", "video_seconds", "video_rate")
+FIGURES = (*FLOPS, *RATES, *OVERHEADS, *TAKEN, *SMALL, *FILES)
+_OF_A_CARD, _OF_A_CPU = (*LINKS, *TAKEN), (*SMALL, *FILES)
+
+# What a call does of a class, in FLOPs, and its memory traffic, in bytes: at most so much goes at
+# the small rate, at least so much at the large one, and what lies between at one between them.
+_FLOPS_RANGE, _BYTES_RANGE = (1e8, 1e10), (8e6, 5e8)
 
 
 @attrs.frozen
@@ -33,7 +41,8 @@ class Machine:
     """Capacities in bytes, rates in FLOP/s and bytes/s as they are reached, not as they are sold.
 
     On a CPU the device is the RAM itself: there is no host tier and the rates of the link are not
-    used. `sources` says how a figure is known; one that is not in it is an estimate. `spreads` has
+    used. `small` has the rates that small calls reach there, where these are known to be others.
+    `sources` says how a figure is known; one that is not in it is an estimate. `spreads` has
     what the runs of a measurement differed by, as a share of their median; `was` what a learned
     figure was before it was learned.
     """
@@ -55,6 +64,11 @@ class Machine:
     cached_disk_rate: float  # page cache warm
     kernel_seconds: float  # one dispatch, the meter's share included
     call_seconds: float  # one call of the executor: ledger, trace, meter
+    small: Mapping[str, float] = attrs.field(factory=dict)  # by name in `SMALL`
+    save_seconds: float = 1e-3  # one file of those saved after a step, until it is on the disk
+    save_rate: float = 5e8  # bytes of them
+    video_seconds: float = 0.1  # starting a video's encoder and ending it
+    video_rate: float = 5e7  # bytes of its frames
     sources: Mapping[str, Source] = attrs.field(factory=dict)
     spreads: Mapping[str, float] = attrs.field(factory=dict)
     was: Mapping[str, float] = attrs.field(factory=dict)
@@ -68,12 +82,15 @@ class Machine:
 
     def figure(self, name: str) -> float:
         """One figure by its name in `FIGURES`."""
+        if name in SMALL:
+            return self.small.get(name) or self.figure(name.removeprefix("small."))
         return self.flops[name] if name in FLOPS else float(getattr(self, name))
 
     @property
     def matters(self) -> tuple[str, ...]:
         """The figures that a prediction for this device uses."""
-        return tuple(n for n in FIGURES if self.device == "cuda" or n not in _OF_A_CARD)
+        others = _OF_A_CPU if self.device == "cuda" else _OF_A_CARD
+        return tuple(name for name in FIGURES if name not in others)
 
     def source(self, name: str) -> Source:
         """How a figure is known."""
@@ -87,7 +104,8 @@ class Machine:
     def with_figures(self, figures: Mapping[str, float], source: Source) -> Machine:
         """Return the machine with other values for some figures, known from *source*."""
         flops = {**self.flops, **{n: v for n, v in figures.items() if n in FLOPS}}
-        plain: dict[str, Any] = {n: v for n, v in figures.items() if n not in FLOPS}
+        small = {**self.small, **{n: v for n, v in figures.items() if n in SMALL}}
+        plain: dict[str, Any] = {n: v for n, v in figures.items() if n not in (*FLOPS, *SMALL)}
         plain |= {name: int(plain[name]) for name in TAKEN if name in plain}
         was = {n: v for n, v in self.was.items() if n not in figures}
         spreads = {n: v for n, v in self.spreads.items() if n not in figures}
@@ -96,6 +114,7 @@ class Machine:
         return attrs.evolve(
             self,
             flops=flops,
+            small=small,
             sources={**self.sources, **dict.fromkeys(figures, source)},
             spreads=spreads,
             was=was,
@@ -113,10 +132,23 @@ class Machine:
         """The seconds of a call by the figure that they come from."""
         parts = {"call_seconds": self.call_seconds, "kernel_seconds": kernels * self.kernel_seconds}
         for kind, amount in flops.items():
-            name = self.flops_figure(kind, dtype)
-            parts[name] = parts.get(name, 0.0) + amount / self.flops[name]
-        parts["memory_rate"] = memory_bytes / self.memory_rate
+            self._add_work(parts, self.flops_figure(kind, dtype), amount, _FLOPS_RANGE)
+        self._add_work(parts, "memory_rate", memory_bytes, _BYTES_RANGE)
         return parts
+
+    def _add_work(
+        self, parts: dict[str, float], name: str, amount: float, span: tuple[float, float]
+    ) -> None:
+        """Add the seconds of some work; on a CPU its rate is that of small calls, or between.
+
+        Each of the two figures has its share of the time: that is how far the time goes with it.
+        """
+        share = _small_share(amount, span) if self.device == "cpu" else 0.0
+        small, large = self.figure(f"small.{name}"), self.figure(name)
+        seconds = amount / (small**share * large ** (1 - share))
+        for figure, part in ((f"small.{name}", share), (name, 1 - share)):
+            if part and seconds:
+                parts[figure] = parts.get(figure, 0.0) + part * seconds
 
     def compute_seconds(
         self, flops: Mapping[str, float], memory_bytes: int, dtype: str, kernels: int = 0
@@ -138,3 +170,10 @@ class Machine:
         if self.device == "cuda":
             return Load(0.0 if from_host else nbytes / self.disk_rate, nbytes / self.upload_rate)
         return Load(nbytes / (self.cached_disk_rate if from_host else self.disk_rate), 0.0)
+
+
+def _small_share(amount: float, span: tuple[float, float]) -> float:
+    low, high = span
+    if amount <= low:
+        return 1.0
+    return max(0.0, math.log(high / amount) / math.log(high / low))

@@ -10,9 +10,11 @@ from typing import Any, Never, get_args
 from wanflow.errors import InputError
 from wanflow.scheduler.machine.figures import (
     FIGURES,
+    FILES,
     FLOPS,
     OVERHEADS,
     RATES,
+    SMALL,
     TAKEN,
     Machine,
     Source,
@@ -21,19 +23,23 @@ from wanflow.scheduler.machine.figures import (
 _VERSION = 1
 _MOST_BYTES = 2**60
 _RANGES: Mapping[str, tuple[float, float]] = {
-    **dict.fromkeys((*FLOPS, *RATES), (1.0, 1e21)),
-    **dict.fromkeys(OVERHEADS, (0.0, 10.0)),
+    **dict.fromkeys((*FLOPS, *RATES, *SMALL, "save_rate", "video_rate"), (1.0, 1e21)),
+    **dict.fromkeys((*OVERHEADS, "save_seconds", "video_seconds"), (0.0, 10.0)),
     **dict.fromkeys(TAKEN, (0, _MOST_BYTES)),
 }
 _SIZES = ("capacity_bytes", "ram_bytes", "granularity_bytes")
 _TEXTS = ("name", "device", "guessed_from", "about")
 _LONGEST = 500
+_SOURCES = get_args(Source)
+_LATER = {*SMALL, *FILES}  # figures that files from before them lack
 
 
 def as_data(machine: Machine) -> dict[str, object]:
     """Give a machine as plain data, each figure with how it is known."""
     figures: dict[str, dict[str, object]] = {}
     for name, value in machine.figures.items():
+        if name in SMALL and name not in machine.small:
+            continue
         row: dict[str, object] = {"value": value, "source": machine.source(name)}
         row |= {"spread": machine.spreads[name]} if name in machine.spreads else {}
         row |= {"was": machine.was[name]} if name in machine.was else {}
@@ -61,13 +67,14 @@ class _FieldReader:
             self._wrong("device", f"is {_short(fields['device'])}, not cpu or cuda")
         for name in _SIZES:
             fields[name] = int(self._number(data[name], name, (1, _MOST_BYTES)))
-        rows = self._object(data["figures"], "figures", set(FIGURES))
-        figures = {name: self._figure(name, rows[name]) for name in FIGURES}
-        fields |= {n: row["value"] for n, row in figures.items() if n not in FLOPS}
+        rows = self._object(data["figures"], "figures", set(FIGURES) - _LATER, _LATER)
+        figures = {name: self._figure(name, rows[name]) for name in FIGURES if name in rows}
+        fields |= {n: row["value"] for n, row in figures.items() if n not in (*FLOPS, *SMALL)}
         fields |= {name: int(fields[name]) for name in TAKEN}
         return Machine(
             **fields,
             flops={name: figures[name]["value"] for name in FLOPS},
+            small={name: figures[name]["value"] for name in SMALL if name in figures},
             sources={n: row["source"] for n, row in figures.items() if row["source"] != "estimate"},
             spreads={name: row["spread"] for name, row in figures.items() if "spread" in row},
             was={name: row["was"] for name, row in figures.items() if "was" in row},
@@ -77,7 +84,9 @@ class _FieldReader:
         where = f"figures.{name}"
         row = self._object(value, where, {"value", "source"}, {"spread", "was"})
         if row["source"] not in get_args(Source):
-            self._wrong(f"{where}.source", f"is {row['source']!r}, not measured, learned, estimate")
+            self._wrong(
+                f"{where}.source", f"is {row['source']!r}, not one of {', '.join(get_args(Source))}"
+            )
         ranges = {"value": _RANGES[name], "was": _RANGES[name], "spread": (0.0, math.inf)}
         numbers = {
             k: self._number(v, f"{where}.{k}", ranges[k]) for k, v in row.items() if k in ranges

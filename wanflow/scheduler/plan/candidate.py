@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import heapq
 from collections.abc import Mapping, Sequence
 
@@ -132,13 +133,43 @@ def candidate(work: Work, keep: frozenset[int], budget_bytes: int | None, depth:
     if work.returns:
         visits = list(heapq.merge(work.returns, visits, key=lambda visit: visit.first))
     ahead = issue_ahead(visits, bytes_at, budget_bytes, depth)
-    host = share_host(work.host_order, visits, work.machine, work.ram_bytes, work.gaps)
-    host = attrs.evolve(host, staging_bytes=work.host_staging_bytes)
+    host = _shared_host(work, visits, work.host_order)
+    timeline = _played(work, visits, ahead.issues, host)
+    return Candidate(work, depth, keep, visits, ahead.issues, ahead.free, host, bytes_at, timeline)
+
+
+def with_less_cached(best: Candidate) -> Candidate:
+    """Cache on the host only what makes it faster: of the same order a shorter start will do.
+
+    More in the host never takes longer, so that the shortest one is found by halving.
+    """
+    work = best.work
+    order = [entry for entry in work.host_order if entry[0] in best.host.cached]
+
+    def of(count: int) -> Candidate:
+        host = _shared_host(work, best.visits, order[:count])
+        return attrs.evolve(best, host=host, timeline=_played(work, best.visits, best.issues, host))
+
+    def as_fast(count: int) -> bool:
+        return of(count).seconds <= best.seconds
+
+    count = bisect.bisect_left(range(len(order)), x=True, key=as_fast)
+    return best if count == len(order) else of(count)
+
+
+def _shared_host(work: Work, visits: Sequence[Visit], order: Sequence[tuple[str, int]]) -> HostPlan:
+    host = share_host(order, visits, work.machine, work.ram_bytes, work.gaps)
+    return attrs.evolve(host, staging_bytes=work.host_staging_bytes)
+
+
+def _played(
+    work: Work, visits: Sequence[Visit], issues: Sequence[int], host: HostPlan
+) -> QueueTimes:
+    """Play the calls with every load from where it comes from."""
     on_cpu = work.machine.device == "cpu"  # there, what was read before is in the page cache
     cached, times = host.cached, work.loads
     loads = [
         times[v.nbytes][v.again and (on_cpu or bool(v.values) or v.segment in cached)]
         for v in visits
     ]
-    timeline = play(work.compute_seconds, visits, ahead.issues, loads, work.leaving)
-    return Candidate(work, depth, keep, visits, ahead.issues, ahead.free, host, bytes_at, timeline)
+    return play(work.compute_seconds, visits, issues, loads, work.leaving)

@@ -38,7 +38,8 @@ def share_host(
     """Cache those of the segments that come again that *ram_bytes* holds beside ring and spills.
 
     The first in *order* that doesn't fit ends it, so that more RAM, or fewer visits, never drops
-    one. Cached segments are charged for the whole run, which is how long they are there.
+    one while plans are compared; the plan that is chosen keeps of them what makes it faster. Cached
+    segments are charged for the whole run, which is how long they are there.
     """
     if machine.device == "cpu" or not visits:
         return NOTHING

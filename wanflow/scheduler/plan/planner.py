@@ -13,7 +13,7 @@ from wanflow.scheduler.footprint.costs import Footprint, Rounding
 from wanflow.scheduler.machine.call_times import Timing, by_rates
 from wanflow.scheduler.machine.figures import Machine
 from wanflow.scheduler.plan.arenas import Packed, pack
-from wanflow.scheduler.plan.candidate import Candidate, candidate, work_of
+from wanflow.scheduler.plan.candidate import Candidate, candidate, with_less_cached, work_of
 from wanflow.scheduler.plan.gc_pause import held_off
 from wanflow.scheduler.plan.schedule import Alternative, Plan
 from wanflow.scheduler.plan.search import largest, search, smallest
@@ -69,6 +69,8 @@ def plan(
     # Arenas after the choice: they cost no time, and room only where the budget has some left.
     room_bytes = budget_bytes if feasible and budget_bytes is not None else best.peak_bytes
     chosen, packed = _in_arenas(best, room_bytes)
+    # The host last: what it caches beyond what makes the plan faster is left to the page cache.
+    chosen = with_less_cached(chosen)
     # Say it.
     return Plan(
         feasible=feasible,

@@ -1,5 +1,7 @@
 """Drive programs on fake tensors and write down what each call costs. No weights, no real memory.
 
+Tiny models may be driven on real tensors instead: fake ones take their time to get going.
+
 Fake `cpu` tensors stand in for every device: attention, convolution and GEMM are opaque calls
 there, as they are on CUDA, and their own workspace comes from a table. Profiling on `meta` or fake
 `cuda` would take attention apart into its score matrix.
@@ -9,7 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 
 import attrs
 import torch
@@ -37,6 +39,8 @@ from wanflow.scheduler.program import (
     is_state,
     split_outputs,
 )
+
+_ANY_WEIGHT = 0.01
 
 
 class _Places:
@@ -68,14 +72,17 @@ class ProfiledCall:
 class Profiler:
     """Profile graphs for one device type; equal kinds of calls are measured once.
 
-    *kinds* has those that were measured by another process.
+    *kinds* has those that were measured by another process. With *real* tensors, all of weights
+    that are the same number, it is quick for a tiny model, and impossible for others.
     """
 
-    def __init__(self, device: str, kinds: CallKindStore | None = None) -> None:
+    def __init__(
+        self, device: str, kinds: CallKindStore | None = None, *, real: bool = False
+    ) -> None:
         self._workspace = workspace_of(device)
         self._kinds = kinds
         self._answer_bytes = ANSWER_BYTES[device]
-        self._mode = FakeTensorMode(allow_non_fake_inputs=True)
+        self._fakes = None if real else FakeTensorMode(allow_non_fake_inputs=True)
         self._seen: dict[tuple[object, ...], ProfiledCall] = {}
 
     def profile(
@@ -83,11 +90,17 @@ class Profiler:
         programs: tuple[Program, ...],
         knobs: Mapping[str, Mapping[str, str]],
         keeps: Callable[[str], bool],
+        stop: Callable[[], None] | None = None,
     ) -> Footprint:
-        """Drive *programs* at *knobs*; *keeps* says which value names live to the end."""
+        """Drive *programs* at *knobs*; *keeps* says which value names live to the end.
+
+        *stop* is asked before each call; it raises to end it.
+        """
         drive = _Drive(self, knobs, keeps)
         with torch.no_grad():
             for placed in interleave(programs, knobs, drive.shape):
+                if stop is not None:
+                    stop()
                 drive.run(placed)
         return drive.footprint(programs, knobs)
 
@@ -140,7 +153,9 @@ class Profiler:
         return profiled
 
     def _remake(self, kind: CallCost) -> ProfiledCall:
-        makes = {name: fake_of(layout, self._mode) for name, layout in kind.makes.items()}
+        if self._fakes is None:
+            raise AssertionError("kinds of calls are kept without what they make")
+        makes = {name: fake_of(layout, self._fakes) for name, layout in kind.makes.items()}
         return ProfiledCall(kind.cost, kind.by_dtype, makes, kind.renames)
 
     def _measure(self, placed: Placed, inputs: dict[str, torch.Tensor]) -> ProfiledCall:
@@ -148,12 +163,12 @@ class Profiler:
         with ExitStack() as stack:
             if call.segment is not None and model is not None:
                 stack.callback(model.unbind, call.segment)  # after the mode: nothing fake stays
-            if not call.numeric:
-                stack.enter_context(self._mode)
+            if not call.numeric and self._fakes is not None:
+                stack.enter_context(self._fakes)
             weights: dict[str, torch.Tensor] = {}
             if call.segment is not None and model is not None:
                 specs = model.segments[call.segment].tensors
-                weights = {t.name: torch.empty(t.shape, dtype=t.dtype) for t in specs}
+                weights = {t.name: self._new(t.shape, t.dtype) for t in specs}
                 model.bind(call.segment, weights)
             recorder = Recorder([*inputs.values(), *weights.values()], self._workspace)
             stack.enter_context(recorder)
@@ -173,12 +188,19 @@ class Profiler:
         return ProfiledCall(cost, recorder.by_dtype, makes, split.renames)
 
     def _as_fake(self, tensor: torch.Tensor) -> torch.Tensor:
-        return self._mode.from_tensor(tensor) if type(tensor) is torch.Tensor else tensor
+        if self._fakes is None or type(tensor) is not torch.Tensor:
+            return tensor
+        return self._fakes.from_tensor(tensor)
+
+    def _new(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        if self._fakes is None:
+            return torch.full(shape, _ANY_WEIGHT, dtype=dtype)
+        return torch.empty(shape, dtype=dtype)
 
     def fake(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         """Return a fake tensor that stands for real bytes."""
-        with self._mode:
-            return torch.empty(shape, dtype=dtype)
+        with self._fakes or nullcontext():
+            return self._new(shape, dtype)
 
 
 class _Drive:

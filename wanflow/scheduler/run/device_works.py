@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import cast
 
 import attrs
@@ -60,11 +61,15 @@ class DeviceWorks:
         return self.values[number] if away is None else away
 
     def let_go(self) -> None:
-        """Hold no tensor any more, after a failure too."""
+        """Hold no tensor any more, after a failure too, whose error is the one that is told.
+
+        A card that has failed raises the same at every call.
+        """
         self.values.clear()
         self._outputs.clear()
         self._rows = None
-        self.streamer.close()
+        with suppress(RuntimeError):
+            self.streamer.close()
 
     def open_arena(self, model: str, nbytes: int) -> None:
         """Make the block that a model's segments lie in; OutOfMemory."""
@@ -103,7 +108,7 @@ class DeviceWorks:
         ids = self.values[self.numbers[gather.ids]]
         self._rows = self.streamer.gather(model, gather.tensor, ids)
         ended = time.perf_counter_ns()
-        return Arrival("disk", began, ended, ended - began)
+        return Arrival("disk", began, ended, ended - began, began)
 
     @property
     def _gathered(self) -> tuple[Model, Gather]:

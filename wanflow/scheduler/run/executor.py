@@ -12,8 +12,11 @@ from wanflow.errors import InputError
 from wanflow.scheduler.footprint.costs import CallRecord, Made
 from wanflow.scheduler.last_look import watched_by
 from wanflow.scheduler.plan.schedule import Plan
-from wanflow.scheduler.program import Program, interleave
+from wanflow.scheduler.program import Placed, Program, interleave
+from wanflow.scheduler.run.card_context import CardContext
+from wanflow.scheduler.run.device_times import DeviceTimes
 from wanflow.scheduler.run.device_works import DeviceWorks, Watch
+from wanflow.scheduler.run.error_words import making_room, reported, where_of
 from wanflow.scheduler.run.finite_check import FiniteCheck, Tell
 from wanflow.scheduler.run.ledger import Cause, Ledger
 from wanflow.scheduler.run.meter import RunMeter, meter_for
@@ -53,7 +56,8 @@ class Executor:
 
     *stop* is asked between calls; it raises to end the run (Ctrl-C). *save* is given the values
     alive after each step that a run can be resumed from, by name: number and tensor. *nonfinite* is
-    told of the first step whose values are not finite; without it that step ends the run.
+    told of the first step whose values are not finite; without it that step ends the run. *context*
+    is what the tries of a run on a card know of what lies beside its tensors.
     """
 
     plan: Plan
@@ -68,6 +72,7 @@ class Executor:
     save: Save | None = None
     resume: Resumption | None = None
     nonfinite: Tell | None = None
+    context: CardContext | None = None
     _check: FiniteCheck = attrs.field(init=False)
     _meter: RunMeter = attrs.field(init=False)
     _works: DeviceWorks = attrs.field(init=False)
@@ -75,7 +80,7 @@ class Executor:
     _shapes: dict[str, tuple[int, ...]] = attrs.field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._meter = meter_for(self.device)
+        self._meter = meter_for(self.device, self.context)
         self._check = FiniteCheck(self.plan.footprint, self.nonfinite)
         self._works = DeviceWorks(self.streamer, self.watch, self._check)
         self._player = Player(self.plan, self.tier, self.ledger, self.sink, self._works)
@@ -84,6 +89,8 @@ class Executor:
         """Run to the end; on any failure everything is let go of and the programs are closed."""
         meter, works = self._meter, self._works
         with ExitStack() as stack:
+            if isinstance(self.sink, DeviceTimes):
+                stack.callback(self.sink.close)
             stack.enter_context(torch.no_grad())
             stack.enter_context(watched_by(self._check.lost))
             stack.callback(works.let_go)
@@ -108,6 +115,20 @@ class Executor:
         boundaries = resumable(self.plan, self._streamed()) if self.save else frozenset()
         calls = interleave(self.programs, self.plan.knobs, self._shape)
         index = -1
+
+        def run_call(index: int, placed: Placed) -> None:
+            step_events.before(placed.program.stage)
+            self._works.begin(placed, records[index])
+            self._player.turn(index)
+            if index in ends:
+                if isinstance(self.sink, DeviceTimes):
+                    self.sink.settle()  # the step ends when its kernels have ended
+                self._check.settle()
+            self._meter.collect()
+            step_events.after(index)
+            if index in boundaries:
+                self._save(records[index])
+
         try:
             for index, placed in enumerate(calls):
                 if index == len(records):
@@ -118,21 +139,13 @@ class Executor:
                     continue
                 if self.stop is not None:
                     self.stop()
-                step_events.before(placed.program.stage)
-                self._works.begin(placed, records[index])
-                self._player.turn(index)
-                if index in ends:
-                    self._check.settle()
-                self._meter.collect()
-                step_events.after(index)
-                if index in boundaries:
-                    self._save(records[index])
+                reported(where_of(placed), run_call, index, placed)
         finally:
             calls.close()  # type: ignore[attr-defined]
         if index + 1 != len(records):
             msg = f"the programs made {index + 1} calls, the plan has {len(records)}"
             raise AssertionError(msg)
-        self.streamer.close()
+        reported(f"stage {records[-1].stage!r}", self.streamer.close)
         self._player.close()
         step_events.finish()
 
@@ -144,9 +157,13 @@ class Executor:
     def _open(self) -> int:
         """Reserve what is there all along; restore a resumed run. Returns the first call to run."""
         self._player.open()
-        self.streamer.open(self.plan.host, self.plan.footprint.staging_bytes)
+        host, staging_bytes = self.plan.host, self.plan.footprint.staging_bytes
+        making_room("what reads pass through", lambda: self.streamer.open(host, staging_bytes))
         resume, self.resume = self.resume, None  # its tensors are the ledger's from here on
-        return 0 if resume is None else self._restore(resume)
+        if resume is None:
+            return 0
+        where = f"going on after step {resume.step} of stage {resume.stage!r}"
+        return reported(where, self._restore, resume)
 
     def _restore(self, resume: Resumption) -> int:
         """Put the values and weights back that the plan has at the call after the saved step."""

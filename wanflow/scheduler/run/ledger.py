@@ -193,10 +193,11 @@ class Ledger:
     def _emit(
         self, verb: Verb, item: Item, tier: str, source: str, cause: Cause, began: int, ended: int
     ) -> None:
+        waited = ended - began if verb is Verb.OFFLOAD else 0  # its memory is used again
         self._sink.emit(
             Move(
                 verb, item.kind, item.name, cause.stage, cause.step, source, tier, item.nbytes,
-                self.resident_bytes(tier), began, ended, 0, cause.why,
+                self.resident_bytes(tier), began, ended, waited, cause.why,
             )
         )  # fmt: skip
         self._verify()

@@ -18,6 +18,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from wanflow.scheduler.run.card_context import CardContext
 from wanflow.scheduler.run.step_events import Figure
 
 # The old profiler has no public names left.
@@ -29,17 +30,21 @@ class AllocationMeter:
     """Counts CPU allocations of the thread that entered it."""
 
     source = "tracked"
+    context: None = None
 
     def __init__(self) -> None:
         self.now_bytes = 0
         self.peak_bytes = 0
 
     def __enter__(self) -> Self:
+        # A report of every op as well, thousands a call, would take two thirds of a tiny run.
+        _profiler._enable_record_function(False)  # noqa: FBT003, SLF001
         _enable()
         return self
 
     def __exit__(self, *_exc: object) -> None:
         self._add_up()
+        _profiler._enable_record_function(True)  # noqa: FBT003, SLF001
 
     def collect(self) -> None:
         """Add up what was reported, and go on."""
@@ -70,6 +75,7 @@ class StorageMeter(TorchDispatchMode):
     """Counts live CPU storages made while it is entered."""
 
     source = "tracked"
+    context: None = None
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -107,17 +113,19 @@ class StorageMeter(TorchDispatchMode):
 
 
 class CudaMeter:
-    """Reads CUDA's allocator."""
+    """Reads CUDA's allocator, and the driver for what lies beside it."""
 
     source = "allocator"
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._before_bytes = self._driver_peak_bytes = 0
+    def __init__(self, context: CardContext) -> None:
+        self.context = context
+        self._device = context.device
+        self._counted_before = (0, 0)
 
     def __enter__(self) -> Self:
         torch.cuda.reset_peak_memory_stats(self._device)
-        self._before_bytes = self._used_bytes() - torch.cuda.memory_reserved(self._device)
+        self._counted_before = self._counted()
+        self.context.open()
         return self
 
     def __exit__(self, *_exc: object) -> None:
@@ -137,22 +145,21 @@ class CudaMeter:
         return int(torch.cuda.max_memory_allocated(self._device))
 
     def others(self) -> tuple[Figure, ...]:
-        """Give what the allocator holds, and how much more the driver gave out since the start.
+        """Give what the allocator holds, and what the process has beside it.
 
-        The driver's is the whole device's, another program's growth too, and its peak only that
-        of the times it was asked.
+        A plan that makes the allocator try again is too tight for it.
         """
-        reserved = torch.cuda.memory_reserved(self._device)
-        driver = max(self._used_bytes() - self._before_bytes, 0)
-        self._driver_peak_bytes = max(self._driver_peak_bytes, driver)
-        return (
-            Figure("reserved", reserved, torch.cuda.max_memory_reserved(self._device)),
-            Figure("driver", driver, self._driver_peak_bytes),
-        )
+        counts = zip(self._counted(), self._counted_before, strict=True)
+        retries, failures = (now - before for now, before in counts)
+        now = torch.cuda.memory_reserved(self._device)
+        most = torch.cuda.max_memory_reserved(self._device)
+        reserved = Figure("reserved", now, most, retries, failures)
+        return (reserved, self.context.figure())
 
-    def _used_bytes(self) -> int:
-        free, total = torch.cuda.mem_get_info(self._device)
-        return int(total - free)
+    def _counted(self) -> tuple[int, int]:
+        """How often the allocator tried again, and in vain, since the process began."""
+        stats = torch.cuda.memory_stats(self._device)
+        return stats.get("num_alloc_retries", 0), stats.get("num_ooms", 0)
 
 
 def resident_set() -> tuple[Figure, ...]:
@@ -169,9 +176,9 @@ def resident_set() -> tuple[Figure, ...]:
 RunMeter = AllocationMeter | StorageMeter | CudaMeter
 
 
-def meter_for(device: torch.device) -> RunMeter:
-    """Return the meter of a device; enter it to count."""
+def meter_for(device: torch.device, context: CardContext | None = None) -> RunMeter:
+    """Return the meter of a device; enter it to count. *context* is what a card's run shares."""
     if device.type == "cuda":
-        return CudaMeter(device)
+        return CudaMeter(context or CardContext(device))
     somebody_profiles = _profiler._profiler_enabled()  # noqa: SLF001
     return StorageMeter() if somebody_profiles else AllocationMeter()

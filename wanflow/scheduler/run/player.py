@@ -15,7 +15,9 @@ from wanflow.scheduler.footprint.costs import CallRecord, Made
 from wanflow.scheduler.plan.arenas import Arena
 from wanflow.scheduler.plan.host_memory import RING
 from wanflow.scheduler.plan.schedule import Plan, TierMove, arena_key, arena_of
+from wanflow.scheduler.run.device_times import DeviceTimes
 from wanflow.scheduler.run.ledger import Cause, Item, Ledger
+from wanflow.scheduler.run.marks import CopySpan
 from wanflow.scheduler.run.walk import take_turn
 from wanflow.trace.events import Kind, Transfer, Verb
 from wanflow.trace.writer import TraceSink
@@ -25,12 +27,18 @@ _OVER = Cause("", 0, "the run is over")
 
 @attrs.frozen
 class Arrival:
-    """A load that has ended, by the ledger's clock, and how long it was waited for."""
+    """A load that has ended, by the ledger's clock, and how long it was waited for.
+
+    `asked_ns` is when it was asked for. Of one that a device is still to wait for, `copy` says when
+    it is on its way.
+    """
 
     queue: str
     began_ns: int
     ended_ns: int
     waited_ns: int
+    asked_ns: int = 0
+    copy: CopySpan | None = None
 
 
 class Works(Protocol):
@@ -226,9 +234,12 @@ class Player:
 
     def _arrived(self, name: str, nbytes: int, arrival: Arrival) -> None:
         began, ended = (self.ledger.since_ns(t) for t in (arrival.began_ns, arrival.ended_ns))
-        self.sink.emit(
-            Transfer(
-                name, self.cause.stage, self.cause.step, arrival.queue, self.tier, nbytes, began,
-                ended, arrival.waited_ns,
-            )
+        transfer = Transfer(
+            name, self.cause.stage, self.cause.step, arrival.queue, self.tier, nbytes, began, ended,
+            arrival.waited_ns,
         )  # fmt: skip
+        if isinstance(self.sink, DeviceTimes):
+            asked = self.ledger.since_ns(arrival.asked_ns)
+            self.sink.arrived(transfer, arrival.copy, asked)
+        else:
+            self.sink.emit(transfer)

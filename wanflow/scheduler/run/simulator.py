@@ -24,6 +24,7 @@ class _CountingMeter:
     ledger: Ledger
     tier: str
     source: str = "simulated"
+    context: None = None
 
     @property
     def now_bytes(self) -> int:

@@ -9,21 +9,37 @@ import attrs
 
 from wanflow.scheduler.plan.schedule import Plan
 from wanflow.scheduler.run.ledger import Ledger
-from wanflow.trace.events import Memory, StageSpan, Step
+from wanflow.trace.events import Memory, Note, StageSpan, Step
 from wanflow.trace.writer import TraceSink
 
 
 @attrs.frozen
 class Figure:
-    """Memory by somebody's count: now, and the most so far."""
+    """Memory by somebody's count: now, the most so far, and an allocator's retries and failures."""
 
     source: str
     now_bytes: int
     peak_bytes: int
+    alloc_retries: int = 0
+    alloc_failures: int = 0
+
+
+class Context(Protocol):
+    """What a process has on a device beside its tensors, as it grows."""
+
+    def stage_begins(self) -> None:
+        """The first call of a stage is about to run."""
+
+    def stage_began(self) -> str:
+        """Its first call has run, or its first step; what is to be noted, if anything."""
 
 
 class Meter(Protocol):
     """Memory as somebody else counts it, in bytes."""
+
+    @property
+    def context(self) -> Context | None:
+        """None where nothing lies beside what is counted."""
 
     @property
     def source(self) -> str:
@@ -53,12 +69,16 @@ class StepEvents:
         self._last = {call.stage: index for index, call in enumerate(calls)}
         self._step_ends = {(call.stage, call.step): index for index, call in enumerate(calls)}
         self._stages = {s.stage: s for s in plan.stages}
+        self._opening: dict[str, bool] = {}  # stages at their first step: whether a call has run
         self._began: dict[str, int] = {}
         self._step_began: dict[str, int] = {}
         self._peaks: dict[str, int] = {}
 
     def before(self, stage: str) -> None:
         """A call of *stage* is about to run."""
+        if self._meter.context is not None and stage not in self._began:
+            self._meter.context.stage_begins()
+            self._opening[stage] = False
         now = self._ledger.now_ns()
         self._began.setdefault(stage, now)
         self._step_began.setdefault(stage, now)
@@ -68,10 +88,24 @@ class StepEvents:
         call = self._plan.footprint.calls[index]
         peak = self._ledger.take_turn_peak_bytes(self._tier)
         self._peaks[call.stage] = max(self._peaks.get(call.stage, 0), peak)
-        if self._step_ends[call.stage, call.step] == index:
+        step_ends = self._step_ends[call.stage, call.step] == index
+        if call.stage in self._opening:
+            self._look_beside(call.stage, step_ends=step_ends)
+        if step_ends:
             self._end_step(call.stage, call.step)
         if self._last[call.stage] == index:
             self._end_stage(call.stage)
+
+    def _look_beside(self, stage: str, *, step_ends: bool) -> None:
+        """Look after the first call of a stage, and after its first step: kernels were loaded."""
+        context = self._meter.context
+        if context is not None and (step_ends or not self._opening[stage]):
+            text = context.stage_began()
+            if text:
+                self._sink.emit(Note("context", text, self._ledger.now_ns()))
+        self._opening[stage] = True
+        if step_ends:
+            del self._opening[stage]
 
     def _end_step(self, stage: str, index: int) -> None:
         now, facts = self._ledger.now_ns(), self._stages[stage]
@@ -96,5 +130,8 @@ class StepEvents:
         meter, at = self._meter, self._ledger.now_ns()
         own = Figure(meter.source, meter.now_bytes, meter.peak_bytes)
         for figure in (own, *meter.others()):
-            memory = Memory(figure.source, self._tier, figure.now_bytes, figure.peak_bytes, at)
+            memory = Memory(
+                figure.source, self._tier, figure.now_bytes, figure.peak_bytes, at,
+                figure.alloc_retries, figure.alloc_failures,
+            )  # fmt: skip
             self._sink.emit(memory)

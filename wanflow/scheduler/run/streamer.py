@@ -47,6 +47,11 @@ class _Loaded:
     began_ns: int
     ended_ns: int
 
+    def arrival(self, waited_ns: int, asked_ns: int) -> Arrival:
+        """Say how it came to whoever waited for it."""
+        span = (self.queue, self.began_ns, self.ended_ns)
+        return Arrival(*span, waited_ns, asked_ns, self.ticket.copy)
+
 
 @attrs.define
 class _Buffer:
@@ -110,8 +115,6 @@ class Streamer:
             part = self._arenas[name][offset_bytes : offset_bytes + segment.nbytes]
             slab = self._device.reuse(part)
         self._slabs[key] = slab
-        if key in self._plan.cached and key not in self._host:
-            self._host[key] = self._device.host_buffer(segment.nbytes)
         self._pending[key] = self._do(lambda: self._load(key, slab))
 
     def ready(self, key: str) -> Arrival | None:
@@ -127,7 +130,7 @@ class Streamer:
         slab = self._slabs[key]
         views = {spec.name: _view(slab, spec) for spec in segment.tensors}
         self._models[name].bind(segment.name, views)
-        return Arrival(loaded.queue, loaded.began_ns, loaded.ended_ns, waited)
+        return loaded.arrival(waited, asked)
 
     def start_value(self, number: int) -> None:
         """Start bringing a spilled value back, in turn with the loads of weights."""
@@ -147,7 +150,7 @@ class Streamer:
         loaded.ticket.wait()
         tensor = self.values.back(number, slab, loaded.ticket)
         waited = time.perf_counter_ns() - asked
-        return tensor, Arrival(loaded.queue, loaded.began_ns, loaded.ended_ns, waited)
+        return tensor, loaded.arrival(waited, asked)
 
     def drop(self, key: str) -> None:
         """Let a segment's slab go."""
@@ -169,7 +172,12 @@ class Streamer:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
-        self._device.settle()
+        try:
+            self._device.settle()
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
         self._pending.clear()
         self._coming.clear()
         self.values.clear()
@@ -199,7 +207,9 @@ class Streamer:
         if not self._device.has_host_tier:
             self._read(key, slab)
             return DONE
-        if key in self._host:
+        if key in self._plan.cached:
+            if key not in self._host:  # its pages are locked here: that takes as long as reading
+                self._host[key] = self._device.host_buffer(slab.numel())
             host = self._host[key]
             if key not in self._filled:
                 self._read(key, host)

@@ -12,8 +12,8 @@ from wanflow.scheduler.plan.gc_pause import held_off
 from wanflow.scheduler.plan.schedule import Alternative, Plan, StagePlan
 from wanflow.scheduler.run.walk import Contents, begin_turn, end_turn
 from wanflow.session.planning.planned import Planned, plan_prepared, replanned, stage_report
-from wanflow.session.preparing.place import find_place
 from wanflow.session.preparing.prepared import prepare
+from wanflow.session.probing.first_probe import probed_place
 from wanflow.session.request import Request
 
 _FINENESS = 16  # the budget for one more segment is found to this share of a segment
@@ -30,7 +30,7 @@ class Explained:
 @held_off()
 def explain(request: Request, stage: str) -> Explained:
     """Explain *stage* in the plan of *request*; InputError when the graph has no such stage."""
-    prepared = prepare(request, find_place(request), to_run=False)
+    prepared = prepare(request, probed_place(request), to_run=False)
     prepared.graph.stage(stage)  # a typo is told before anything is planned
     planned = plan_prepared(prepared)
     plan, overhead = planned.plan, prepared.place.overhead_bytes

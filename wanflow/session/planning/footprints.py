@@ -25,7 +25,7 @@ from wanflow.scheduler.profile import kind_cache
 from wanflow.scheduler.profile.cache_key import conditions
 from wanflow.scheduler.profile.kind_cache import CallKindCache
 from wanflow.scheduler.profile.profiler import Profiler
-from wanflow.session.preparing.place import expandable_segments, overhead_of
+from wanflow.session.preparing.place import overhead_of
 from wanflow.session.preparing.prepared import Prepared
 
 _ALL = 2  # so many knob settings are planned one by one
@@ -59,7 +59,7 @@ class KnobSearch:
         else:
             groups = self._grouped(knob_settings)
             best = [group.at(self._on_paper(budget_bytes), self._plan_paper) for group in groups]
-            if self._paper.figures != self.prepared.place.machine.figures:
+            if self._paper.figures != self.prepared.place.rates.figures:
                 best = [
                     group.rounding_as(setting, self._timed).at(budget_bytes, self._plan)
                     for group, setting in zip(groups, best, strict=True)
@@ -79,16 +79,20 @@ class KnobSearch:
         self._profiler.keep()
         return footprints
 
-    def plan(self, footprints: Sequence[Footprint], budget_bytes: int | None) -> Plan:
-        """Plan *footprints* on the request's machine, with its pins and its RAM."""
-        key = (budget_bytes, tuple(map(id, footprints)))
-        if self._last is None or self._last[0] != key:
-            self._last = (key, self._planned(footprints, budget_bytes), tuple(footprints))
-        return self._last[1]
-
-    def _planned(self, footprints: Sequence[Footprint], budget_bytes: int | None) -> Plan:
+    def plan(
+        self,
+        footprints: Sequence[Footprint],
+        budget_bytes: int | None,
+        ram_bytes: int | None = None,
+    ) -> Plan:
+        """Plan *footprints* on the request's machine, with its pins; its RAM, or less."""
         place = self.prepared.place
-        return self._plan_on(place.machine, place.ram_bytes, footprints, budget_bytes)
+        ram_bytes = place.ram_bytes if ram_bytes is None else ram_bytes
+        key = (budget_bytes, ram_bytes, tuple(map(id, footprints)))
+        if self._last is None or self._last[0] != key:
+            made = self._plan_on(place.rates, ram_bytes, footprints, budget_bytes)
+            self._last = (key, made, tuple(footprints))
+        return self._last[1]
 
     def _plan(self, footprint: Footprint, budget_bytes: int | None) -> Plan:
         return self.plan([footprint], budget_bytes)
@@ -259,7 +263,7 @@ class _Tools:
     @classmethod
     def opened(cls, prepared: Prepared, device: str) -> Self:
         folder, about = kind_cache.folder(), conditions(device)
-        identities, expandable = prepared.identities(), expandable_segments()
+        identities, expandable = prepared.identities(), prepared.place.expandable
         kinds = CallKindCache(folder, identities, about)
         if device != "cuda":
             return cls(Profiler(device, kinds), kinds, None, None)

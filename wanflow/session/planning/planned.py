@@ -12,8 +12,9 @@ from wanflow.scheduler.plan.schedule import Plan, StagePlan
 from wanflow.session.planning.cut_prompts import cut_prompts
 from wanflow.session.planning.footprints import KnobSearch
 from wanflow.session.preparing.input_files import absent, notes_of
-from wanflow.session.preparing.place import FindPlace, Place, find_place
+from wanflow.session.preparing.place import FindPlace, Place
 from wanflow.session.preparing.prepared import Prepared, prepare
+from wanflow.session.probing.first_probe import probed_place
 from wanflow.session.request import Request
 from wanflow.units import format_bytes
 
@@ -37,7 +38,7 @@ class Planned:
 
 
 @held_off()
-def plan(request: Request, *, on: FindPlace = find_place) -> Planned:
+def plan(request: Request, *, on: FindPlace = probed_place) -> Planned:
     """Plan without running: no weights and no GPU needed. *on* finds the place to plan for."""
     return plan_prepared(prepare(request, on(request), to_run=False))
 
@@ -51,10 +52,22 @@ def plan_prepared(prepared: Prepared) -> Planned:
     return Planned(prepared, plan, footprints, search, _report(prepared, plan))
 
 
-def tightened(planned: Planned, share: float) -> Planned:
-    """Plan the same again for *share* of what it takes, or the smallest plan where that is more."""
-    room = int(planned.plan.predicted_peak_bytes * share)
-    return attrs.evolve(planned, plan=replanned(planned, max(room, planned.plan.minimum_bytes)))
+def tightened(planned: Planned, share: float, host_share: float) -> Planned:
+    """Plan the same again for shares of what it takes of the device and of the host.
+
+    The smallest plan where that is more; a share of 1 is the request's budget.
+    """
+    plan, place = planned.plan, planned.prepared.place
+    room, ram = place.usable_bytes, place.ram_bytes
+    if share < 1:
+        room = max(int(plan.predicted_peak_bytes * share), plan.minimum_bytes)
+    if host_share < 1:
+        least = plan.host.minimum_bytes + plan.footprint.staging_bytes
+        ram = max(int(host_bytes(plan) * host_share), least)
+    smaller = planned.search.plan(planned.footprints, room, ram)
+    if not smaller.feasible:  # what leaves the device needs the host
+        smaller = replanned(planned, room)
+    return attrs.evolve(planned, plan=smaller)
 
 
 def replanned(planned: Planned, budget_bytes: int) -> Plan:
@@ -138,6 +151,7 @@ def _report(prepared: Prepared, plan: Plan) -> dict[str, object]:
         "cut_prompts": cut_prompts(prepared),
         "weights": {n: m.folder is not None for n, m in prepared.models.items()},
         "notes": [
+            *place.notes,
             *prepared.notes,
             *notes_of(prepared.graph.inputs, prepared.opened),
             *absent(prepared.files, prepared.request.inputs, prepared.opened),
@@ -154,6 +168,8 @@ def plan_figures(place: Place, plan: Plan) -> dict[str, object]:
         "estimates": place.machine.estimated,
         "machine_sources": {n: place.machine.source(n) for n in place.machine.matters},
         "machine_guessed_from": place.machine.guessed_from or None,
+        "expandable_segments": place.expandable if place.machine.device == "cuda" else None,
+        "pinned_memory": place.pinned if place.machine.device == "cuda" else None,
         "published_error_percent": published_error(place.machine),
         "budget_bytes": place.budget_bytes,
         "limited_by": place.limited_by or None,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import attrs
 import torch
@@ -51,8 +53,7 @@ def replay(
     run = _read(trace)
     recorded = run.recorded
     place = _place(recorded, trace, vram, ram, machine)
-    is_timed = run.file.header.get("simulated") is False and recorded.machine.device == "cpu"
-    timed = is_timed and run.measured.calls > 0
+    timed = _is_timed(run.file.header, recorded) and run.measured.calls > 0
     timing: Timing = run.measured if timed else by_rates
     plan = plan_footprints(
         recorded.variants, place.machine, place.usable_bytes, recorded.pins,
@@ -76,8 +77,15 @@ def _read(trace: Path) -> _RecordedRun:
         file = reader.info()
     recorded = collector.recorded()
     ran = recorded.variants[recorded.ran]
-    measured = MeasuredTimes(ran, recorded.machine, times.seconds_of(ran))
+    seconds = times.seconds_of(ran, runs_ahead=recorded.machine.device == "cuda")
+    measured = MeasuredTimes(ran, recorded.machine, seconds)
     return _RecordedRun(recorded, file, last_ns, measured)
+
+
+def _is_timed(header: Mapping[str, Any], recorded: Recorded) -> bool:
+    """Whether calls have the times that they took: of a card they once had those of the host."""
+    on_device = recorded.machine.device == "cpu" or header.get("device_times") is True
+    return header.get("simulated") is False and on_device
 
 
 def _place(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import attrs
 import torch
 
-from wanflow.environment import ALLOC_CONF, CHECK, CUDA_ALLOC_CONF
+from wanflow.cards import TorchCard, cards_there, torch_card
+from wanflow.environment import CHECK
 from wanflow.errors import InputError
 from wanflow.memory_limits import RAM, MemoryLimit, tightest_free
 from wanflow.scheduler.machine.figures import Machine
@@ -15,10 +17,23 @@ from wanflow.scheduler.machine.store import find
 from wanflow.scheduler.run.devices import Device, open_device
 from wanflow.scheduler.run.ledger import Ledger
 from wanflow.session.machines import this_machine
+from wanflow.session.preparing.card import (
+    Trials,
+    allocator_set,
+    expandable_segments,
+    find_card,
+    free_on,
+    tried_on,
+    why_none,
+)
 from wanflow.session.request import Request
-from wanflow.units import format_bytes, parse_budget
+from wanflow.units import GIB, Budget, format_bytes, parse_budget
 
 _MARGIN_SHARE = 0.1  # of what is free, left alone by `auto`
+# Of the RAM that is free `--ram auto` takes so much, and leaves at least this: what is pinned can't
+# be given back to who needs it, our own process among them, which grows by libraries and frames.
+_RAM_SHARE, _RAM_LEFT_BYTES = 0.6, 4 * GIB
+_LEAST_RAM_SHARE = 0.25  # where that leaves nothing
 
 
 @attrs.frozen
@@ -26,8 +41,9 @@ class Place:
     """A device and the room on it.
 
     `budget_bytes` is what the user allows in all; `overhead_bytes` of it are not ours to give out
-    (CUDA's context and the workspaces of its libraries). `tier` names the device in traces. A run
-    opens its device and its accounts here, and with `checks` has them checked after every move.
+    (CUDA's context and the workspaces of its libraries). `tier` names the device in traces. `card`
+    and `trials`, what was tried on it, are those of a card that is here. A run opens its device and
+    its accounts here, and with `checks` has them checked after every move.
     """
 
     device: torch.device
@@ -38,6 +54,9 @@ class Place:
     overhead_bytes: int
     ram_bytes: int | None
     limited_by: str = ""  # what an `auto` budget is bounded by, but for the memory itself
+    card: TorchCard | None = None
+    trials: Trials | None = None
+    notes: tuple[str, ...] = ()  # what a person should know of where this is
     checks: bool = attrs.field(factory=lambda: CHECK.value == "1")
     open_device: Callable[[torch.device], Device] = open_device
     open_ledger: Callable[..., Ledger] = Ledger
@@ -47,15 +66,47 @@ class Place:
         """What the plan may fill."""
         return max(self.budget_bytes - self.overhead_bytes, 0)
 
+    @property
+    def expandable(self) -> bool:
+        """Whether the segments of a card's allocator grow."""
+        refused = self.trials is not None and self.trials.expandable_refused
+        return expandable_segments() and not refused
+
+    @property
+    def pinned(self) -> bool:
+        """Whether memory of the host may be pinned."""
+        return self.trials is None or not self.trials.pinned_refused
+
+    @property
+    def rates(self) -> Machine:
+        """The machine with the rates that copies have here: without pinned memory slower ones."""
+        if self.pinned:
+            return self.machine
+        return attrs.evolve(
+            self.machine,
+            upload_rate=self.machine.upload_pageable_rate,
+            download_rate=self.machine.download_pageable_rate,
+        )
+
 
 FindPlace = Callable[[Request], Place]
 
 
 def find_place(request: Request) -> Place:
-    """Read `--device`, `--machine`, `--vram` and `--ram`; InputError for what can't be meant."""
-    device = find_device(request.device, there=request.machine is None)
-    machine = find(request.machine) if request.machine else this_machine(device)
-    return place_on(machine, device, request)
+    """Read `--device`, `--machine`, `--vram` and `--ram`; InputError for what can't be meant.
+
+    For a machine that is named no card is asked for anything.
+    """
+    if request.machine is not None:
+        _index_of(request.device)
+        return place_on(find(request.machine), torch.device("cpu"), request)
+    device, notes = _device_here(request.device)
+    place = place_on(this_machine(device), device, request)
+    if device.type == "cuda":
+        card, trials = torch_card(device.index), tried_on(device, place.ram_bytes or 0)
+        place = attrs.evolve(place, card=card, trials=trials)
+        notes += _notes_on(card, trials)
+    return attrs.evolve(place, notes=notes + place.notes)
 
 
 def place_on(machine: Machine, device: torch.device, request: Request) -> Place:
@@ -67,14 +118,25 @@ def place_on(machine: Machine, device: torch.device, request: Request) -> Place:
             hint="leave --ram out",
             code="ram-on-cpu",
         )
-    budget = parse_budget(request.vram)
-    overhead = overhead_of(machine)
-    nbytes = budget.nbytes
+    budget, limit = parse_budget(request.vram), _free(machine, device, request)
+    nbytes, limited_by = _budget_bytes(budget, machine, limit)
+    tier = "cpu" if kind == "cpu" else str(device) if device.type == "cuda" else "cuda:0"
+    return Place(
+        device, tier, machine, nbytes,
+        budget.text + (f", limited by {limited_by}" if limited_by else ""),
+        overhead_of(machine),
+        _ram_bytes(request, machine) if kind == "cuda" else None,
+        limited_by,
+        notes=_more_than_free(budget, nbytes, limit, tier),
+    )  # fmt: skip
+
+
+def _budget_bytes(budget: Budget, machine: Machine, limit: MemoryLimit) -> tuple[int, str]:
+    """Give the bytes of a budget, and what bounds an `auto` one but for the memory itself."""
+    nbytes, limited_by = budget.nbytes, ""
     if budget.share is not None:
         nbytes = int(machine.capacity_bytes * budget.share)
-    limited_by = ""
     if nbytes is None:
-        limit = _free(machine, device, request)
         nbytes = int(limit.free_bytes * (1 - _MARGIN_SHARE))
         limited_by = limit.name if limit.name != RAM else ""
     if nbytes > machine.capacity_bytes:
@@ -84,10 +146,19 @@ def place_on(machine: Machine, device: torch.device, request: Request) -> Place:
             hint="give less, or --vram auto",
             code="budget-too-large",
         )
-    ram_bytes = _ram_bytes(request, machine) if kind == "cuda" else None
-    tier = "cpu" if kind == "cpu" else str(device) if device.type == "cuda" else "cuda:0"
-    text = budget.text + (f", limited by {limited_by}" if limited_by else "")
-    return Place(device, tier, machine, nbytes, text, overhead, ram_bytes, limited_by)
+    return nbytes, limited_by
+
+
+def _more_than_free(budget: Budget, nbytes: int, limit: MemoryLimit, tier: str) -> tuple[str, ...]:
+    """Note a budget that is more than is free: who has the rest may have ended by then."""
+    if nbytes <= limit.free_bytes:
+        return ()
+    held = format_bytes(limit.total_bytes - limit.free_bytes)
+    note = (
+        f"--vram {budget.text} is more than the {format_bytes(limit.free_bytes)} that are free on "
+        f"{tier} now, {held} are held by others; --vram auto takes what is free"
+    )
+    return (note,)
 
 
 def overhead_of(machine: Machine) -> int:
@@ -102,7 +173,8 @@ def _ram_bytes(request: Request, machine: Machine) -> int:
         return int(machine.ram_bytes * ram.share)
     if ram.nbytes is None:
         free = machine.ram_bytes if request.machine else tightest_free().free_bytes
-        return int(free * (1 - _MARGIN_SHARE))
+        most = min(int(free * _RAM_SHARE), free - _RAM_LEFT_BYTES)
+        return max(most, int(free * _LEAST_RAM_SHARE))
     if ram.nbytes > machine.ram_bytes:
         raise InputError(
             f"--ram {ram.text} is more than the {machine.name} has "
@@ -113,23 +185,39 @@ def _ram_bytes(request: Request, machine: Machine) -> int:
     return ram.nbytes
 
 
-def find_device(wanted: str, *, there: bool = True) -> torch.device:
-    """Read `--device`; with *there* it has to be in this computer."""
+def find_device(wanted: str) -> torch.device:
+    """Read `--device`; InputError for one that isn't in this computer or can't be used."""
+    return _device_here(wanted)[0]
+
+
+def _device_here(wanted: str) -> tuple[torch.device, tuple[str, ...]]:
+    """Find a device of this computer, and note where a card is left out that may be wanted."""
+    index = _index_of(wanted)
+    if wanted == "cpu":
+        return torch.device("cpu"), ()
+    count, words = cards_there()
+    if index < count:
+        return find_card(index), ()
+    problem = why_none(words) if not count else None
     if wanted == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+        note = f"on the CPU, not on NVIDIA's card: {problem.message}" if problem else ""
+        return torch.device("cpu"), (f"{note}; {problem.hint}",) if problem else ()
+    reason, are = f": {problem.message}" if problem else "", f"are {count} CUDA devices"
+    hint = "use --device cuda:0" if count else "use --device cpu, or plan with --machine rtx4090"
+    raise InputError(
+        f"--device {wanted}: there {'is 1 CUDA device' if count == 1 else are}{reason}",
+        hint=problem.hint if problem else hint,
+        code="no-device",
+    )
+
+
+def _index_of(wanted: str) -> int:
+    """Read the number of a card, 0 where none is meant; InputError for no device's name."""
     name, _, number = wanted.partition(":")
-    if name == "cpu" and not number:
-        return torch.device("cpu")
-    if name == "cuda" and (not number or number.isdecimal()):
-        index = int(number or 0)
-        count = torch.cuda.device_count()
-        if index >= count and there:
-            raise InputError(
-                f"--device {wanted}: there {'is' if count == 1 else 'are'} {count} CUDA devices",
-                hint="use --device cpu" + (", or plan with --machine rtx4090" if not count else ""),
-                code="no-device",
-            )
-        return torch.device("cuda", index)
+    if wanted in {"auto", "cpu", "cuda"}:
+        return 0
+    if name == "cuda" and number.isdecimal():
+        return int(number)
     raise InputError(
         f"--device {wanted!r} is not known",
         hint="allowed: auto, cpu, cuda, cuda:N",
@@ -141,26 +229,43 @@ def _free(machine: Machine, device: torch.device, request: Request) -> MemoryLim
     """What a budget of `auto` is taken from: all of a machine that is named."""
     if request.machine:
         return MemoryLimit(RAM, machine.capacity_bytes, machine.capacity_bytes)
-    if device.type == "cuda":
-        free, total = torch.cuda.mem_get_info(device)
-        return MemoryLimit(RAM, int(total), int(free))
-    return tightest_free()
+    return free_on(device) if device.type == "cuda" else tightest_free()
 
 
-def expandable_segments() -> bool:
-    """Whether CUDA's allocator uses expandable segments: as the user has set it, else it does."""
-    words = ALLOC_CONF.value or CUDA_ALLOC_CONF.value
-    return not words or "expandable_segments:True" in words.replace(" ", "")
+def _notes_on(card: TorchCard, trials: Trials) -> tuple[str, ...]:
+    """Say what is odd about a card: what its driver refuses, and how the plan is made without."""
+    notes = []
+    if card.shares_ram:
+        notes.append(f"{card.name} has no memory of its own: --vram and --ram are of the same one")
+    if trials.expandable_refused:
+        notes.append(
+            f"the driver refuses expandable segments ({trials.expandable_refused}): planned and "
+            "run with plain ones, which lose more memory to fragments"
+        )
+    if trials.pinned_refused:
+        notes.append(
+            f"the driver refuses to pin host memory ({trials.pinned_refused}): planned with the "
+            "slower copies from plain memory"
+        )
+    return tuple(notes)
 
 
-def enforce(place: Place) -> None:
+@contextmanager
+def enforced(place: Place) -> Iterator[None]:
     """Have CUDA's allocator refuse what passes the budget, instead of hoping that nothing does.
 
-    Its segments are made expandable where the user has not set it up otherwise: plain ones lose a
-    quarter of the memory to fragments.
+    Its segments are expandable unless they are refused or the user has set it up otherwise: plain
+    ones lose a quarter of the memory to fragments. All of it is put back, the current card too.
     """
-    if expandable_segments():
-        torch._C._accelerator_setAllocatorSettings("expandable_segments:True")  # noqa: SLF001
+    if place.device.type != "cuda":
+        yield
+        return
     room = place.budget_bytes - place.machine.context_bytes
     share = max(min(room / place.machine.capacity_bytes, 1.0), 0.0)
-    torch.cuda.set_per_process_memory_fraction(share, place.device)
+    before = torch.cuda.get_per_process_memory_fraction(place.device)
+    with torch.cuda.device(place.device), allocator_set(expandable=place.expandable):
+        torch.cuda.set_per_process_memory_fraction(share, place.device)
+        try:
+            yield
+        finally:
+            torch.cuda.set_per_process_memory_fraction(before, place.device)

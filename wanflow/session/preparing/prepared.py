@@ -13,6 +13,7 @@ import attrs
 import torch
 
 from wanflow import __version__
+from wanflow.cards import no_bf16
 from wanflow.errors import InputError, WeightsError
 from wanflow.files.pictures import Picture
 from wanflow.files.videos import Video
@@ -32,7 +33,7 @@ from wanflow.session.preparing.input_files import absolute, files_of, open_files
 from wanflow.session.preparing.kept_profile import KeptProfile
 from wanflow.session.preparing.kernels import stages_attend
 from wanflow.session.preparing.masks import check_masks
-from wanflow.session.preparing.place import Place, expandable_segments
+from wanflow.session.preparing.place import Place
 from wanflow.session.preparing.prompt_cache import Prompts, prompts_of
 from wanflow.session.preparing.schedule import scheduled
 from wanflow.session.preparing.shapes import in_shape
@@ -115,7 +116,7 @@ class Prepared:
         device = self.place.machine.device if elsewhere else self.place.device.type
         names = [[stage.name, stage.model] for stage in self.graph.stages]
         outputs = sorted(f"{ref.stage}.{ref.port}" for ref in self.graph.outputs.values())
-        about = [self.identities(), names, outputs, conditions(device), expandable_segments()]
+        about = [self.identities(), names, outputs, conditions(device), self.place.expandable]
         return KeptProfile.in_folder(folder(), about)
 
     @functools.cached_property
@@ -325,8 +326,9 @@ def prepare(request: Request, place: Place, *, to_run: bool) -> Prepared:
     file = graph_file(checked)
     params = pairs(request.settings, "--set", "STAGE.PARAM=VALUE")
     request = attrs.evolve(request, inputs=absolute(checked, request.inputs))
-    models = {}
-    for name, spec in _needed(checked, request, params).items():
+    models, needed = {}, _needed(checked, request, params)
+    _check_bf16(place, {name: chosen[name] for name in needed}, request)
+    for name, spec in needed.items():
         folder = locate(spec, options, file)
         if folder is None and to_run:
             raise missing(spec, file)
@@ -363,6 +365,17 @@ def _needed(
     return scheduled(
         bind(checked, request.inputs, params, anything, allow_missing_text=True)
     ).models
+
+
+def _check_bf16(place: Place, chosen: Mapping[str, str], request: Request) -> None:
+    """InputError for models whose precision the card of a place can't compute in."""
+    problem = None
+    if place.card is not None:
+        problem = no_bf16(place.card, chosen, request.precision)
+    if problem is not None and request.any_shape:  # Wan's own command line has one for all
+        problem = attrs.evolve(problem, hint="--precision fp16")
+    if problem is not None:
+        raise problem.error
 
 
 def _check_lengths(graph: BoundGraph, files: Mapping[str, Picture | Video], temporal: int) -> None:

@@ -2,7 +2,8 @@
 
 A kernel by itself, repeated, says little of the same kernel in a run, whose tensors are new memory
 each time, lie channels last in strips, and are of many sizes. So the calls themselves run, at the
-widths of Wan2.1 1.3B with random weights, and the figures are learned from them as from any run.
+widths of Wan2.1 1.3B with random weights, and the figures are learned from them as from any run;
+before them those of the tiny model, for what starting takes.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ from wanflow.models.segments.build import build
 from wanflow.models.segments.cut import dtype_of
 from wanflow.scheduler.machine.figures import Machine, Source
 from wanflow.scheduler.machine.store import load, save
+from wanflow.scheduler.run.probe import with_samples
 from wanflow.session.preparing.place import Place, place_on
+from wanflow.session.probing.tiny_run import prepare_tiny, tiny_run
+from wanflow.session.probing.video_times import video_times
 from wanflow.session.request import Request
 from wanflow.session.running.run import run
 
@@ -65,6 +69,9 @@ def calibrate(machine: Machine) -> Machine:
     cache_folder().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="probe-", dir=cache_folder()) as scratch:
         folder = Path(scratch)
+        machine = with_samples(machine, video_times(folder), "measured", machine.about)
+        machine = tiny_run(machine, prepare_tiny(machine), folder, "measured")
+        save(machine)
         graph = _write(folder)
         for number, way in enumerate(_WAYS):
             request = Request(

@@ -8,6 +8,7 @@ from wanflow.errors import WanflowError
 from wanflow.scheduler.footprint.costs import Footprint
 from wanflow.scheduler.machine.call_times import CallTimes
 from wanflow.scheduler.machine.figures import Machine
+from wanflow.scheduler.machine.learn_files import learn_files
 from wanflow.session import machines
 from wanflow.trace import TraceSink
 from wanflow.trace.events import Event, Note, Workspace
@@ -19,6 +20,7 @@ class Lessons:
 
     machine: Machine
     _times: CallTimes = attrs.field(factory=CallTimes, init=False)
+    _save_seconds: list[float] = attrs.field(factory=list, init=False)
     _last_ns: int = attrs.field(default=0, init=False)
 
     def emit(self, event: Event) -> None:
@@ -27,10 +29,15 @@ class Lessons:
         if isinstance(event, Workspace):
             self._last_ns = event.ended_ns
 
+    def saved(self, seconds: float) -> None:
+        """Keep what it took to save the values after a step."""
+        self._save_seconds.append(seconds)
+
     def keep(self, footprint: Footprint, sink: TraceSink) -> None:
         """Store what was learned; what goes wrong is a note, since the run itself is done."""
         try:
             learned = machines.learn(self.machine, footprint, self._times)
+            learned = learn_files(learned, footprint, self._times, self._save_seconds)
             problem = machines.keep_learned(self.machine, learned)
         except (WanflowError, OSError, ArithmeticError) as error:
             problem = f"what this run taught was not kept: {error}"

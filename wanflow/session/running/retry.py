@@ -5,27 +5,33 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import attrs
 import torch
 
-from wanflow.errors import OutOfMemory
+from wanflow.errors import OutOfMemory, StageFailed
+from wanflow.scheduler.run.card_context import CardContext
+from wanflow.scheduler.run.device_times import timed
 from wanflow.scheduler.run.device_works import Watch
 from wanflow.scheduler.run.devices import Device
+from wanflow.scheduler.run.error_words import HOST_FULL, first_line, reported
 from wanflow.scheduler.run.executor import Executor, Outcome, Resumption, Values
 from wanflow.scheduler.run.ledger import Ledger
 from wanflow.scheduler.run.streamer import Streamer
-from wanflow.session.planning.planned import Planned, tightened
+from wanflow.session.planning.planned import Planned, host_bytes, tightened
+from wanflow.session.preparing.card import own_context
 from wanflow.session.preparing.kernels import repeatable, stages_attend
-from wanflow.session.preparing.place import enforce
+from wanflow.session.preparing.place import Place
 from wanflow.session.running.saved_state import Boundary, Saved, StateStore
 from wanflow.trace import TraceSink
 from wanflow.trace.events import Note
 from wanflow.units import format_bytes
 
-# Of the plan's peak, for each further try: the same plan, a tighter one, the smallest.
-_SHARES = (1.0, 0.9, 0.0)
+# Of what the plan takes of the memory that ran out, by how often it did: the same plan, a tighter
+# one, the smallest.
+_SHARES = (1.0, 1.0, 0.9, 0.0)
 
 
 @attrs.frozen
@@ -46,6 +52,8 @@ class _Shared:
     sink: TraceSink
     watch: Watch | None
     stop: Callable[[], None]
+    context: CardContext | None
+    saved: Callable[[float], None] | None
     began_ns: int = attrs.field(factory=time.perf_counter_ns, init=False)
 
     def note(self, topic: str, text: str) -> None:
@@ -59,50 +67,71 @@ def execute(
     sink: TraceSink,
     watch: Watch | None,
     stop: Callable[[], None],
+    saved: Callable[[float], None] | None = None,
 ) -> Ran:
     """Run the plan from what is saved in *folder*, else from its start.
 
-    OutOfMemory (exit 6) after three further tries, never on another device.
+    *saved* hears the seconds that each saving of a step took. OutOfMemory (exit 6) after three
+    further tries, never on another device.
     """
-    shared = _Shared(folder, StateStore(folder / "state"), sink, watch, stop)
-    rung, problem = planned, None
-    for tries, share in enumerate((*_SHARES, None), 1):
-        outcome, problem = _try(rung, shared)
-        if outcome is not None:
-            return Ran(outcome, rung, tries)
-        if share is None or problem is None:
-            break
-        _make_room()
-        rung = planned if share == 1.0 else tightened(planned, share)
-        _tell(problem, rung, shared)
-    raise _given_up(planned, problem)
+    place = planned.prepared.place
+    shared = _Shared(folder, StateStore(folder / "state"), sink, watch, stop, _beside(place), saved)
+    rung, tries, full_host, full_device = planned, 1, 0, 0
+    ended = _try(rung, shared)
+    while isinstance(ended, OutOfMemory) and tries < len(_SHARES):
+        _make_room(place.device, ended)
+        if ended.code == HOST_FULL and rung.plan.host.nbytes:
+            full_host += 1
+        else:
+            full_device += 1
+        shares = _SHARES[full_device], _SHARES[full_host]
+        rung = planned if shares == (1.0, 1.0) else tightened(planned, *shares)
+        _tell(ended, rung, shared)
+        ended, tries = _try(rung, shared), tries + 1
+    if isinstance(ended, OutOfMemory):
+        _make_room(planned.prepared.place.device, ended)  # for whoever runs next in this process
+        raise _given_up(planned, ended)
+    return Ran(ended, rung, tries)
+
+
+def _beside(place: Place) -> CardContext | None:
+    """Follow what lies on a card beside the tensors; all tries of a run share it."""
+    if place.device.type != "cuda":
+        return None
+    own = own_context(place.device.index or 0)
+    return CardContext(place.device, place.machine.context_bytes, own, place.budget_bytes)
 
 
 def _tell(problem: OutOfMemory, planned: Planned, shared: _Shared) -> None:
     """Put into the trace what happened and what is done about it."""
-    room, saved = format_bytes(planned.plan.predicted_peak_bytes), shared.store.boundary()
+    plan, saved = planned.plan, shared.store.boundary()
+    room = format_bytes(plan.predicted_peak_bytes)
+    if plan.host.nbytes:
+        room += f" and {format_bytes(host_bytes(plan))} of the host"
     where = "the start" if saved is None else f"after step {saved.step} of {saved.stage}"
     shared.note("out of memory", problem.message)
-    shared.note("re-plan", f"a plan of {room} ({planned.plan.plan_id}), from {where}")
+    shared.note("re-plan", f"a plan of {room} ({plan.plan_id}), from {where}")
 
 
-def _try(planned: Planned, shared: _Shared) -> tuple[Outcome | None, OutOfMemory | None]:
+def _try(planned: Planned, shared: _Shared) -> Outcome | OutOfMemory:
     """Run once. The exception ends here: its frames hold the tensors that filled the device."""
     try:
-        return _run_once(planned, shared), None
+        return reported(str(planned.prepared.place.device), _run_once, planned, shared)
     except OutOfMemory as error:
-        return None, OutOfMemory(error.message, hint=error.hint, code=error.code)
+        return OutOfMemory(error.message, hint=error.hint, code=error.code)
 
 
 def _run_once(planned: Planned, shared: _Shared) -> Outcome:
     prepared = planned.prepared
-    place, store, sink = prepared.place, shared.store, shared.sink
-    if place.device.type == "cuda":
-        enforce(place)
+    place, store = prepared.place, shared.store
     device = place.open_device(place.device)
+    sink = timed(device, shared.sink, shared.began_ns)
 
     def save(stage: str, step: int, values: Values) -> None:
+        began = time.perf_counter()
         store.save(Boundary(stage, step), values)
+        if shared.saved is not None:
+            shared.saved(time.perf_counter() - began)
 
     def note_nonfinite(text: str) -> None:
         shared.note("not finite", text)
@@ -113,6 +142,7 @@ def _run_once(planned: Planned, shared: _Shared) -> Outcome:
         sink=sink, device=place.device, tier=place.tier, watch=shared.watch, stop=shared.stop,
         save=save, resume=_resumption(store.load()),
         nonfinite=note_nonfinite if prepared.request.allow_nonfinite else None,
+        context=shared.context,
     )  # fmt: skip
     with stages_attend(prepared.graph, prepared.models, place.device), repeatable(place.device):
         return executor.run()
@@ -124,19 +154,33 @@ def _resumption(saved: Saved | None) -> Resumption | None:
     return Resumption(saved.boundary.stage, saved.boundary.step, saved.values)
 
 
-def _make_room() -> None:
+def _make_room(device: torch.device, problem: OutOfMemory) -> None:
+    """Give back what is held for nobody; StageFailed where the card answers no more.
+
+    What kernels have left to say is taken first, else the next try would be told. A card says it
+    once, a context that is lost at every call.
+    """
     gc.collect()
-    if torch.cuda.is_available():
+    if device.type != "cuda":
+        return
+    with suppress(RuntimeError):
+        torch.cuda.synchronize(device)
+    try:
+        torch.cuda.synchronize(device)
         torch.cuda.empty_cache()
+    except RuntimeError as error:
+        raise StageFailed(
+            f"{problem.message}; then {first_line(error)}", code="device-failed"
+        ) from None
 
 
-def _given_up(planned: Planned, problem: OutOfMemory | None) -> OutOfMemory:
+def _given_up(planned: Planned, problem: OutOfMemory) -> OutOfMemory:
     place = planned.prepared.place
-    why = problem.message if problem is not None else "out of memory"
     return OutOfMemory(
-        f"{why}; the budget was {format_bytes(place.budget_bytes)} ({place.budget_bytes} bytes), "
+        f"{problem.message}; the budget was {format_bytes(place.budget_bytes)} "
+        f"({place.budget_bytes} bytes), "
         f"the plan's peak {planned.report['predicted_peak_bytes']}; three more tries failed too",
-        hint="free memory that other programs hold",
+        hint=problem.hint or "free memory that other programs hold",
         code="out-of-memory",
     )
 

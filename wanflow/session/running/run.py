@@ -15,11 +15,13 @@ from wanflow.files.lock import locked
 from wanflow.files.whole import unwritable, write_json, writing
 from wanflow.graph import BoundGraph
 from wanflow.scheduler.run.device_works import Watch
+from wanflow.scheduler.run.error_words import reported
 from wanflow.scheduler.run.executor import Outcome
 from wanflow.session.planning.planned import Planned, plan_prepared
 from wanflow.session.planning.record import record_footprints
-from wanflow.session.preparing.place import FindPlace, find_place
+from wanflow.session.preparing.place import FindPlace, Place, enforced
 from wanflow.session.preparing.prepared import Prepared, prepare, versions
+from wanflow.session.probing.first_probe import probed_place
 from wanflow.session.request import Request
 from wanflow.session.running.job import Job, fingerprint, finished_report, keep_trace
 from wanflow.session.running.lessons import Lessons
@@ -29,6 +31,7 @@ from wanflow.session.running.saved_state import StateStore
 from wanflow.session.running.signals import stopping
 from wanflow.session.running.trace_header import trace_header
 from wanflow.trace import Tee, TraceSink, TraceWriter
+from wanflow.trace.measured import MeasuredPeaks
 
 _PRODUCTS = {"write_video": "video", "write_picture": "picture", "write_frames": "folder"}
 
@@ -40,7 +43,7 @@ def run(
     force: bool = False,
     sink: TraceSink | None = None,
     watch: Watch | None = None,
-    on: FindPlace = find_place,
+    on: FindPlace = probed_place,
 ) -> dict[str, object]:
     """Plan and run; return what `run.json` holds.
 
@@ -67,7 +70,7 @@ def resume(
     *,
     sink: TraceSink | None = None,
     watch: Watch | None = None,
-    on: FindPlace = find_place,
+    on: FindPlace = probed_place,
     allow_nonfinite: bool = False,
 ) -> dict[str, object]:
     """Go on with a run that was cut short, from its last finished step.
@@ -151,22 +154,25 @@ def _run_traced(
 ) -> dict[str, object]:
     """Run with every event in the trace; return the report of the run."""
     began = time.perf_counter()
-    lessons = Lessons(planned.prepared.place.machine)
+    lessons, peaks = Lessons(planned.prepared.place.machine), MeasuredPeaks()
     with TraceWriter(
         folder / "trace.msgpack", trace_header(planned), overwrite=overwrite
     ) as writer:
-        tee = Tee((writer, lessons, sink) if sink is not None else (writer, lessons))
+        tee = Tee((writer, lessons, peaks, *((sink,) if sink is not None else ())))
         record_footprints(planned, writer)
         try:
-            ran = execute(planned, folder, tee, watch, stop)
-            _save_outputs(planned.prepared, folder, ran.outcome)
+            with enforced(planned.prepared.place):
+                ran = execute(planned, folder, tee, watch, stop, lessons.saved)
+            reported("the outputs", _save_outputs, planned.prepared, folder, ran.outcome)
+            seconds = time.perf_counter() - began  # what the plan predicts: until all is there
             lessons.keep(ran.planned.plan.footprint, tee)
         except BaseException as error:
             _close_failed(planned, folder, writer, error)
             raise
-        seconds = time.perf_counter() - began
-        writer.close("done", {"peak_bytes": ran.outcome.peak_bytes, "seconds": seconds})
-    return {**_done(planned, folder, ran.outcome, seconds, writer), "tries": ran.tries}
+        memory = _memory(planned.prepared.place, ran.outcome, peaks)
+        writer.close("done", {"peak_bytes": memory["peak_bytes"], "seconds": seconds})
+    done = _done(planned, folder, seconds, writer)
+    return {**done, **memory, "tries": ran.tries}
 
 
 @contextmanager
@@ -190,7 +196,7 @@ def _save_outputs(prepared: Prepared, folder: Path, outcome: Outcome) -> None:
     for name, ref in prepared.graph.outputs.items():
         port = f"{ref.stage}.{ref.port}"
         tensors = {
-            value.removeprefix(port).lstrip(".") or name: tensor.contiguous().cpu()
+            value.removeprefix(port).lstrip(".") or name: tensor.cpu().contiguous()
             for value, tensor in outcome.values.items()
             if value == port or value.startswith(port + ".")
         }
@@ -241,10 +247,7 @@ def _facts(planned: Planned, folder: Path) -> dict[str, object]:
     }
 
 
-def _done(
-    planned: Planned, folder: Path, outcome: Outcome, seconds: float, writer: TraceWriter
-) -> dict[str, object]:
-    overhead = planned.prepared.place.overhead_bytes
+def _done(planned: Planned, folder: Path, seconds: float, writer: TraceWriter) -> dict[str, object]:
     files = _output_files(planned.prepared, folder)
     return {
         **_facts(planned, folder),
@@ -252,10 +255,21 @@ def _done(
         **files,
         "frames": _frames(planned.prepared.graph),
         "seconds": seconds,
-        "peak_bytes": outcome.peak_bytes + overhead,
-        "peak_source": outcome.peak_source,
-        "reserved_peak_bytes": outcome.ledger_peak_bytes + overhead,
         "trace_problem": writer.problem,
+    }
+
+
+def _memory(place: Place, outcome: Outcome, peaks: MeasuredPeaks) -> dict[str, object]:
+    """Say what was taken in all, as a summary of the trace says it."""
+    measured = peaks.peak(place.tier, place.overhead_bytes)
+    given_out = outcome.ledger_peak_bytes + place.overhead_bytes
+    peak = measured.nbytes if measured is not None else given_out
+    return {
+        "peak_bytes": peak,
+        "peak_source": measured.source if measured is not None else "",
+        "beside_bytes": measured.beside_bytes if measured is not None else 0,
+        "reserved_peak_bytes": given_out,
+        "over_budget_bytes": max(peak, given_out, place.budget_bytes) - place.budget_bytes,
     }
 
 

@@ -28,6 +28,7 @@ def trace_header(planned: Planned, *, simulated: bool = False) -> dict[str, obje
         "versions": versions(),
         "seed": planned.prepared.graph.inputs.get("seed", 0),
         "simulated": simulated,
+        "device_times": True,
         "stages": [stage.stage for stage in planned.plan.stages],
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "request": _request(planned),

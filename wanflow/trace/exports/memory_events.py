@@ -38,7 +38,8 @@ def write_memory_events(reader: TraceReader, summary: Summary, out: BinaryIO) ->
 def _head(summary: Summary) -> dict[str, Any]:
     names = (
         "graph", "plan_id", "device", "simulated", "started", "budget_bytes", "budget_tier",
-        "predicted_peak_bytes", "measured_peak_bytes", "measured_source", "seconds",
+        "overhead_bytes", "over_budget_bytes", "predicted_peak_bytes", "measured_peak_bytes",
+        "measured_source", "seconds",
     )  # fmt: skip
     facts = {name: getattr(summary, name) for name in names}
     return {"format": "wanflow-memory-events", "version": 1, **facts}

@@ -99,6 +99,9 @@ class Writer:
         if s.budget_bytes is not None:
             rows.append((say["budget"], f"{format_bytes(s.budget_bytes)}, {self._verdict()}"))
         rows.append((say["peak_of"], self._peaks()))
+        if s.alloc_retries or s.alloc_failures:
+            said = say["again"].format(again=s.alloc_retries, vain=s.alloc_failures)
+            rows.append((say["allocator"], said))
         time = format_seconds(s.seconds)
         if s.predicted_seconds:
             time += f" ({say['predicted']} {format_seconds(s.predicted_seconds)})"
@@ -111,19 +114,23 @@ class Writer:
         yield Table(("", ""), shown, frozenset({0, 1}))
 
     def _peaks(self) -> str:
-        s, parts = self.facts.summary, [format_bytes(self.facts.summary.peak_bytes)]
+        s, parts = self.facts.summary, [format_bytes(self.facts.summary.whole_peak_bytes)]
         if s.predicted_peak_bytes is not None:
             parts.append(f"{self.say['predicted']} {format_bytes(s.predicted_peak_bytes)}")
         if s.measured_peak_bytes is not None:
-            measured = format_bytes(s.measured_peak_bytes)
-            parts.append(f"{self.say['measured']} {measured} ({s.measured_source})")
+            measured, by = format_bytes(s.measured_peak_bytes), str(s.measured_source)
+            if s.measured_beside_bytes:
+                key = "beside_all" if s.measured_with_others else "beside"
+                by += self.say[key].format(bytes=format_bytes(s.measured_beside_bytes))
+            parts.append(f"{self.say['measured']} {measured} ({by})")
         return ", ".join(parts)
 
     def _verdict(self) -> str:
         s = self.facts.summary
-        spare = (s.budget_bytes or 0) - max(s.peak_bytes, s.measured_peak_bytes or 0)
-        key = "within" if spare >= 0 else "over"
-        return self.say[key].format(bytes=format_bytes(abs(spare)))
+        if s.over_budget_bytes:
+            return self.say["over"].format(bytes=format_bytes(s.over_budget_bytes))
+        spare = (s.budget_bytes or 0) - max(s.whole_peak_bytes, s.measured_peak_bytes or 0)
+        return self.say["within"].format(bytes=format_bytes(spare))
 
     def _models(self) -> Iterator[Block]:
         models, say = self.facts.models, self.say
@@ -159,6 +166,9 @@ class Writer:
             step=moment.step,
         ))  # fmt: skip
         kinds = [(say[kind], moment.by_kind[kind]) for kind in KINDS]
+        aside = self.facts.summary.overhead_bytes
+        if aside:
+            yield Paragraph(say["aside_text"].format(bytes=format_bytes(aside)))
         stages = [(self._stage(name), nbytes) for name, nbytes in moment.by_stage.items()]
         for head, parts in (("kind", kinds), ("for_stage", stages)):
             parts_rows = tuple(
@@ -190,7 +200,7 @@ class Writer:
                 (
                     self._stage(s.stage), format_seconds(s.seconds), f"{s.share:.1%}",
                     format_seconds(s.compute_seconds), format_seconds(s.waited_seconds),
-                    format_bytes(s.peak_bytes), *held,
+                    format_bytes(s.whole_peak_bytes), *held,
                 )
             )  # fmt: skip
         if rows:

@@ -30,6 +30,20 @@ _WORDS: dict[str, tuple[str, str]] = {
     "events": ("{count} events", "{count} 个事件"),
     "over": ("over the budget by {bytes}", "超出预算 {bytes}"),
     "within": ("within the budget, {bytes} to spare", "在预算之内，剩余 {bytes}"),
+    "beside": (", {bytes} beside it", "，另有 {bytes} 在其外"),
+    "beside_all": (
+        ", {bytes} beside it on the card, other programs' growth among it",
+        "，另有 {bytes} 在其外，含其他程序的增长",
+    ),
+    "allocator": ("allocator", "分配器"),
+    "again": (
+        "asked the driver again {again} times, {vain} times in vain",
+        "向驱动重新申请 {again} 次，其中 {vain} 次失败",
+    ),
+    "aside_text": (
+        "Beside it {bytes} are set aside, for CUDA's context and libraries.",
+        "此外为 CUDA 上下文和库预留 {bytes}。",
+    ),
     "models": ("Loading the models", "模型加载分析"),
     "models_text": (
         "The weights come to {bytes}; {model} has the most of them, {share}.",

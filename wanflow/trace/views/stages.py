@@ -27,7 +27,7 @@ _COLUMNS = (
     Column("stage", lambda s: printable(s.summary.stage) or "(run)", justify="left"),
     Column("wall", _wall),
     Column("share", lambda s: f"{s.summary.share:.0%}"),
-    Column("peak", lambda s: format_bytes(s.summary.peak_bytes)),
+    Column("peak", lambda s: format_bytes(s.summary.whole_peak_bytes)),
     *map(_held, KINDS[:-1]),
     Column("waiting", lambda s: format_seconds(s.summary.waited_seconds)),
     Column("knobs", lambda s: printable(" ".join(s.summary.knobs)), justify="left"),

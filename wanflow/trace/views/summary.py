@@ -24,7 +24,7 @@ _COLUMNS = (
     Column("waiting", lambda s: format_seconds(s.waited_seconds)),
     Column("moved in", lambda s: format_bytes(s.moved_in_bytes)),
     Column("moved out", lambda s: format_bytes(s.moved_out_bytes)),
-    Column("peak", lambda s: format_bytes(s.peak_bytes)),
+    Column("peak", lambda s: format_bytes(s.whole_peak_bytes)),
     Column("share", lambda s: f"{s.share:.0%}"),
     Column("moves", lambda s: str(s.moves)),
     Column("steps", lambda s: f"{s.steps}/{s.steps_total}" if s.steps_total else ""),
@@ -35,10 +35,10 @@ _COLUMNS = (
 def render_summary(summary: Summary, console: Console) -> None:
     """Print *summary*: head, table of stages, peak, what to do next. Fits any width."""
     flow(console, _head(summary))
-    flow(console, _memory(summary), style="bold red" if _over_bytes(summary) else "")
+    flow(console, _memory(summary), style="bold red" if summary.over_budget_bytes else "")
     if summary.stages:
         console.print(table(summary.stages, _COLUMNS, console.width))
-    for parts in (_peak(summary), _waiting(summary)):
+    for parts in (_peak(summary), _waiting(summary), _retries(summary)):
         flow(console, parts)
     for note in summary.notes[-3:]:
         flow(console, [f"note: {printable(note.topic)}: {printable(note.text[:_NOTE_LENGTH])}"])
@@ -68,24 +68,26 @@ def _memory(summary: Summary) -> list[str]:
         parts.append(f"predicted peak {size(summary.predicted_peak_bytes)}")
     if summary.measured_peak_bytes is not None:
         measured = size(summary.measured_peak_bytes)
-        parts.append(f"measured peak {measured} ({summary.measured_source})")
+        parts.append(f"measured peak {measured} ({measured_by(summary)})")
     elif not summary.simulated:
         parts.append("peak not measured")
     return [*parts, *_verdict(summary)]
 
 
+def measured_by(summary: Summary) -> str:
+    """Say who measured, and what is in it beside what it counts."""
+    beside, source = summary.measured_beside_bytes, str(summary.measured_source)
+    if not beside:
+        return source
+    what = "beside it on the card" if summary.measured_with_others else "beside it"
+    return f"{source}, {format_bytes(beside)} {what}"
+
+
 def _verdict(summary: Summary) -> list[str]:
-    if summary.budget_bytes is None:
+    over = summary.over_budget_bytes
+    if over is None:
         return []
-    over = _over_bytes(summary)
     return [f"over budget by {size(over)}" if over else "within budget"]
-
-
-def _over_bytes(summary: Summary) -> int:
-    if summary.budget_bytes is None:
-        return 0
-    top = max(summary.peak_bytes, summary.measured_peak_bytes or 0)
-    return max(0, top - summary.budget_bytes)
 
 
 def _peak(summary: Summary) -> list[str]:
@@ -93,7 +95,9 @@ def _peak(summary: Summary) -> list[str]:
     if peak is None:
         return []
     held = [f"{name} {size(nbytes)}" for name, nbytes in peak.by_kind.words().items()]
-    most, at = size(peak.resident_bytes), duration(peak.at_seconds)
+    if summary.overhead_bytes:
+        held.append(f"set aside {size(summary.overhead_bytes)}")
+    most, at = size(summary.whole_peak_bytes), duration(peak.at_seconds)
     start = f"peak {most} on {printable(peak.tier)} in {printable(peak.stage)} at {at}:"
     return [start, *held]
 
@@ -106,6 +110,14 @@ def _waiting(summary: Summary) -> list[str]:
     share = waited / summary.seconds
     start = f"waited for transfers {duration(waited)} ({share:.1%})"
     return [start, f"most in {printable(worst.stage)}"]
+
+
+def _retries(summary: Summary) -> list[str]:
+    """A plan that makes the allocator ask the driver again is too tight for it, and slow."""
+    if not summary.alloc_retries and not summary.alloc_failures:
+        return []
+    again = f"the allocator asked the driver again {summary.alloc_retries:,} times"
+    return [again, f"{summary.alloc_failures:,} times in vain"]
 
 
 def _ending(summary: Summary) -> list[str]:

@@ -28,12 +28,12 @@ def _name_cells(width: int) -> int:
 
 def render_timeline(timeline: Timeline, console: Console) -> None:
     """Print *timeline*, made with `cells_for(console.width)` cells. `-` is the budget."""
-    peak = f"peak {size(timeline.peak_bytes)}"
+    peak = f"peak {size(timeline.peak_bytes + timeline.overhead_bytes)}"
     budget = (
         [] if timeline.budget_bytes is None else [f"budget {size(timeline.budget_bytes)} (---)"]
     )
     flow(console, [f"{printable(timeline.tier)} over time", peak, *budget], style="bold")
-    top = max(timeline.peak_bytes, timeline.budget_bytes or 0, 1)
+    top = max(timeline.peak_bytes + timeline.overhead_bytes, timeline.budget_bytes or 0, 1)
     for label, line in _chart(timeline, top):
         _line(console, "", label, line)
     _line(console, "stage", "", _stages(timeline.stages))
@@ -61,7 +61,7 @@ def _chart(timeline: Timeline, top: int) -> list[tuple[str, str]]:
     lines = []
     for height in reversed(range(_HEIGHT)):
         floor = top * height // _HEIGHT
-        cells = ["#" if nbytes > floor else " " for nbytes in timeline.level]
+        cells = ["#" if n + timeline.overhead_bytes > floor else " " for n in timeline.level]
         if height == at_budget:
             cells = ["#" if cell == "#" else "-" for cell in cells]
         label = format_bytes(top * (height + 1) // _HEIGHT) if height % 2 else ""

@@ -1,0 +1,1 @@
+"""What wanflow promises of a card, measured on the one that is here."""
