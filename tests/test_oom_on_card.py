@@ -12,7 +12,7 @@ import attrs
 import pytest
 import torch
 
-from tests.cuda_emulator.emulated import Emulator
+from tests.cuda_emulator.device import Emulator
 from tests.cuda_emulator.sessions import assert_nothing_left, least, on_card
 from tests.jobs import Frames, run_watched
 from tests.resuming import INPUTS, cut_short, events

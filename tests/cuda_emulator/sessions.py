@@ -7,7 +7,7 @@ from pathlib import Path
 import attrs
 import torch
 
-from tests.cuda_emulator.emulated import Emulator
+from tests.cuda_emulator.device import Emulator
 from tests.jobs import Watched, run_watched
 from wanflow.session import Request, plan
 from wanflow.session.preparing.place import find_place

@@ -25,14 +25,15 @@ def test_quick_parts(emulator, tmp_path, capsys):
     lines = rows(tmp_path)
     page = (tmp_path / "gpu-check.md").read_text()
     assert all(f"| {name} |" in page for name in lines)
-    assert code == int(any(row["kept"] is False for row in lines.values()))
+    assert lines["problems that doctor finds"]["kept"] is True
+    assert code == (1 if "| FAIL |" in page else 0)
     assert "rate of the link" in capsys.readouterr().out
     assert emulator.counters()["allocated"] == 0
 
 
 @pytest.mark.wide
 def test_every_part(emulator, tmp_path, monkeypatch):
-    """Of the tiny graph every promise is kept but for room that only a card's kernels take."""
+    """Every promise is kept but those that rest on a card's own kernels, pinned copies and time."""
     # A child of ours would find no card, and copies of this one have no rate.
     monkeypatch.setattr(probing, "_LINK_BYTES", MIB)
     monkeypatch.setattr(probing, "taken_by_another_process", lambda _device: (GIB // 2, 32 * MIB))
@@ -43,7 +44,11 @@ def test_every_part(emulator, tmp_path, monkeypatch):
     parts = {row["part"] for row in lines.values()}
     assert parts == {"machine", "budgets", "uploads", "kernels", "tests"}
     broken = {name for name, row in lines.items() if row["kept"] is False}
-    assert {lines[name]["part"] for name in broken} <= {"kernels", "uploads", "machine"}
+    assert broken - {name for name in lines if "computed while the next arrives" in name} == {
+        "1.3b-480p: room that kernels take for themselves",
+        "vae-480p: room that kernels take for themselves",
+        "figures that the probe can't measure",
+    }
     assert emulator.counters()["allocated"] == 0
 
 

@@ -1,11 +1,12 @@
 """Which kernels a run computes with, and that nothing of it stays in the process."""
 
+import attrs
 import pytest
 import torch
 
-from wanflow.errors import InputError
+from wanflow.errors import InputError, StageFailed
 from wanflow.graph import load
-from wanflow.session import Request
+from wanflow.session import Request, run
 from wanflow.session.preparing.kernels import repeatable, stages_attend
 from wanflow.session.preparing.place import find_place
 from wanflow.session.preparing.prepared import prepare
@@ -50,8 +51,38 @@ class TestAttention:
             pass
         assert backends(ready.models["high"]) == {"native"}
 
+    def test_a_run_is_planned_natively(self, emulator, tmp_path) -> None:
+        """A kernel that knows no fake tensors is chosen for the run alone, and not for the next."""
+        request = Request(
+            "t2v-tiny", {"prompt": "x", "size": "32*32", "frames": 1, "steps": 1}, device="cuda",
+            prompt_cache=False,
+        )  # fmt: skip
+        cudnn = attrs.evolve(request, settings=("denoise.attention=_native_cudnn",))
+
+        with pytest.raises(StageFailed, match="scaled_dot_product_attention"):
+            run(cudnn, out=tmp_path / "cudnn")  # the emulated card has no such kernel either
+        assert (tmp_path / "cudnn" / "plan.json").exists()
+        assert run(request, out=tmp_path / "native")["status"] == "done"
+        assert emulator.counters()["allocated"] == 0
+
 
 class TestRepeatable:
+    def test_on_a_card(self, emulator) -> None:
+        """Deterministic inside, and as it was after a failure; cuBLAS has had its first product."""
+        cudnn = torch.backends.cudnn
+        before = cudnn.benchmark, cudnn.deterministic
+
+        def fails() -> None:
+            with repeatable(torch.device("cuda:0")):
+                assert (cudnn.benchmark, cudnn.deterministic) == (False, True)
+                raise KeyError
+
+        launched = emulator.calls["launch"]
+        with pytest.raises(KeyError):
+            fails()
+        assert emulator.calls["launch"] > launched
+        assert (cudnn.benchmark, cudnn.deterministic) == before
+
     def test_leaves_a_processor_alone(self) -> None:
         """There is no cuDNN there."""
         cudnn = torch.backends.cudnn

@@ -75,8 +75,14 @@ class Pace:
 
 
 THOROUGH = Pace()
-QUICK = Pace(0.02, 0.08, 0.005, 0.02, 16 * MIB, 1e9)
-SMALL = Pace(0.0, 0.005, 0.0, 0.0, 0, math.inf)  # the small rates alone
+QUICK = Pace(
+    run_seconds=0.02, longest_run_seconds=0.08, least_seconds=0.005, most_seconds=0.02,
+    disk_bytes=16 * MIB, least_flops=1e9,
+)  # fmt: skip
+SMALL = Pace(  # the small rates alone
+    run_seconds=0.0, longest_run_seconds=0.005, least_seconds=0.0, most_seconds=0.0, disk_bytes=0,
+    least_flops=math.inf,
+)  # fmt: skip
 
 
 @attrs.frozen
