@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import sys
 from fractions import Fraction
 
 import av
@@ -10,7 +11,9 @@ import pytest
 import torch
 from av.bitstream import BitStreamFilterContext
 
+from wanflow.errors import StageFailed
 from wanflow.graph import PortRef
+from wanflow.session import Request, run
 from wanflow.stages.video_file import VideoFile, frame_rate
 
 RECIPE = {"graph": "t2v-tiny", "inputs": {"prompt": '红色 "kite" 🪁 \\ ;=#\n<b>'}, "seed": 7}
@@ -41,6 +44,18 @@ def write(program, drive, feed, tmp_path):
         return out / "video.mp4"
 
     return run
+
+
+def test_no_encoder_is_told_before_the_run(monkeypatch, tmp_path):
+    """Not after an hour, at the first frame; a graph that writes pictures doesn't ask for it."""
+    monkeypatch.setitem(sys.modules, "av.video.reformatter", None)
+    small = {"prompt": "x", "size": "32*32", "frames": 1, "steps": 1}
+    request = Request("t2v-tiny", small, device="cpu", probe=False)
+
+    with pytest.raises(StageFailed, match="PyAV doesn't load") as told:
+        run(request, out=tmp_path / "run")
+    assert told.value.code == "no-encoder"
+    assert not (tmp_path / "run").exists()
 
 
 def encoded(path, frames, fps=Fraction(16)):

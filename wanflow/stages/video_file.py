@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from wanflow.errors import StageFailed
+
 # x264's output depends on its thread count: one count everywhere, so that files repeat.
 _THREADS = 2
 _OPTIONS = {"crf": "18", "preset": "medium", "chroma_sample_location": "center"}
@@ -31,6 +33,18 @@ def frame_rate(fps: object) -> Fraction:
         if places > 1 and round(broadcast, places) == rate:
             return broadcast
     return rate.limit_denominator(_LARGEST_DENOMINATOR)
+
+
+def load_encoder() -> None:
+    """Load what encodes, before a run that needs it; StageFailed where that can't be."""
+    try:
+        import av.video.reformatter  # noqa: F401 - a twentieth of a second
+    except (ImportError, OSError) as error:
+        raise StageFailed(
+            f"no video can be written, PyAV doesn't load: {error}",
+            hint="pip install --force-reinstall av, or a graph that writes pictures",
+            code="no-encoder",
+        ) from None
 
 
 class VideoFile:

@@ -139,6 +139,23 @@ class TestLearning:
 
         assert learned.call_seconds == pytest.approx(truth.call_seconds, rel=0.1)
 
+    @pytest.mark.parametrize("longer", [3.0, 15.0])
+    def test_what_starting_loads_takes_belongs_to_calls(self, start, longer) -> None:
+        """Now and then the time between is some times as long, in every run; what is odd isn't."""
+        footprint = work({n: KINDS[n] for n in ("guide", "time")})
+        events, late = [], 0
+        for index, event in enumerate(play(changed(start, call_seconds=4.0), footprint, gap=3e-4)):
+            late += int((longer - 1) * 3e5) if index % 10 == 9 else 0
+            events.append(
+                attrs.evolve(event, began_ns=event.began_ns + late, ended_ns=event.ended_ns + late)
+            )
+        times = CallTimes()
+        for event in events:
+            times.hear(event)
+
+        wanted = 3e-4 * (1.2 if longer == 3.0 else 1.0)
+        assert times.gap_seconds == pytest.approx(wanted, rel=0.05)
+
     def test_is_marked(self, start) -> None:
         """What was taught is learned, everything else is as it was."""
         footprint = work({"strip": KINDS["strip"]})
@@ -151,7 +168,10 @@ class TestLearning:
 
     @pytest.mark.parametrize("factor", [0.01, 100.0])
     def test_is_bounded(self, start, factor) -> None:
-        """However odd the runs, figures stay within a factor of five of what was probed."""
+        """However odd the runs, rates stay within a factor of five of what was probed.
+
+        What starting takes may be ten times less, and fifty times more: alone it is much shorter.
+        """
         footprint = work(KINDS)
         names = ("gemm", "attention", "conv", "memory_rate", "kernel_seconds", "call_seconds")
         truth = changed(start, **{n: 1 / factor if n in OVERHEADS else factor for n in names})
@@ -160,7 +180,8 @@ class TestLearning:
             learned = taught(learned, footprint, play(truth, footprint))
 
         for name in learned.was:
-            assert 0.2 * 0.999 <= learned.figure(name) / start.figure(name) <= 5 * 1.001
+            low, high = (0.1, 50) if name in OVERHEADS else (0.2, 5)
+            assert low * 0.999 <= learned.figure(name) / start.figure(name) <= high * 1.001
 
     def test_short_calls_say_nothing_of_rates(self, start) -> None:
         """Below a millisecond it is the overhead that shows."""

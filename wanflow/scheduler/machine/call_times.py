@@ -18,6 +18,7 @@ from wanflow.scheduler.machine.file_work import file_work
 from wanflow.trace.events import Event, Move, Note, Transfer, Workspace
 
 _MOST = 200_000  # calls; as many as a footprint may have
+_DISTURBED = 10.0  # times the median, between calls: where a load starts it takes up to eight
 
 Timing = Callable[[Footprint, Machine], tuple[float, ...]]
 """Says what each call of a footprint takes on a machine, in seconds."""
@@ -43,9 +44,12 @@ def _computing(footprint: Footprint, machine: Machine) -> list[float]:
     ]
 
 
-def usual(times: Sequence[float]) -> float:
-    """Give the mean without what was disturbed, more than twice the median."""
-    most = 2 * median(times)
+def usual(times: Sequence[float], times_median: float = 4.0) -> float:
+    """Give the mean without what was disturbed, more than so many times the median.
+
+    A kind's first call in a process takes two or three times as long as the next, in every run.
+    """
+    most = times_median * median(times)
     return fmean(time for time in times if time <= most)
 
 
@@ -60,6 +64,7 @@ class CallTimes:
         factory=dict, init=False
     )  # of each its own time, and what lies between it and the call before, in the same step
     _gaps: list[int] = attrs.field(factory=list, init=False)
+    _turns: list[int] = attrs.field(factory=list, init=False)  # as the gaps, from step to step
     _count: int = attrs.field(default=0, init=False)
     _before: Workspace | None = attrs.field(default=None, init=False)
     _waited_ns: int = attrs.field(default=0, init=False)
@@ -74,14 +79,18 @@ class CallTimes:
             case Note(topic="out of memory"):
                 self._spans.clear()
                 self._gaps.clear()
+                self._turns.clear()
                 self._count, self._before = 0, None
 
     def _hear_call(self, work: Workspace) -> None:
         before, gap = self._before, 0
         if before is not None and before.stage == work.stage:
             between = max(work.began_ns - before.ended_ns - self._waited_ns, 0)
-            self._gaps.append(between)
-            gap = between if before.step == work.step else 0
+            if before.step == work.step:
+                self._gaps.append(between)
+                gap = between
+            else:
+                self._turns.append(between)
         spans = self._spans.setdefault((work.stage, work.step, work.name), [])
         spans.append((max(work.ended_ns - work.began_ns, 0), gap))
         self._before, self._waited_ns = work, 0
@@ -90,7 +99,8 @@ class CallTimes:
     @property
     def gap_seconds(self) -> float:
         """What the executor does between two calls of a stage; waits are not in, nor is saving."""
-        return usual(self._gaps) / 1e9 if self._gaps else 0.0
+        gaps = self._gaps or self._turns  # values are saved between steps
+        return usual(gaps, _DISTURBED) / 1e9 if gaps else 0.0
 
     def spans_of(
         self, footprint: Footprint, *, runs_ahead: bool = False

@@ -22,6 +22,7 @@ from wanflow.scheduler.machine.file_work import written_at
 
 _LEAST_SECONDS = 1e-3  # of a call that says something about rates
 _FACTORS = (0.2, 5.0)  # a run may change a figure by so much, from what was probed
+_STARTING_FACTORS = (0.1, 50.0)  # what starts over and over alone starts far sooner than in a run
 _SMALL_FACTORS = (0.02, 2.0)  # kernels by themselves are hardly slower, in some shapes much faster
 _TELLING_SHARE = 0.05  # of the time of some kind of call, below which nothing is learned
 _PULL = 1e-3  # towards the common factor of all figures: decides what the calls leave open
@@ -190,9 +191,10 @@ def _bounds(machine: Machine, name: str) -> tuple[float, float]:
     """The factors on a figure's time that keep it within bounds of what it was probed as."""
     now = machine.figure(name)
     probed = machine.was.get(name, now)
-    low, high = _SMALL_FACTORS if name in SMALL else _FACTORS
     if name in OVERHEADS:
+        low, high = _STARTING_FACTORS
         return low * probed / now, high * probed / now
+    low, high = _SMALL_FACTORS if name in SMALL else _FACTORS
     return now / (high * probed), now / (low * probed)
 
 

@@ -41,6 +41,7 @@ from wanflow.session.preparing.stage_key import stage_identity
 from wanflow.session.request import Request, pairs, precisions
 from wanflow.stages import LatentSpace, StageSetup, Surroundings, make_program
 from wanflow.stages.clip import times_of
+from wanflow.stages.video_file import load_encoder
 
 # Pins that every stage has, beside the knobs of its op, where the device has what they need.
 _WEIGHTS = {"weights": ("resident", "stream")}
@@ -349,6 +350,8 @@ def prepare(request: Request, place: Place, *, to_run: bool) -> Prepared:
     if to_run:
         with stages_attend(bound, models, place.device):
             pass  # what a stage asks for is there; planning goes on with native
+        if any(stage.op.name == "write_video" for stage in bound.stages):
+            load_encoder()
     prompts = prompts_of(bound, models, place, request)
     recipe = _recipe(bound, chosen, files) if request.metadata else None
     prepared = Prepared(bound, models, place, request, recipe, prompts, files, opened)

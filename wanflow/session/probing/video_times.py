@@ -17,7 +17,7 @@ _STEP = 8  # pixels that the picture moves from frame to frame
 
 
 def video_times(folder: Path) -> Samples:
-    """Measure both; the first start in a process, as in a run, loads the encoder's library too."""
+    """Measure both; the first start in a process takes longest, as in a run. PyAV is loaded."""
     first = _seconds(folder, 1, _SMALL)
     again, fed = _seconds(folder, 1, _SMALL), _seconds(folder, _FRAMES, _SIDE)
     nbytes = _FRAMES * _SIDE * _SIDE * 3
