@@ -42,7 +42,11 @@ def gather(
         Option(metavar="[MODEL=]PATH", help="Where weights are; else WANFLOW_MODELS is looked in."),
     ] = None,
     precision: Annotated[
-        Many, Option(metavar="[MODEL=]TYPE", help="bf16, fp16 or fp32: changes the picture.")
+        Many,
+        Option(
+            metavar="[MODEL=]TYPE",
+            help="bf16, fp16 or fp32; int8 or fp8 for weights: changes the picture.",
+        ),
     ] = None,
     settings: Annotated[
         Many, Option("--set", metavar="STAGE.PARAM=VALUE", help="Another value for a parameter.")

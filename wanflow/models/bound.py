@@ -6,14 +6,17 @@ import functools
 import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import torch
 
 from wanflow.graph.spec import ModelSpec
+from wanflow.models.packing.form import Form
+from wanflow.models.packing.linear import packed_in, pieces_of, put_in
+from wanflow.models.packing.made import form_of
 from wanflow.models.segments.build import allowed, build
-from wanflow.models.segments.cut import BoundModule
+from wanflow.models.segments.cut import DTYPES, BoundModule, may_pack, packable
 from wanflow.models.segments.discover import Segmentation, discover
 from wanflow.models.wan import clip, dit, dit_vace, umt5
 from wanflow.models.weights.checkpoint import STAGING_BYTES, Checkpoint
@@ -21,7 +24,11 @@ from wanflow.models.weights.kinds import check_kind, has_vace
 from wanflow.models.weights.layout_config import config_of, is_told
 from wanflow.models.weights.layouts import laid_over, open_part
 from wanflow.models.weights.locate import missing
+from wanflow.models.weights.packing_source import PackingSource
 from wanflow.models.weights.pipeline import said_of_expert
+
+if TYPE_CHECKING:
+    from wanflow.scheduler.run.streamer import WeightSource
 
 _ENCODERS = {"encode_frames", "encode_control"}  # ops that run a VAE's encoder
 _NAMED = 3  # tensors in a line; `models inspect` names all
@@ -54,13 +61,14 @@ _SEGMENTATIONS: dict[tuple[str, str, frozenset[str]], Segmentation] = {}  # of t
 
 
 def _segmentation_once(
-    part: str, config: Mapping[str, object], module: torch.nn.Module, ops: Collection[str]
+    located: LocatedModel, module: torch.nn.Module, ops: frozenset[str]
 ) -> Segmentation:
-    """Find the segments of a module, or those of one that was built of the same config before.
+    """Find the segments of a module, or those of one that was built alike before.
 
     A module's forward on fake tensors takes longer than all else of a plan whose costs are known.
     """
-    key = (part, json.dumps(dict(config), sort_keys=True, default=repr), frozenset(ops))
+    part = located.spec.part
+    key = (part, json.dumps(located.identity, sort_keys=True, default=repr), ops)
     if key not in _SEGMENTATIONS:
         _SEGMENTATIONS[key] = segmentation_of(part, module, ops)
     return _SEGMENTATIONS[key]
@@ -69,6 +77,9 @@ def _segmentation_once(
 @attrs.frozen
 class LocatedModel:
     """A model of the graph with its module and, where they were found, its weights.
+
+    With *packing* (`int8`, `fp8`) the large weights are packed as they are read, unless their file
+    has them packed.
 
     `config` has the known fields that are stated. The module is built when it is first asked for:
     what was planned before, without weights, is planned again without it.
@@ -81,18 +92,52 @@ class LocatedModel:
     checkpoint: Checkpoint | None
     _where: str
     _ops: frozenset[str]
+    packing: str = ""
+    _made: dict[str, str] = attrs.field(factory=dict, init=False)
 
     @functools.cached_property
     def model(self) -> BoundModule:
         """The module, cut into segments; WeightsError where the weights are not what it needs."""
         part, checkpoint = self.spec.part, self.checkpoint
         module = build(part, self.config, self._where)
-        segmentation = _segmentation_once(part, self.config, module, self._ops)
+        put_in(module, self._forms(module), DTYPES[self.precision])
+        segmentation = _segmentation_once(self, module, self._ops)
         bound = BoundModule(self.spec.name, module, segmentation, 0, self.precision)
         if checkpoint is not None:
             _check(bound, part, checkpoint)
         bound.staging_bytes = _staging_bytes(bound, part, checkpoint)
         return bound
+
+    def _forms(self, module: torch.nn.Module) -> Mapping[str, Form]:
+        """The weights that are packed on the device: in their file, or when they are read."""
+        there = self.checkpoint.forms if self.checkpoint is not None else {}
+        kept = {name: form for name, form in there.items() if may_pack(module, name)}
+        if not self.packing:
+            return kept
+        names = [name for name in packable(module) if name not in there]
+        self._made.update(dict.fromkeys(names, self.packing))
+        shapes = {name: tuple(module.get_parameter(name).shape) for name in names}
+        return kept | {name: form_of(self.packing, shape) for name, shape in shapes.items()}
+
+    @functools.cached_property
+    def source(self) -> WeightSource | None:
+        """What its tensors are read from, as they are to lie on the device."""
+        if self.checkpoint is None or not self.packing:
+            return self.checkpoint
+        self.model  # noqa: B018 - finds what is packed
+        return PackingSource(self.checkpoint, self._made)
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """Say which module it is; what is left out is filled in by upstream's version."""
+        forms = self.checkpoint.forms if self.checkpoint is not None else {}
+        return {
+            "part": self.spec.part,
+            "precision": self.precision,
+            "config": {name: str(value) for name, value in self.config.items()},
+            "packing": self.packing,
+            "forms": {name: repr(form) for name, form in sorted(forms.items())},
+        }
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -113,6 +158,7 @@ def bind_model(
     graph_file: Path,
     ops: Collection[str] = ("decode_frames",),
     *,
+    packing: str = "",
     own_config: bool = False,
     over: Sequence[Path] = (),
 ) -> LocatedModel:
@@ -120,7 +166,7 @@ def bind_model(
 
     With *own_config* it comes from the weights, if these have one, before the graph. *ops* are
     those of the stages that run it: what none of them uses need not be on disk. The tensors of
-    *over* come beside those of *folder*.
+    *over* come beside those of *folder*. With *packing* its large weights are packed when read.
     """
     if spec.fields is None and folder is None:
         raise missing(spec, graph_file)
@@ -130,7 +176,9 @@ def bind_model(
     config = allowed(spec.part, config, where)
     if checkpoint is not None:
         check_kind(spec, config, checkpoint)
-    located = LocatedModel(spec, precision, config, folder, checkpoint, where, frozenset(ops))
+    located = LocatedModel(
+        spec, precision, config, folder, checkpoint, where, frozenset(ops), packing
+    )
     if checkpoint is not None:
         located.model  # noqa: B018 - weights that are here are checked before anything is planned
     return located
@@ -164,16 +212,22 @@ def left_out(module: torch.nn.Module, checkpoint: Checkpoint) -> str:
 def unused(taken: Collection[str], checkpoint: Checkpoint) -> list[str]:
     """The tensors, as the file names them, that no parameter of *taken* is."""
     entries = checkpoint.entries
+    packed = {piece for name in checkpoint.forms for piece in checkpoint.pieces_of(name)}
+    taken = {*taken, *packed}
     return sorted({entries[name].stored_as or name for name in entries.keys() - set(taken)})
 
 
 def _check(bound: BoundModule, part: str, checkpoint: Checkpoint) -> None:
     """Every tensor that will be read is there, in its shape and of floats, before anything runs."""
+    packed = packed_in(bound.module)
+    pieces = {piece for name in packed for piece in pieces_of(bound.module, name)}
     wanted = {
         spec.name: spec.shape
         for segment in bound.segmentation.segments
         for spec in bound.segments[segment].tensors
+        if spec.name not in pieces
     }
+    wanted |= {name: form.shape for name, form in packed.items()}
     if part == "text_encoder":
         wanted[umt5.EMBEDDING] = tuple(bound.module.get_parameter(umt5.EMBEDDING).shape)
     for name, shape in wanted.items():
@@ -189,5 +243,8 @@ def _staging_bytes(bound: BoundModule, part: str, checkpoint: Checkpoint | None)
     }
     if part == "text_encoder":
         wanted[umt5.EMBEDDING] = bound.rows(umt5.EMBEDDING).dtype
-    differs = any(checkpoint.entries[name].dtype != dtype for name, dtype in wanted.items())
+    packed = {leaf for name in packed_in(bound.module) for leaf in pieces_of(bound.module, name)}
+    differs = any(
+        checkpoint.dtype_of(name) != dtype for name, dtype in wanted.items() if name not in packed
+    )
     return STAGING_BYTES if differs else 0

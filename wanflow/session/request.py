@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import attrs
 
 from wanflow.errors import InputError
 from wanflow.graph import Size
+from wanflow.models.packing.made import KINDS
 from wanflow.models.segments.cut import DTYPES
+
+PACKED_PARTS = ("transformer", "text_encoder")
 
 
 @attrs.frozen
@@ -57,13 +60,37 @@ def pairs(texts: Sequence[str], option: str, form: str) -> dict[str, str]:
 
 def precisions(texts: Sequence[str], models: Mapping[str, str]) -> dict[str, str]:
     """Return every model's precision: *models* has the graph's own; `[MODEL=]bf16` overrides."""
-    chosen = dict(models)
+    return dict(models) | _chosen(texts, models, DTYPES)
+
+
+def packings(texts: Sequence[str], parts: Mapping[str, str]) -> dict[str, str]:
+    """Return how the weights of models are packed, by model: *parts* has the part that each is.
+
+    Without a model `int8` means all that can be; InputError for a model that can't.
+    """
+    able = {name for name, part in parts.items() if part in PACKED_PARTS}
     for text in texts:
         name, separator, value = text.rpartition("=")
-        if value not in DTYPES:
+        if value in KINDS and separator and name in parts and name not in able:
+            raise InputError(
+                f"--precision {text!r}: {name!r} is a {parts[name]}, whose weights are not packed",
+                hint="packed are " + (", ".join(sorted(able)) or "transformers and text encoders"),
+                code="bad-precision",
+            )
+    return {name: kind for name, kind in _chosen(texts, parts, KINDS).items() if name in able}
+
+
+def _chosen(
+    texts: Sequence[str], models: Mapping[str, object], values: Collection[str]
+) -> dict[str, str]:
+    """What `[MODEL=]VALUE` texts choose of *values*; InputError for what is of no kind."""
+    chosen: dict[str, str] = {}
+    for text in texts:
+        name, separator, value = text.rpartition("=")
+        if value not in DTYPES and value not in KINDS:
             raise InputError(
                 f"--precision {text!r}: {value!r} is no precision",
-                hint=f"allowed: {', '.join(DTYPES)}",
+                hint=f"allowed: {', '.join([*DTYPES, *KINDS])}",
                 code="bad-precision",
             )
         if separator and name not in models:
@@ -72,5 +99,6 @@ def precisions(texts: Sequence[str], models: Mapping[str, str]) -> dict[str, str
                 hint=f"its models are {', '.join(models)}",
                 code="unknown-model",
             )
-        chosen.update({name: value} if separator else dict.fromkeys(models, value))
+        if value in values:
+            chosen.update({name: value} if separator else dict.fromkeys(models, value))
     return chosen

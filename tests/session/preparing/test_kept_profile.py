@@ -13,7 +13,6 @@ from wanflow.session import Request
 from wanflow.session.preparing.kept_profile import KeptProfile
 from wanflow.session.preparing.place import find_place
 from wanflow.session.preparing.prepared import Prepared, prepare, shapes_of
-from wanflow.session.preparing.stage_key import model_identity
 
 STRIPS = Knob("strips", {"whole": "bitwise", "strips.8": "rounding"}, "rows", True, {"strips.8": 2})
 OUTLINES = (
@@ -120,7 +119,7 @@ class TestIdentity:
         """Upstream fills it in with a value of its own, whatever the known models have."""
         config = {"vocab_size": 64, "d_model": 32, "num_layers": 1, "num_heads": 2}
         left_out, stated = (
-            model_identity(LocatedModel(SPEC, "fp32", fields, None, None, "here", frozenset()))
+            LocatedModel(SPEC, "fp32", fields, None, None, "here", frozenset()).identity
             for fields in (config, {**config, "d_ff": 10240})
         )
         assert build("text_encoder", config).config.d_ff != 10240

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import attrs
 import torch
 
+from wanflow.models.packing.linear import OpenLinear
 from wanflow.models.segments.discover import Segmentation
 from wanflow.scheduler.program import Segment, TensorSpec
 
@@ -26,14 +27,38 @@ def dtype_of(module: torch.nn.Module, name: str, precision: str) -> torch.dtype:
 
     diffusers keeps `_keep_in_fp32_modules` at both bf16 and fp16
     (`models/model_loading_utils.py`); transformers keeps them at fp16 only
-    (`modeling_utils.py`, `_keep_in_fp32_modules`).
+    (`modeling_utils.py`, `_keep_in_fp32_modules`). A piece of a packed weight has its own.
     """
+    owner, _, leaf = name.rpartition(".")
+    linear = module.get_submodule(owner)
+    if isinstance(linear, OpenLinear) and leaf in linear.form.pieces:
+        return linear.form.pieces[leaf].dtype
     fp32_modules = getattr(module, "_keep_in_fp32_modules", None) or ()
     is_transformers = type(module).__module__.startswith("transformers.")
     applies = precision == "fp16" or not is_transformers
     if applies and any(part in fp32_modules for part in name.split(".")):
         return torch.float32
     return DTYPES[precision]
+
+
+def may_pack(module: torch.nn.Module, name: str) -> bool:
+    """Whether the parameter *name* is a Linear's weight that upstream does not keep in fp32.
+
+    Upstream asks such a module for its dtype, and casts what comes in.
+    """
+    path, _, leaf = name.rpartition(".")
+    is_linear = leaf == "weight" and type(module.get_submodule(path)) is torch.nn.Linear
+    return is_linear and dtype_of(module, name, "bf16") == torch.bfloat16
+
+
+def packable(module: torch.nn.Module) -> list[str]:
+    """Name the weights worth packing: of Linears in the layers that repeat."""
+    lists = [f"{n}." for n, m in module.named_modules() if isinstance(m, torch.nn.ModuleList)]
+    return [
+        name
+        for name, _ in module.named_parameters()
+        if name.startswith(tuple(lists)) and may_pack(module, name)
+    ]
 
 
 def cut(

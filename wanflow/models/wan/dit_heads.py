@@ -2,8 +2,8 @@
 
 S being the bytes of one hidden state, this takes (2 + 2/G) S instead of three: the hidden state,
 the queries, which the attended heads replace, and a group's keys and values. The norm of keys runs
-across all heads, so its statistic comes first, at the price of `to_k` a second time. The weights of
-`to_k` and `to_v` are sliced, so they must be plain Linears.
+across all heads, so its statistic comes first, at the price of `to_k` a second time. `to_k` and
+`to_v` are applied for some of their outputs, so they must be Linears, plain or packed.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch.nn import functional
 
+from wanflow.models.packing.linear import OpenLinear, opened
 from wanflow.models.wan.attention import dispatch, heads_of
 from wanflow.models.wan.dit import every_block
-from wanflow.models.wan.dit_rows import Rows, Scales, add_gated, modulated, project
+from wanflow.models.wan.dit_rows import Rows, Scales, add_gated, modulated, projection
 from wanflow.models.wan.rope import Rope
 from wanflow.scheduler.profile.folded_loops import passes
 
@@ -28,7 +28,7 @@ def can_group(module: Any) -> bool:
     """Whether nothing wraps the Linears whose weights would be sliced."""
     attns = (block.attn1 for block in every_block(module))
     sliced = (linear for attn in attns for linear in (attn.to_k, attn.to_v))
-    return all(type(linear) is torch.nn.Linear for linear in sliced)
+    return all(type(linear) in (torch.nn.Linear, OpenLinear) for linear in sliced)
 
 
 def attend(
@@ -43,8 +43,9 @@ def attend(
             asking = query[:, part, heads]
             asking.copy_(dispatch(attn, asking, key, value).view_as(asking))
         del key, value
+    project = projection(attn)
     for part in rows.chunks(tokens):
-        output = project(attn, query[:, part].flatten(2))
+        output = project(query[:, part].flatten(2))
         add_gated(hidden[:, part], output, scaled.of(2, part))
 
 
@@ -62,11 +63,12 @@ def _queries(
     attn = block.attn1
     query = torch.empty_like(hidden)
     statistic = hidden.new_empty((*hidden.shape[:2], 1), dtype=torch.float32)
+    to_query, to_key = opened(attn.to_q), opened(attn.to_k)
     for part in rows.chunks(hidden.shape[1]):
         normed = modulated(block.norm1, hidden[:, part], scaled, part, 0)
-        chunk = heads_of(attn, attn.norm_q(attn.to_q(normed)))
+        chunk = heads_of(attn, attn.norm_q(to_query(normed)))
         rope.turned(chunk, part, out=heads_of(attn, query)[:, part])
-        square = attn.to_k(normed).float().square_().mean(dim=2, keepdim=True)
+        square = to_key(normed).float().square_().mean(dim=2, keepdim=True)
         statistic[:, part] = torch.rsqrt(square + _epsilon(attn.norm_k))
     return heads_of(attn, query), statistic
 
@@ -86,20 +88,15 @@ def _keys_values(
     columns = slice(heads.start * width, heads.stop * width)
     shape = (*hidden.shape[:2], heads.stop - heads.start, width)
     key, value = hidden.new_empty(shape), hidden.new_empty(shape)
-    to_key, to_value = _sliced(attn.to_k, columns), _sliced(attn.to_v, columns)
+    to_key, to_value = opened(attn.to_k, columns), opened(attn.to_v, columns)
     scale = attn.norm_k.weight[columns]
     for part in rows.chunks(hidden.shape[1]):
         normed = modulated(block.norm1, hidden[:, part], scaled, part, 0)
-        chunk = functional.linear(normed, *to_key).float().mul_(statistic[:, part])
+        chunk = to_key(normed).float().mul_(statistic[:, part])
         chunk = chunk.mul_(scale).type_as(normed)
         rope.turned(chunk.unflatten(2, (-1, width)), part, out=key[:, part])
-        value[:, part] = functional.linear(normed, *to_value).unflatten(2, (-1, width))
+        value[:, part] = to_value(normed).unflatten(2, (-1, width))
     return key, value
-
-
-def _sliced(linear: Any, columns: slice) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Weight and bias of some of the outputs."""
-    return linear.weight[columns], None if linear.bias is None else linear.bias[columns]
 
 
 def _epsilon(norm: Any) -> float:

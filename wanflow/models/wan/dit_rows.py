@@ -1,7 +1,7 @@
 """Wan's transformer a chunk of rows at a time: the same sums, a fraction of the memory.
 
-Drives the submodules of a `WanTransformerBlock`, so that a wrapped Linear (LoRA, quantised) goes on
-working. S being the bytes of one hidden state, a block takes three S and some chunks:
+Drives the submodules of a `WanTransformerBlock`; a packed Linear is opened once for all chunks. S
+being the bytes of one hidden state, a block takes three S and some chunks:
 
     attend  first pass   norm1, to_k, to_v, rope   every chunk -> keys, values        S + 2 S
             second pass  norm1, to_q, rope, attention to all keys, to_out, gate   -> hidden state
@@ -23,6 +23,7 @@ from typing import Any
 import attrs
 import torch
 
+from wanflow.models.packing.linear import Apply, OpenLinear, opened
 from wanflow.models.wan.attention import dispatch, heads_of
 from wanflow.models.wan.dit import TEXT_TOKENS, Embedded, unpatchify
 from wanflow.models.wan.rope import Rope
@@ -50,11 +51,18 @@ class Rows:
         share = tokens // _WIDE_SHARE // _KERNEL_ROWS * _KERNEL_ROWS
         return Rows(max(self.size, min(4 * self.size, share)))
 
+    @property
+    def _block(self) -> int:
+        return math.gcd(self.size, _KERNEL_ROWS)
+
+    def count(self, tokens: int) -> int:
+        """How many chunks there are."""
+        return max(math.ceil(tokens / self._block) * self._block // self.size, 1)
+
     def chunks(self, tokens: int) -> Iterator[slice]:
         """Cut the sequence evenly; every chunk but the last is whole blocks of a kernel."""
-        block = math.gcd(self.size, _KERNEL_ROWS)
-        blocks = math.ceil(tokens / block)
-        count = max(blocks * block // self.size, 1)
+        block = self._block
+        blocks, count = math.ceil(tokens / block), self.count(tokens)
         size, longer = divmod(blocks, count)
         ends = [(size * number + min(number, longer)) * block for number in range(count)]
         return passes([slice(*ends) for ends in itertools.pairwise([*ends, tokens])])
@@ -132,11 +140,13 @@ def attend(block: Any, hidden: torch.Tensor, scaled: Scales, rope: Rope, rows: R
     """Run a block's self-attention on *hidden*, in place."""
     attn = block.attn1
     key, value = _keys_values(block, hidden, scaled, rope, rows)
+    once = rows.count(hidden.shape[1]) == 1
+    to_query, project = opened(attn.to_q, once=once), projection(attn, once=once)
     for part in rows.chunks(hidden.shape[1]):
         x = hidden[:, part]
-        query = heads_of(attn, attn.norm_q(attn.to_q(modulated(block.norm1, x, scaled, part, 0))))
+        query = heads_of(attn, attn.norm_q(to_query(modulated(block.norm1, x, scaled, part, 0))))
         attended = dispatch(attn, rope.turned(query, part), key, value)
-        add_gated(x, project(attn, attended), scaled.of(2, part))
+        add_gated(x, project(attended), scaled.of(2, part))
 
 
 def _keys_values(
@@ -144,14 +154,16 @@ def _keys_values(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Keys (normed, turned) and values of all tokens, `[B, tokens, heads, head width]`."""
     attn, pair = block.attn1, None
+    once = rows.count(hidden.shape[1]) == 1
+    to_key, to_value = opened(attn.to_k, once=once), opened(attn.to_v, once=once)
     for part in rows.chunks(hidden.shape[1]):
         normed = modulated(block.norm1, hidden[:, part], scaled, part, 0)
-        chunk = heads_of(attn, attn.norm_k(attn.to_k(normed)))
+        chunk = heads_of(attn, attn.norm_k(to_key(normed)))
         if pair is None:
             shape = (*hidden.shape[:2], *chunk.shape[2:])
             pair = chunk.new_empty(shape), chunk.new_empty(shape)
         rope.turned(chunk, part, out=pair[0][:, part])
-        pair[1][:, part] = heads_of(attn, attn.to_v(normed))
+        pair[1][:, part] = heads_of(attn, to_value(normed))
     if pair is None:
         msg = "a hidden state without tokens"
         raise AssertionError(msg)
@@ -171,21 +183,42 @@ def cross(block: Any, hidden: torch.Tensor, context: torch.Tensor, rows: Rows) -
         image = heads_of(attn, added[0]), heads_of(attn, added[1])
     key = heads_of(attn, attn.norm_k(attn.to_k(context)))
     value = heads_of(attn, attn.to_v(context))
-    for part in rows.wide(hidden.shape[1]).chunks(hidden.shape[1]):
+    wide, tokens = rows.wide(hidden.shape[1]), hidden.shape[1]
+    once = wide.count(tokens) == 1
+    to_query, project = opened(attn.to_q, once=once), projection(attn, once=once)
+    for part in wide.chunks(tokens):
         x = hidden[:, part]
-        query = heads_of(attn, attn.norm_q(attn.to_q(block.norm2(x.float()).type_as(x))))
+        query = heads_of(attn, attn.norm_q(to_query(block.norm2(x.float()).type_as(x))))
         attended = dispatch(attn, query, key, value)
         if image is not None:
             attended = attended + dispatch(attn, query, *image)
-        x += project(attn, attended)
+        x += project(attended)
 
 
 def feed(block: Any, hidden: torch.Tensor, scaled: Scales, rows: Rows) -> None:
     """Run a block's feed-forward on *hidden*, in place."""
-    for part in rows.wide(hidden.shape[1]).chunks(hidden.shape[1]):
+    wide, tokens = rows.wide(hidden.shape[1]), hidden.shape[1]
+    ffn = _ready(block.ffn, once=wide.count(tokens) == 1)
+    for part in wide.chunks(tokens):
         x = hidden[:, part]
-        output = block.ffn(modulated(block.norm3, x, scaled, part, 3))
+        output = ffn(modulated(block.norm3, x, scaled, part, 3))
         add_gated(x, output, scaled.of(5, part))
+
+
+def _ready(ffn: Any, *, once: bool) -> Apply:
+    """Make a feed-forward ready; with *once* a packed Linear is open only while it is applied."""
+    inner, *dropouts, outer = ffn.net
+    if once or not isinstance(inner.proj, OpenLinear):
+        return ffn  # type: ignore[no-any-return]
+    first, last = opened(inner.proj), opened(outer)
+
+    def apply(x: torch.Tensor) -> torch.Tensor:
+        x = inner.gelu(first(x))
+        for dropout in dropouts:
+            x = dropout(x)
+        return last(x)
+
+    return apply
 
 
 def head(
@@ -216,6 +249,7 @@ def add_gated(x: torch.Tensor, output: torch.Tensor, gate: torch.Tensor) -> None
     x.copy_((output * gate).add_(x))
 
 
-def project(attn: Any, attended: torch.Tensor) -> torch.Tensor:
-    """Project what was attended."""
-    return torch.as_tensor(attn.to_out[1](attn.to_out[0](attended)))
+def projection(attn: Any, *, once: bool = False) -> Apply:
+    """Make what projects the attended ready."""
+    linear, dropout = opened(attn.to_out[0], once=once), attn.to_out[1]
+    return lambda attended: torch.as_tensor(dropout(linear(attended)))

@@ -20,8 +20,10 @@ import attrs
 import torch
 
 from wanflow.errors import WeightsError
+from wanflow.models.packing.form import Form, Piece
 
 STAGING_BYTES = 1 << 20  # one chunk of a tensor whose dtype changes on the way in
+_OPENED_NUMBERS = 1 << 18  # of a weight that is opened when it is read, at a time
 _AHEAD_BYTES = 1 << 20  # a read of so much goes on for a while; rows are smaller
 HEADER_LIMIT_BYTES = 100_000_000
 _DTYPES = {
@@ -77,6 +79,7 @@ class Checkpoint:
     entries: Mapping[str, Entry]
     prefix: str = ""
     is_official: bool = False  # by its names
+    forms: Mapping[str, Form] = attrs.field(factory=dict)  # of the weights that are packed
     notes: tuple[str, ...] = ()  # what a person should know of it
 
     def check(self, name: str, shape: tuple[int, ...]) -> Entry:
@@ -99,37 +102,107 @@ class Checkpoint:
         return entry
 
     def check_weight(self, name: str, shape: tuple[int, ...]) -> None:
-        """WeightsError for a tensor that `check` refuses, or whose numbers are no floats."""
+        """WeightsError for a tensor that `check` refuses, or whose numbers are no floats.
+
+        Of a packed one the pieces are looked at.
+        """
+        if name in self.forms:
+            self._check_packed(name, shape)
+            return
         entry = self.check(name, shape)
         if not entry.is_weight:
             raise _no_weight(name, entry)
 
+    def _check_packed(self, name: str, shape: tuple[int, ...]) -> None:
+        form = self.forms[name]
+        if form.shape != shape:
+            raise WeightsError(
+                f"{self.folder}: tensor {name!r}, {form.name}, is {list(form.shape)}, the graph's "
+                f"config says {list(shape)}",
+                code="wrong-shape",
+            )
+        for piece, (of, kind) in self.pieces_of(name).items():
+            entry = self.check(piece, kind.shape)
+            if entry.dtype != kind.dtype:
+                raise WeightsError(
+                    f"{entry.path}: tensor {entry.stored_as or piece!r}, {of} of {name!r}, is "
+                    f"{entry.dtype_name}, not {str(kind.dtype).removeprefix('torch.')}",
+                    code="wrong-dtype",
+                )
+
+    def pieces_of(self, name: str) -> dict[str, tuple[str, Piece]]:
+        """The names of the pieces of a packed weight, and what each is."""
+        path = name.rpartition(".")[0]
+        return {f"{path}.{leaf}": (leaf, piece) for leaf, piece in self.forms[name].pieces.items()}
+
+    def dtype_of(self, name: str) -> torch.dtype | None:
+        """The dtype that a tensor has in its file, None for one that is opened when it is read."""
+        return None if name in self.forms else self.entries[name].dtype
+
     def read_into(self, name: str, target: torch.Tensor, staging: torch.Tensor | None) -> None:
         """Read a tensor into contiguous CPU *target*, through *staging* if the dtype changes."""
+        if name in self.forms:
+            self._open_into(name, 0, target)
+            return
         entry = self.check(name, tuple(target.shape))
         self._read(entry, entry.offset, target.reshape(-1), staging)
+
+    def read_part_into(self, name: str, first: int, target: torch.Tensor) -> None:
+        """Read numbers of a tensor from number *first* on, in the dtype that it has in the file."""
+        entry = self.entries[name]
+        offset = entry.offset + first * entry.dtype.itemsize
+        self._read(entry, offset, target.reshape(-1), None)
+
+    def _open_into(self, name: str, first: int, target: torch.Tensor) -> None:
+        """Open rows of a packed weight, from row *first* on, a few at a time."""
+        form = self.forms[name]
+        rows = max(1, _OPENED_NUMBERS // math.prod(form.shape[1:]))
+        for start in range(0, len(target), rows):
+            part = target[start : start + rows]
+            chosen = slice(first + start, first + start + len(part))
+            pieces = {
+                leaf: self._piece(f"{name.rpartition('.')[0]}.{leaf}", piece, chosen)
+                for leaf, piece in form.pieces.items()
+            }
+            opened = form.part(chosen).open(pieces, torch.float32).whole()
+            part.copy_(opened.view(part.shape))
+
+    def _piece(self, name: str, piece: Piece, rows: slice) -> torch.Tensor:
+        """Read some rows of a piece; the whole of one that has none."""
+        entry = self.entries[name]
+        shape = (rows.stop - rows.start, *piece.shape[1:]) if piece.shape else ()
+        data = torch.empty(shape, dtype=piece.dtype)
+        stride_bytes = math.prod(piece.shape[1:]) * piece.dtype.itemsize
+        offset = entry.offset + (rows.start * stride_bytes if piece.shape else 0)
+        self._read(entry, offset, data.reshape(-1), None)
+        return data
 
     def read_rows_into(
         self, name: str, rows: list[int], target: torch.Tensor, staging: torch.Tensor | None
     ) -> None:
         """Read rows of a 2-D tensor into *target* `[len(rows), width]`; each from its own place."""
-        entry = self.entries[name]
-        if entry.shape[1] != target.shape[1]:
-            self.check(name, (entry.shape[0], target.shape[1]))
-        stride_bytes = entry.shape[1] * entry.dtype.itemsize
+        packed = self.forms.get(name)
+        count, width = packed.shape if packed else self.entries[name].shape
+        if width != target.shape[1]:
+            self.check_weight(name, (count, target.shape[1]))
         first: dict[int, int] = {}
         for place, row in enumerate(rows):
             if row in first:
                 target[place].copy_(target[first[row]])
                 continue
-            if not 0 <= row < entry.shape[0]:
+            if not 0 <= row < count:
                 raise WeightsError(
-                    f"{entry.path}: token id {row} is outside {name!r} ({entry.shape[0]} rows)",
+                    f"{self.folder}: token id {row} is outside {name!r} ({count} rows)",
                     hint="the tokenizer and the text encoder do not belong together",
                     code="token-range",
                 )
             first[row] = place
-            self._read(entry, entry.offset + row * stride_bytes, target[place], staging)
+            if packed:
+                self._open_into(name, row, target[place : place + 1])
+                continue
+            entry = self.entries[name]
+            offset = entry.offset + row * width * entry.dtype.itemsize
+            self._read(entry, offset, target[place], staging)
 
     @staticmethod
     def _read(entry: Entry, offset: int, flat: torch.Tensor, staging: torch.Tensor | None) -> None:

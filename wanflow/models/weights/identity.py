@@ -40,13 +40,17 @@ def identity(checkpoint: Checkpoint) -> str:
             [name, entry.dtype_name, entry.shape, digest.hex()]
             for (name, entry), digest in zip(named, digests, strict=True)
         ]
-    return cache.digest(sorted(rows)).hex()
+    rows += [[name, "packed", repr(form)] for name, form in checkpoint.forms.items()]
+    return cache.digest(sorted(rows, key=lambda row: row[:2])).hex()
 
 
 def rows_digest(checkpoint: Checkpoint, name: str, rows: Sequence[int]) -> str:
     """Digest rows of a table, all of their bytes."""
-    entry = checkpoint.entries[name]
-    target = torch.empty(len(rows), entry.shape[1], dtype=entry.dtype)
+    if packed := checkpoint.forms.get(name):
+        target = torch.empty(len(rows), packed.shape[1])
+    else:
+        entry = checkpoint.entries[name]
+        target = torch.empty(len(rows), entry.shape[1], dtype=entry.dtype)
     checkpoint.read_rows_into(name, list(rows), target, None)
     return hashlib.sha256(target.view(torch.uint8).numpy().data).hexdigest()
 

@@ -38,7 +38,7 @@ from wanflow.session.preparing.prompt_cache import Prompts, prompts_of
 from wanflow.session.preparing.schedule import scheduled
 from wanflow.session.preparing.shapes import in_shape
 from wanflow.session.preparing.stage_key import stage_identity
-from wanflow.session.request import Request, pairs, precisions
+from wanflow.session.request import Request, packings, pairs, precisions
 from wanflow.stages import LatentSpace, StageSetup, Surroundings, make_program
 from wanflow.stages.clip import times_of
 from wanflow.stages.video_file import load_encoder
@@ -324,6 +324,7 @@ def prepare(request: Request, place: Place, *, to_run: bool) -> Prepared:
     specs = checked.spec.models
     options = parse_weights(request.weights, tuple(specs))
     chosen = precisions(request.precision, {name: s.precision for name, s in specs.items()})
+    packed = packings(request.precision, {name: s.part for name, s in specs.items()})
     file = graph_file(checked)
     params = pairs(request.settings, "--set", "STAGE.PARAM=VALUE")
     request = attrs.evolve(request, inputs=absolute(checked, request.inputs))
@@ -336,7 +337,7 @@ def prepare(request: Request, place: Place, *, to_run: bool) -> Prepared:
         ops = {stage.op.name for stage in checked.spec.stages.values() if stage.model == name}
         models[name] = bind_model(
             spec, chosen[name], folder, file, ops, own_config=request.own_configs,
-            over=laid_over(spec, options),
+            over=laid_over(spec, options), packing=packed.get(name, ""),
         )  # fmt: skip
     rules = _rules(models)
     opened = open_files(checked, request.inputs, to_run=to_run)
@@ -353,7 +354,8 @@ def prepare(request: Request, place: Place, *, to_run: bool) -> Prepared:
         if any(stage.op.name == "write_video" for stage in bound.stages):
             load_encoder()
     prompts = prompts_of(bound, models, place, request)
-    recipe = _recipe(bound, chosen, files) if request.metadata else None
+    stated = {name: f"{kind} {packed.get(name, '')}".strip() for name, kind in chosen.items()}
+    recipe = _recipe(bound, stated, files) if request.metadata else None
     prepared = Prepared(bound, models, place, request, recipe, prompts, files, opened)
     if to_run:
         prepared.check_tokenizers()

@@ -29,7 +29,6 @@ from wanflow.scheduler.profile.cache_key import conditions
 from wanflow.scheduler.run.finite_check import is_finite
 from wanflow.session.machines import device_name
 from wanflow.session.preparing.place import Place
-from wanflow.session.preparing.stage_key import model_identity
 from wanflow.session.request import Request
 from wanflow.stages.base import Tokens
 
@@ -149,7 +148,7 @@ def prompts_of(
 
 def _identity(located: LocatedModel, place: Place) -> dict[str, object]:
     return {
-        "model": model_identity(located),
+        "model": located.identity,
         "weights": None if located.checkpoint is None else identity(located.checkpoint),
         "conditions": conditions(place.device.type),
         "device": device_name(place.device),

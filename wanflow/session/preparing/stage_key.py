@@ -30,14 +30,5 @@ def stage_identity(
         "latent_space": attrs.astuple(around.latent_space),
         "latent_shape": around.latent_shape,
         "wants_negative": around.wants_negative,
-        "model": None if located is None else model_identity(located),
-    }
-
-
-def model_identity(located: LocatedModel) -> dict[str, object]:
-    """Say which module it is: what is left out is filled in by upstream, whose version decides."""
-    return {
-        "part": located.spec.part,
-        "precision": located.precision,
-        "config": {name: str(value) for name, value in located.config.items()},
+        "model": None if located is None else located.identity,
     }

@@ -100,8 +100,8 @@ def _executor(
 ) -> Executor:
     place = prepared.place
     models = {name: located.model for name, located in prepared.models.items()}
-    found = {name: located.checkpoint for name, located in prepared.models.items()}
-    sources = {name: checkpoint for name, checkpoint in found.items() if checkpoint is not None}
+    found = {name: located.source for name, located in prepared.models.items()}
+    sources = {name: source for name, source in found.items() if source is not None}
     return Executor(
         plan=plan([footprint], place.machine, None), programs=prepared.programs(folder),
         streamer=Streamer(models, sources, place.open_device(place.device)),

@@ -107,7 +107,7 @@ def fingerprint(prepared: Prepared) -> dict[str, Any]:
             facts[f"content of {name}"] = ",".join(contents)
     facts |= {f"version of {name}": version for name, version in versions().items()}
     for name, model in prepared.models.items():
-        facts[f"precision of {name}"] = model.model.precision
+        facts[f"precision of {name}"] = f"{model.precision} {model.packing}".strip()
         if model.checkpoint is not None:
             facts[f"weights of {name}"] = identity(model.checkpoint)[:16]
     return facts

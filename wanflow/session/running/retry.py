@@ -197,9 +197,6 @@ def _ledger(planned: Planned, sink: TraceSink, device: Device, began_ns: int) ->
 def _streamer(planned: Planned, device: Device) -> Streamer:
     prepared = planned.prepared
     models = {name: located.model for name, located in prepared.models.items()}
-    sources = {
-        name: located.checkpoint
-        for name, located in prepared.models.items()
-        if located.checkpoint is not None
-    }
+    found = {name: located.source for name, located in prepared.models.items()}
+    sources = {name: source for name, source in found.items() if source is not None}
     return Streamer(models, sources, device)

@@ -1,0 +1,1 @@
+"""Weights in fewer bits than they compute in: how they are packed, opened and made."""

@@ -1,0 +1,73 @@
+"""Weights that are packed as they are read: what is in the file is floats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+import torch
+
+from wanflow.errors import WeightsError
+from wanflow.models.packing.form import PACKED
+from wanflow.models.packing.made import pack
+from wanflow.models.packing.scaled import SCALE
+from wanflow.models.weights.checkpoint import Checkpoint
+
+_NUMBERS = 1 << 20  # that are packed at a time
+
+
+@attrs.define
+class PackingSource:
+    """A checkpoint some of whose weights are packed on their way: *made* has the kind of each.
+
+    The scales of a weight are found with its numbers, and kept until they are asked for.
+    """
+
+    checkpoint: Checkpoint
+    made: Mapping[str, str]
+    _scales: dict[str, torch.Tensor] = attrs.field(factory=dict, init=False)
+
+    def read_into(self, name: str, target: torch.Tensor, staging: torch.Tensor | None) -> None:
+        """Read a tensor, or a piece of a weight that is packed here."""
+        path, _, leaf = name.rpartition(".")
+        weight = f"{path}.weight"
+        if weight not in self.made or leaf not in (PACKED, SCALE):
+            self.checkpoint.read_into(name, target, staging)
+        elif leaf == PACKED:
+            self._scales[weight] = self._pack_into(weight, target)
+        else:
+            scale = self._scales.pop(weight, None)
+            if scale is None:
+                rows = target.shape[0]
+                width = self.checkpoint.entries[weight].shape[1]
+                numbers = torch.empty(rows, width, dtype=torch.int8)
+                scale = self._pack_into(weight, numbers)
+            target.copy_(scale)
+
+    def read_rows_into(
+        self, name: str, rows: list[int], target: torch.Tensor, staging: torch.Tensor | None
+    ) -> None:
+        """Read rows of a matrix, which is never packed here."""
+        self.checkpoint.read_rows_into(name, rows, target, staging)
+
+    def _pack_into(self, weight: str, target: torch.Tensor) -> torch.Tensor:
+        """Pack the numbers of a weight into *target* `[out, in]`; give its scales `[out, 1]`."""
+        entry, (count, width) = self.checkpoint.entries[weight], target.shape
+        rows = max(1, _NUMBERS // width)
+        buffer = torch.empty(rows, width, dtype=entry.dtype)
+        scales = torch.empty(count, 1)
+        for first in range(0, count, rows):
+            part = buffer[: min(rows, count - first)]
+            self.checkpoint.read_part_into(weight, first * width, part)
+            try:
+                pieces = pack(self.made[weight], part)
+            except ValueError as error:
+                raise WeightsError(
+                    f"{entry.path}: tensor {entry.stored_as or weight!r} can't be packed: {error}, "
+                    f"counted from row {first}",
+                    code="not-finite",
+                ) from None
+            end = first + len(part)
+            target[first:end].copy_(pieces[PACKED])
+            scales[first:end].copy_(pieces[SCALE])
+        return scales
