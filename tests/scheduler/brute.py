@@ -62,7 +62,9 @@ def _seconds(footprint, machine, budget, ram, kept, depth) -> float | None:
         return None
     loads = [
         machine.load(
-            v.nbytes, from_host=v.again and (machine.device == "cpu" or v.segment in host.cached)
+            v.nbytes,
+            from_host=v.again and (machine.device == "cpu" or v.segment in host.cached),
+            file_bytes=v.nbytes,
         )
         for v in visits
     ]

@@ -220,7 +220,8 @@ class TestSimpleWays:
         budget = ends.minimum_bytes + int(1.5 * (ends.resident_bytes - ends.minimum_bytes) * share)
         found = of([footprint], like, budget)
         used = list(dict.fromkeys(s.segment for s in footprint.calls if s.segment is not None))
-        loads = [like.load(footprint.segments[name].nbytes, from_host=False) for name in used]
+        sizes = [footprint.segments[name].nbytes for name in used]
+        loads = [like.load(size, from_host=False, file_bytes=size) for size in sizes]
         loading = sum(load.disk_seconds + load.copy_seconds for load in loads)
         needs = _needs_without_weights(footprint, like)
         at_once = sum(footprint.segments[name].nbytes for name in used)
@@ -277,9 +278,8 @@ class TestBound:
         disk, copy, seen = 0.0, 0.0, set()
         for move in (move for turn in found.turns for move in turn.brings):
             near = move.segment in seen and like.device == "cpu"
-            load = like.load(
-                move.nbytes, from_host=near or bool(move.values) or move.segment in seen
-            )
+            from_host = near or bool(move.values) or move.segment in seen
+            load = like.load(move.nbytes, from_host=from_host, file_bytes=move.nbytes)
             seen.add(move.segment)
             disk, copy = disk + load.disk_seconds, copy + load.copy_seconds
         spilled = sum(move.nbytes for turn in found.turns for move in turn.spills)

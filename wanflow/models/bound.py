@@ -61,14 +61,13 @@ _SEGMENTATIONS: dict[tuple[str, str, frozenset[str]], Segmentation] = {}  # of t
 
 
 def _segmentation_once(
-    located: LocatedModel, module: torch.nn.Module, ops: frozenset[str]
+    part: str, config: Mapping[str, object], module: torch.nn.Module, ops: Collection[str]
 ) -> Segmentation:
-    """Find the segments of a module, or those of one that was built alike before.
+    """Find the segments of a module, or those of one that was built of the same config before.
 
     A module's forward on fake tensors takes longer than all else of a plan whose costs are known.
     """
-    part = located.spec.part
-    key = (part, json.dumps(located.identity, sort_keys=True, default=repr), ops)
+    key = (part, json.dumps(dict(config), sort_keys=True, default=repr), frozenset(ops))
     if key not in _SEGMENTATIONS:
         _SEGMENTATIONS[key] = segmentation_of(part, module, ops)
     return _SEGMENTATIONS[key]
@@ -100,9 +99,12 @@ class LocatedModel:
         """The module, cut into segments; WeightsError where the weights are not what it needs."""
         part, checkpoint = self.spec.part, self.checkpoint
         module = build(part, self.config, self._where)
-        put_in(module, self._forms(module), DTYPES[self.precision])
-        segmentation = _segmentation_once(self, module, self._ops)
-        bound = BoundModule(self.spec.name, module, segmentation, 0, self.precision)
+        segmentation = _segmentation_once(part, self.config, module, self._ops)
+        forms = self._forms(module)
+        put_in(module, forms, DTYPES[self.precision])
+        segmentation = segmentation.with_instead({n: pieces_of(module, n) for n in forms})
+        read_bytes = self._read_bytes(module)
+        bound = BoundModule(self.spec.name, module, segmentation, 0, self.precision, read_bytes)
         if checkpoint is not None:
             _check(bound, part, checkpoint)
         bound.staging_bytes = _staging_bytes(bound, part, checkpoint)
@@ -118,6 +120,17 @@ class LocatedModel:
         self._made.update(dict.fromkeys(names, self.packing))
         shapes = {name: tuple(module.get_parameter(name).shape) for name in names}
         return kept | {name: form_of(self.packing, shape) for name, shape in shapes.items()}
+
+    def _read_bytes(self, module: torch.nn.Module) -> dict[str, int]:
+        """What is read for the pieces of weights that are packed when they are read."""
+        sizes = {}
+        for name in self._made:
+            numbers, *others = pieces_of(module, name)
+            entry = self.checkpoint.entries.get(name) if self.checkpoint is not None else None
+            dtype = DTYPES[self.precision] if entry is None else entry.dtype
+            sizes[numbers] = module.get_parameter(numbers).numel() * dtype.itemsize
+            sizes |= dict.fromkeys(others, 0)
+        return sizes
 
     @functools.cached_property
     def source(self) -> WeightSource | None:

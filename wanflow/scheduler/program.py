@@ -78,11 +78,17 @@ class TensorSpec:
 
 @attrs.frozen
 class Segment:
-    """Weights that move as one; `nbytes` is the slab that holds them, alignment included."""
+    """Weights that move as one; `nbytes` is the slab that holds them, alignment included.
+
+    `file_bytes` are read for it: more, where floats are packed on their way.
+    """
 
     name: str
     tensors: tuple[TensorSpec, ...]
     nbytes: int
+    file_bytes: int = attrs.field(
+        default=attrs.Factory(lambda self: self.nbytes, takes_self=True), kw_only=True
+    )
 
 
 class Model(Protocol):

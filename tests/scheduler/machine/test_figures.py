@@ -248,7 +248,7 @@ class TestSeconds:
 
     def test_load_on_a_cpu(self, cpu) -> None:
         """Read once; from the page cache when it is in RAM. There is no way up."""
-        cold, warm = (cpu.load(10**9, from_host=host) for host in (False, True))
+        cold, warm = (cpu.load(10**9, from_host=host, file_bytes=10**9) for host in (False, True))
 
         assert (cold.disk_seconds, cold.copy_seconds) == (1.0, 0.0)
         assert (warm.disk_seconds, warm.copy_seconds) == (0.25, 0.0)
@@ -256,7 +256,7 @@ class TestSeconds:
     def test_load_on_cuda(self, cpu) -> None:
         """From the disk, then up; from RAM only up."""
         machine = attrs.evolve(cpu, device="cuda", upload_rate=1e10)
-        disk, host = (machine.load(10**9, from_host=h) for h in (False, True))
+        disk, host = (machine.load(10**9, from_host=h, file_bytes=10**9) for h in (False, True))
 
         assert (disk.disk_seconds, disk.copy_seconds) == (1.0, 0.1)
         assert (host.disk_seconds, host.copy_seconds) == (0.0, 0.1)

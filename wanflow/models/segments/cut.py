@@ -62,21 +62,29 @@ def packable(module: torch.nn.Module) -> list[str]:
 
 
 def cut(
-    module: torch.nn.Module, groups: Mapping[str, Sequence[str]], precision: str
+    module: torch.nn.Module,
+    groups: Mapping[str, Sequence[str]],
+    precision: str,
+    read_bytes: Mapping[str, int] | None = None,
 ) -> dict[str, Segment]:
     """Cut *module* into segments: *groups* maps a segment's name to the names of its parameters.
 
-    Parameters in no group belong to no segment (an encoder that is never run).
+    Parameters in no group belong to no segment (an encoder that is never run). *read_bytes* are
+    those of parameters that are read in other bytes than they have.
     """
     shapes = {name: tuple(p.shape) for name, p in module.named_parameters()}
     return {
-        segment: _pack(module, segment, {n: shapes[n] for n in names}, precision)
+        segment: _pack(module, segment, {n: shapes[n] for n in names}, precision, read_bytes or {})
         for segment, names in groups.items()
     }
 
 
 def _pack(
-    module: torch.nn.Module, segment: str, shapes: Mapping[str, tuple[int, ...]], precision: str
+    module: torch.nn.Module,
+    segment: str,
+    shapes: Mapping[str, tuple[int, ...]],
+    precision: str,
+    read_bytes: Mapping[str, int],
 ) -> Segment:
     specs, offset = [], 0
     for name, shape in shapes.items():
@@ -84,7 +92,8 @@ def _pack(
         nbytes = math.prod(shape) * dtype.itemsize
         specs.append(TensorSpec(name, shape, dtype, offset, nbytes))
         offset += _aligned(nbytes)
-    return Segment(segment, tuple(specs), offset)
+    more_bytes = sum(read_bytes[s.name] - s.nbytes for s in specs if s.name in read_bytes)
+    return Segment(segment, tuple(specs), offset, file_bytes=offset + more_bytes)
 
 
 def _by_path(groups: Mapping[str, Sequence[str]]) -> dict[str, set[str]]:
@@ -103,6 +112,7 @@ class BoundModule:
     """A meta module whose parameters come and go by segment. Implements scheduler.program.Model.
 
     `segments` are those of *segmentation* and their parts, by name: a stage runs with either.
+    `read_bytes` are those of the parameters that are read in other bytes than they have.
     """
 
     name: str
@@ -110,6 +120,7 @@ class BoundModule:
     segmentation: Segmentation
     staging_bytes: int
     precision: str
+    read_bytes: Mapping[str, int] = attrs.field(factory=dict)
     segments: Mapping[str, Segment] = attrs.field(init=False)
     _owners: Mapping[str, tuple[str, ...]] = attrs.field(init=False)  # segments of a parameter
     _whole: Mapping[str, set[str]] = attrs.field(init=False)
@@ -120,7 +131,7 @@ class BoundModule:
     @segments.default
     def _cut(self) -> Mapping[str, Segment]:
         names = {**self.segmentation.segments, **self.segmentation.finest}
-        return cut(self.module, names, self.precision)
+        return cut(self.module, names, self.precision, self.read_bytes)
 
     @_owners.default
     def _find_owners(self) -> Mapping[str, tuple[str, ...]]:

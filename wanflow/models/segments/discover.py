@@ -42,6 +42,19 @@ class Segmentation:
         parts = [item for each in segmentations for item in each.parts.items()]
         return cls(dict(segments), dict(parts))
 
+    def with_instead(self, names: Mapping[str, Sequence[str]]) -> Segmentation:
+        """Put several parameters in the place of each one that *names* has."""
+
+        def replaced(segment: Sequence[str]) -> tuple[str, ...]:
+            return tuple(new for name in segment for new in names.get(name, (name,)))
+
+        segments = {name: replaced(segment) for name, segment in self.segments.items()}
+        parts = {
+            name: {part: replaced(segment) for part, segment in parts.items()}
+            for name, parts in self.parts.items()
+        }
+        return Segmentation(segments, parts)
+
     @property
     def finest(self) -> dict[str, tuple[str, ...]]:
         """The parts of every segment, and the segments that have none."""

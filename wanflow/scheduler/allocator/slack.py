@@ -17,7 +17,7 @@ import attrs
 from wanflow.scheduler.allocator.expandable import Expandable
 from wanflow.scheduler.allocator.plain import Allocator
 from wanflow.scheduler.allocator.slack_cache import SlackCache, played_key
-from wanflow.scheduler.footprint.costs import CallRecord, Cost, Footprint, SegmentUse
+from wanflow.scheduler.footprint.costs import CallRecord, Cost, Footprint
 from wanflow.scheduler.footprint.lifetimes import Lifetimes, lifetimes
 
 
@@ -84,7 +84,7 @@ class SlackEstimator:
                 costs[key] = attrs.evolve(call.cost, slack_bytes=nbytes)
             calls.append(attrs.evolve(call, cost=costs[key]))
         segments = {
-            name: SegmentUse(name, -(-use.nbytes // granularity_bytes) * granularity_bytes)
+            name: attrs.evolve(use, nbytes=-(-use.nbytes // granularity_bytes) * granularity_bytes)
             for name, use in footprint.segments.items()
         }
         return attrs.evolve(footprint, calls=tuple(calls), segments=segments)

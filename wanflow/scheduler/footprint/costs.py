@@ -71,10 +71,16 @@ class CallRecord:
 
 @attrs.frozen
 class SegmentUse:
-    """A segment of a model and its bytes on the device."""
+    """A segment of a model and its bytes on the device; `file_bytes` are read for it.
+
+    These are more where floats are packed on their way.
+    """
 
     name: str
     nbytes: int
+    file_bytes: int = attrs.field(
+        default=attrs.Factory(lambda self: self.nbytes, takes_self=True), kw_only=True
+    )
 
 
 @attrs.frozen

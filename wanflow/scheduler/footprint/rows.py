@@ -11,7 +11,7 @@ from collections.abc import Hashable, Iterator
 
 import attrs
 
-from wanflow.scheduler.footprint.costs import CallRecord, Footprint
+from wanflow.scheduler.footprint.costs import CallRecord, Footprint, SegmentUse
 
 Row = tuple[str, str]
 """The section, and the row as JSON text."""
@@ -38,7 +38,7 @@ def rows_of(footprint: Footprint) -> Iterator[Row]:
          footprint.dtypes.get(f.stage)]
         for f in footprint.stages
     ]  # fmt: skip
-    segments = [[name, use.nbytes] for name, use in footprint.segments.items()]
+    segments = [_segment(use) for use in footprint.segments.values()]
     tables = _InternedRows(
         {facts.stage: number for number, facts in enumerate(footprint.stages)},
         {name: number for number, name in enumerate(footprint.segments)},
@@ -51,6 +51,12 @@ def rows_of(footprint: Footprint) -> Iterator[Row]:
     ):  # fmt: skip
         for row in rows:
             yield section, json.dumps(row, separators=(",", ":"))
+
+
+def _segment(use: SegmentUse) -> list[object]:
+    """A row; what is read for it is left out where that is what it has on the device."""
+    row: list[object] = [use.name, use.nbytes]
+    return row if use.file_bytes == use.nbytes else [*row, use.file_bytes]
 
 
 @attrs.define

@@ -28,6 +28,9 @@ _MOST_NUMBERS = 2_000_000  # of values read and made, by all calls
 _MOST_NAMES = 20_000  # rows of one table
 
 
+_READ_TOO = 3  # fields of a segment that is read in other bytes than it has
+
+
 class RowError(ValueError):
     """A row that no run writes; the message says what is wrong."""
 
@@ -92,9 +95,10 @@ class FootprintReader:
             self._dtypes[facts.stage] = _text(dtype)
 
     def _segment(self, row: list[Any]) -> None:
-        name, nbytes = _fields(row, 2)
+        name, nbytes, *read = row if len(row) == _READ_TOO else _fields(row, 2)
+        file_bytes = _int(read[0]) if read else _int(nbytes)
         _bound(self._segments)
-        self._segments.append(SegmentUse(_text(name), _int(nbytes)))
+        self._segments.append(SegmentUse(_text(name), _int(nbytes), file_bytes=file_bytes))
 
     def _cost(self, row: list[Any]) -> None:
         workspace, flops, memory, kernels = _fields(row, 4)

@@ -25,6 +25,7 @@ _OF_A_CARD, _OF_A_CPU = (*LINKS, *TAKEN), (*SMALL, *FILES)
 
 # What a call does of a class, in FLOPs, and its memory traffic, in bytes: at most so much goes at
 # the small rate, at least so much at the large one, and what lies between at one between them.
+_PACKING_RATE = 5e8  # bytes of floats that two cores pack in a second
 _FLOPS_RANGE, _BYTES_RANGE = (1e8, 1e10), (8e6, 5e8)
 
 
@@ -162,14 +163,18 @@ class Machine:
         working = sum(parts.values())
         return max(starting, working) if self.device == "cuda" else starting + working
 
-    def load(self, nbytes: int, *, from_host: bool) -> Load:
+    def load(self, nbytes: int, *, from_host: bool, file_bytes: int) -> Load:
         """Time to bring weights to the device: from the disk, or from RAM when they are there.
 
-        On a CPU what is in RAM is the page cache: the bytes are still read, at another rate.
+        *file_bytes* are more than *nbytes* where floats are packed when they are read. On a CPU
+        what is in RAM is the page cache: the bytes are still read, and packed, at another rate.
         """
+        packing = file_bytes / _PACKING_RATE if file_bytes > nbytes else 0.0
         if self.device == "cuda":
-            return Load(0.0 if from_host else nbytes / self.disk_rate, nbytes / self.upload_rate)
-        return Load(nbytes / (self.cached_disk_rate if from_host else self.disk_rate), 0.0)
+            reading = 0.0 if from_host else file_bytes / self.disk_rate + packing
+            return Load(reading, nbytes / self.upload_rate)
+        rate = self.cached_disk_rate if from_host else self.disk_rate
+        return Load(file_bytes / rate + packing, 0.0)
 
 
 def _small_share(amount: float, span: tuple[float, float]) -> float:

@@ -39,7 +39,8 @@ class Work:
     single: Sequence[Visit]
     host_order: Sequence[tuple[str, int]]
     compute_seconds: tuple[float, ...]
-    loads: Mapping[int, tuple[Load, Load]]  # by bytes: from the disk, and from the host
+    # By bytes on the device and in files: from the disk, and from the host.
+    loads: Mapping[tuple[int, int], tuple[Load, Load]]
     host_staging_bytes: int
 
     @property
@@ -63,9 +64,14 @@ def work_of(
     """Work out what every candidate of a footprint shares that spills the values of *gaps*."""
     uses, returns = uses_of(footprint), returns_of(gaps)
     seconds = timing(footprint, machine)
+    sizes = {(visit.nbytes, visit.nbytes) for visit in returns}
+    sizes |= {(use.nbytes, use.file_bytes) for use in footprint.segments.values()}
     loads = {
-        nbytes: (machine.load(nbytes, from_host=False), machine.load(nbytes, from_host=True))
-        for nbytes in {run.nbytes for run in uses.runs} | {visit.nbytes for visit in returns}
+        (nbytes, file_bytes): (
+            machine.load(nbytes, from_host=False, file_bytes=file_bytes),
+            machine.load(nbytes, from_host=True, file_bytes=file_bytes),
+        )
+        for nbytes, file_bytes in sizes
     }
     # Tensors are converted in RAM, which is the device on a CPU.
     on_host = 0 if machine.device == "cpu" else footprint.staging_bytes
@@ -105,6 +111,15 @@ class Candidate:
     def read_bytes(self) -> int:
         """What is read of weights in all."""
         return sum(visit.nbytes for visit in self.visits if not visit.values)
+
+    @property
+    def spares_disk(self) -> bool:
+        """Whether no weights are read from the disk twice."""
+        return not any(self.from_disk_again(visit) for visit in self.visits)
+
+    def from_disk_again(self, visit: Visit) -> bool:
+        """Whether a visit's weights were read before and come from the disk all the same."""
+        return visit.again and not visit.values and visit.segment not in self.host.cached
 
     @property
     def seconds(self) -> float:
@@ -167,9 +182,10 @@ def _played(
 ) -> QueueTimes:
     """Play the calls with every load from where it comes from."""
     on_cpu = work.machine.device == "cpu"  # there, what was read before is in the page cache
-    cached, times = host.cached, work.loads
-    loads = [
-        times[v.nbytes][v.again and (on_cpu or bool(v.values) or v.segment in cached)]
-        for v in visits
-    ]
+    cached, times, segments = host.cached, work.loads, work.footprint.segments
+    loads = []
+    for v in visits:
+        file_bytes = v.nbytes if v.values else segments[v.segment].file_bytes
+        again = v.again and (on_cpu or bool(v.values) or v.segment in cached)
+        loads.append(times[v.nbytes, file_bytes][again])
     return play(work.compute_seconds, visits, issues, loads, work.leaving)

@@ -35,14 +35,16 @@ def plan(
     timing: Timing = by_rates,
     *,
     keep_rounding: bool = False,
+    spare_disk: bool = False,
 ) -> Plan:
     """Return the fastest plan that fits *budget_bytes* on the device and *ram_bytes* on the host.
 
     None stands for as much as it takes. *variants* are footprints of the same graph at different
     knobs, the plain one first. *pinned* maps a stage to `resident` or `stream`, *spilled* one to
     `none` or `all`. *timing* says what the calls take. With *keep_rounding* the plan rounds as the
-    first variant does where that fits, else as the next: no time decides it. Always returns a plan;
-    look at `feasible`: an infeasible one is the smallest.
+    first variant does where that fits, else as the next: no time decides it. With *spare_disk* all
+    of *ram_bytes* may be taken if nothing is then read from the disk twice, else what makes it
+    faster. Always returns a plan; look at `feasible`: an infeasible one is the smallest.
     """
     # Levels first: what is spilled changes what every call needs, so each set of gaps is searched
     # as a work of its own.
@@ -70,7 +72,8 @@ def plan(
     room_bytes = budget_bytes if feasible and budget_bytes is not None else best.peak_bytes
     chosen, packed = _in_arenas(best, room_bytes)
     # The host last: what it caches beyond what makes the plan faster is left to the page cache.
-    chosen = with_less_cached(chosen)
+    if not (spare_disk and chosen.spares_disk):
+        chosen = with_less_cached(chosen)
     # Say it.
     return Plan(
         feasible=feasible,

@@ -73,6 +73,8 @@ def _stage_plan(
     staying = [uses.holds[n] for n in inside if n in chosen.kept]
     visits = [v for v in chosen.visits if v.stage == facts.stage and v.again]
     again = sum(v.nbytes for v in visits if not v.values)
+    from_disk = sum(v.nbytes for v in visits if chosen.from_disk_again(v))
+    source = _source(again, from_disk) if chosen.work.machine.device == "cuda" else ""
     spilled = sum(v.nbytes for v in visits if v.values)
     waits = sum(timeline.waits[i] + timeline.leaving[i] for i in calls)
     return StagePlan(
@@ -91,7 +93,7 @@ def _stage_plan(
         segments=len(sizes),
         resident_segments=len(staying),
         knobs=facts.knobs,
-        why=_why(len(sizes), len(inside), len(staying), again, waits) + _spills(spilled),
+        why=_why(len(sizes), len(inside), len(staying), again, source, waits) + _spills(spilled),
     )
 
 
@@ -99,7 +101,20 @@ def _spills(nbytes: int) -> str:
     return f"; {format_bytes(nbytes)} of values wait on the host" if nbytes else ""
 
 
-def _why(segments: int, repeated: int, staying: int, again_bytes: int, waits: float) -> str:
+def _source(again_bytes: int, disk_bytes: int) -> str:
+    """Say where what comes again is read."""
+    if not disk_bytes:
+        return " from RAM, none from the disk"
+    return (
+        " from the disk"
+        if disk_bytes == again_bytes
+        else (f", {format_bytes(disk_bytes)} of it from the disk")
+    )
+
+
+def _why(
+    segments: int, repeated: int, staying: int, again_bytes: int, source: str, waits: float
+) -> str:
     if not segments:
         return "no weights"
     if not repeated:
@@ -111,4 +126,4 @@ def _why(segments: int, repeated: int, staying: int, again_bytes: int, waits: fl
         return f"all {repeated} segments that are used again stay; {once} used once are freed"
     hidden = "hidden behind compute" if waits < _HIDDEN else f"{format_seconds(waits)} not hidden"
     again = format_bytes(again_bytes)
-    return f"{staying} of {repeated} segments stay; {again} are read again, {hidden}"
+    return f"{staying} of {repeated} segments stay; {again} are read again{source}, {hidden}"

@@ -254,8 +254,9 @@ class _Drive:
             return None
         name = f"{program.model.name}/{call.segment}"
         if name not in self._segments:
-            nbytes = program.model.segments[call.segment].nbytes
-            self._segments[name] = SegmentUse(name, nbytes)
+            segment = program.model.segments[call.segment]
+            use = SegmentUse(name, segment.nbytes, file_bytes=segment.file_bytes)
+            self._segments[name] = use
         self._used[program.stage].add(name)
         return name
 

@@ -98,8 +98,8 @@ class KnobSearch:
         return self.plan([footprint], budget_bytes)
 
     def _plan_paper(self, footprint: Footprint, budget_bytes: int | None) -> Plan:
-        stated = self.prepared.request.ram not in {None, "auto"}
-        ram_bytes = self.prepared.place.ram_bytes if stated else None
+        place = self.prepared.place
+        ram_bytes = place.ram_bytes if place.ram_is_stated else None
         return self._plan_on(self._paper, ram_bytes, [footprint], budget_bytes)
 
     def _plan_on(
@@ -112,8 +112,9 @@ class KnobSearch:
         pins, spills = self.prepared.weight_pins(), self.prepared.spill_pins()
         ram = ram_for(footprints, ram_bytes)
         return plan_footprints(
-            footprints, machine, budget_bytes, pins, ram, spills, keep_rounding=True
-        )
+            footprints, machine, budget_bytes, pins, ram, spills, keep_rounding=True,
+            spare_disk=self.prepared.place.ram_is_stated,
+        )  # fmt: skip
 
     def _on_paper(self, budget_bytes: int) -> int:
         """The room there would be on paper: what libraries take of it is measured too."""

@@ -39,6 +39,7 @@ class Recorded:
     exact: bool
     ran: int
     variants: tuple[Footprint, ...]
+    ram_is_stated: bool = False
 
 
 def record_footprints(planned: Planned, sink: TraceSink) -> None:
@@ -60,6 +61,7 @@ def _about(planned: Planned, ran: int) -> dict[str, object]:
         "budget_bytes": place.budget_bytes,
         "overhead_bytes": place.overhead_bytes,
         "ram_bytes": place.ram_bytes,
+        "ram_is_stated": place.ram_is_stated,
         "pins": dict(prepared.weight_pins()),
         "spills": dict(prepared.spill_pins()),
         "exact": prepared.request.exact,
@@ -148,6 +150,7 @@ class Collector:
             pins=self._words(about, "pins", {"resident", "stream"}),
             spills=self._words(about, "spills", {"none", "all"}),
             exact=about.get("exact") is True,
+            ram_is_stated=about.get("ram_is_stated") is True,
             ran=self._int(about, "ran", len(variants) - 1),
             variants=variants,
         )

@@ -58,6 +58,7 @@ def replay(
     plan = plan_footprints(
         recorded.variants, place.machine, place.usable_bytes, recorded.pins,
         ram_for(recorded.variants, place.ram_bytes), recorded.spills, timing,
+        spare_disk=recorded.ram_is_stated if ram is None else place.ram_is_stated,
     )  # fmt: skip
     problem = None if plan.feasible else too_small(place, plan)
     return Replayed(plan, _report(run, place, plan, timed=timed), problem)

@@ -53,6 +53,7 @@ class Place:
     budget_text: str
     overhead_bytes: int
     ram_bytes: int | None
+    ram_is_stated: bool = False  # by the user: all of it may be taken
     limited_by: str = ""  # what an `auto` budget is bounded by, but for the memory itself
     card: TorchCard | None = None
     trials: Trials | None = None
@@ -126,6 +127,7 @@ def place_on(machine: Machine, device: torch.device, request: Request) -> Place:
         budget.text + (f", limited by {limited_by}" if limited_by else ""),
         overhead_of(machine),
         _ram_bytes(request, machine) if kind == "cuda" else None,
+        request.ram not in {None, "auto"},
         limited_by,
         notes=_more_than_free(budget, nbytes, limit, tier),
     )  # fmt: skip

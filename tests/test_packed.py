@@ -1,0 +1,80 @@
+"""Runs with packed weights: the same bits streamed as resident, fewer bytes, the planned peak."""
+
+import attrs
+import pytest
+
+from tests.jobs import MeasuredRuns
+from wanflow.errors import InputError
+from wanflow.session import Request, plan, run
+
+SMALL = {"prompt": "a red circle grows", "size": "32*32", "frames": 5, "steps": 2}
+
+
+def request(*precision, **options) -> Request:
+    """A small job."""
+    return Request(
+        "t2v-tiny", SMALL, device="cpu", precision=precision, prompt_cache=False, **options
+    )
+
+
+@pytest.mark.parametrize("precision", ["dit=fp8", "int8"])
+def test_streamed_is_resident(precision, tmp_path) -> None:
+    """At the smallest budget as with all of it, bit for bit; the measured peak is the planned."""
+    roomy = request(precision)
+    minimum_bytes = plan(roomy).plan.minimum_bytes
+    runs = MeasuredRuns(tmp_path)
+    whole, tight = (runs(job) for job in (roomy, attrs.evolve(roomy, vram=f"{minimum_bytes}B")))
+    tight.assert_within(minimum_bytes)
+    assert whole.frames.equal(tight.frames)
+
+
+def test_rows_and_head_groups(tmp_path) -> None:
+    """A weight that is opened once for many chunks, or for some heads, gives about the same."""
+    frames = []
+    for pins in ((), ("denoise.rows=4096",)):
+        frames.append(MeasuredRuns(tmp_path / str(len(frames)))(request("dit=int8", pins=pins)))
+    assert (frames[0].frames - frames[1].frames).abs().max() < 1e-4
+
+
+def test_fewer_bytes() -> None:
+    """On the device and on the way; what is read are still floats, and the plan counts them."""
+    plain, packed = (plan(request(*words)).plan.footprint.segments for words in ((), ("dit=int8",)))
+    block = "dit/block.0"
+    assert packed[block].nbytes < 0.35 * plain[block].nbytes
+    assert packed[block].file_bytes == pytest.approx(plain[block].file_bytes, rel=0.02)
+    assert packed["vae/up.3"] == plain["vae/up.3"]
+
+
+def test_is_not_taken_for_another(tmp_path) -> None:
+    """A folder whose run had other weights can't be gone on with: the plan differs by its name."""
+    ids = {plan(request(*words)).plan.plan_id for words in ((), ("dit=int8",), ("dit=fp8",))}
+    assert len(ids) == 3
+    report = run(request("dit=int8"), out=tmp_path / "run")
+    assert report["status"] == "done"
+    assert '"precision of dit": "fp32 int8"' in (tmp_path / "run" / "request.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("vae=int8", "'vae' is a vae, whose weights are not packed"),
+        ("dit=int4", "'int4' is no precision"),
+        ("nobody=int8", "no model 'nobody'"),
+    ],
+)
+def test_what_can_not_be(words, told) -> None:
+    with pytest.raises(InputError, match=told):
+        plan(request(words))
+
+
+def test_ram_that_is_stated_spares_the_disk() -> None:
+    """A card's host keeps all that comes again if it fits, and says so; else what is faster."""
+    job = Request("t2v-tiny", SMALL, machine="rtx4060", vram="900MiB", prompt_cache=False)
+    pinned = attrs.evolve(job, pins=("denoise.weights=stream",))
+    whys = [
+        next(s.why for s in plan(attrs.evolve(pinned, ram=ram)).plan.stages if s.stage == "denoise")
+        for ram in ("1GiB", "4MiB")
+    ]
+    assert "from RAM, none from the disk" in whys[0]
+    assert "from the disk" in whys[1]
+    assert "none from the disk" not in whys[1]
