@@ -69,3 +69,30 @@ def download(
     data = downloaded(done) | {"inspected": as_data(done.inspected)}
     present(data, lambda console: render_download(done, console), json=json)
     return 0 if done.inspected.is_whole else 4
+
+
+@app.command()
+def shrink(
+    path: Annotated[
+        Path, Argument(metavar="PATH", help="A folder of diffusers or of Wan, or a file.")
+    ],
+    *,
+    to: Annotated[str, Option(metavar="int8|fp8", help="How large weights are packed.")],
+    output: Annotated[Path, Option(metavar="DIR", help="A new folder, for all of the model.")],
+    json: Json = False,
+) -> int:
+    """Write a model with its large weights packed: half the bytes of bf16, a scale a row.
+
+    It takes little memory; after a stop the same command goes on.
+    """
+    import attrs
+
+    from wanflow.cli.render_models import as_data, render_shrunk
+    from wanflow.cli.shrink_progress import watch
+    from wanflow.session.weights import shrink as shrinking
+
+    with watch(silent=json) as watched:
+        done = shrinking.shrink(path, to, output, watched)
+    data = attrs.asdict(done, recurse=False) | {"inspected": as_data(done.inspected)}
+    present(data, lambda console: render_shrunk(done, console), json=json)
+    return 0

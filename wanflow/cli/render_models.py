@@ -9,6 +9,7 @@ from rich.console import Console, JustifyMethod
 
 from wanflow.session.weights.download import Downloaded
 from wanflow.session.weights.inspect import Inspected, ModelPart
+from wanflow.session.weights.shrink import Shrunk
 from wanflow.terminal.layout import add_row, bare_table, line
 from wanflow.units import format_bytes
 
@@ -50,6 +51,14 @@ def render_download(done: Downloaded, console: Console) -> None:
     size, came = format_bytes(task.total_bytes), format_bytes(done.fetched_bytes)
     line(console, f"{got.repo}, commit {got.commit}", soft_wrap=True)
     text = f"{len(task.files)} files, {size}, of which {came} came now, in {task.folder}\n"
+    line(console, text, soft_wrap=True)
+    render(done.inspected, console)
+
+
+def render_shrunk(done: Shrunk, console: Console) -> None:
+    """Print what was packed, then what came of it."""
+    sizes = f"{format_bytes(done.read_bytes)} are {format_bytes(done.written_bytes)} now"
+    text = f"{done.packed} weights as {done.kind}: {sizes}, in {done.output}\n"
     line(console, text, soft_wrap=True)
     render(done.inspected, console)
 

@@ -67,6 +67,11 @@ def write_json(path: Path, data: object) -> None:
         raise unwritable(path, error) from None
 
 
+def sync_file(path: Path) -> None:
+    """Bring a file's bytes to the disk."""
+    _sync(path, os.O_RDONLY)
+
+
 def _sync(path: Path, flags: int) -> None:
     handle = os.open(path, flags | os.O_CLOEXEC)
     try:

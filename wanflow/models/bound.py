@@ -108,6 +108,8 @@ class LocatedModel:
         if checkpoint is not None:
             _check(bound, part, checkpoint)
         bound.staging_bytes = _staging_bytes(bound, part, checkpoint)
+        if self._made:
+            bound.staging_bytes = STAGING_BYTES  # what is packed at a time takes no more
         return bound
 
     def _forms(self, module: torch.nn.Module) -> Mapping[str, Form]:

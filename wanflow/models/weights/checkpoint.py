@@ -23,7 +23,7 @@ from wanflow.errors import WeightsError
 from wanflow.models.packing.form import Form, Piece
 
 STAGING_BYTES = 1 << 20  # one chunk of a tensor whose dtype changes on the way in
-_OPENED_NUMBERS = 1 << 18  # of a weight that is opened when it is read, at a time
+_OPENED_NUMBERS = 1 << 16  # of a weight that is opened when it is read, at a time
 _AHEAD_BYTES = 1 << 20  # a read of so much goes on for a while; rows are smaller
 HEADER_LIMIT_BYTES = 100_000_000
 _DTYPES = {
@@ -34,6 +34,7 @@ _DTYPES = {
     "F8_E4M3FNUZ": torch.float8_e4m3fnuz, "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
     "F8_E8M0": torch.float8_e8m0fnu,
 }  # fmt: skip
+DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 FETCH_AGAIN = "download it again, or compare its size with the published one"
 
 
@@ -210,7 +211,7 @@ class Checkpoint:
             if flat.numel() * entry.dtype.itemsize >= _AHEAD_BYTES:
                 _read_ahead(handle)
             if flat.dtype == entry.dtype:
-                _fill(handle, offset, flat, entry.path)
+                fill(handle, offset, flat, entry.path)
                 return
             if staging is None:
                 msg = f"{entry.path}: {entry.dtype} for {flat.dtype} without a staging buffer"
@@ -218,7 +219,7 @@ class Checkpoint:
             chunk = staging.view(entry.dtype)
             for start in range(0, flat.numel(), chunk.numel()):
                 part = chunk[: min(chunk.numel(), flat.numel() - start)]
-                _fill(handle, offset + start * entry.dtype.itemsize, part, entry.path)
+                fill(handle, offset + start * entry.dtype.itemsize, part, entry.path)
                 flat[start : start + part.numel()].copy_(part)
 
 
@@ -249,7 +250,8 @@ def opened(path: Path) -> Iterator[int]:
         os.close(handle)
 
 
-def _fill(handle: int, offset: int, flat: torch.Tensor, path: Path) -> None:
+def fill(handle: int, offset: int, flat: torch.Tensor, path: Path) -> None:
+    """Read bytes of the file *path* from *offset* on into a flat tensor."""
     view = flat.view(torch.uint8).numpy().data
     done = 0
     while done < len(view):

@@ -13,7 +13,7 @@ from wanflow.models.packing.made import pack
 from wanflow.models.packing.scaled import SCALE
 from wanflow.models.weights.checkpoint import Checkpoint
 
-_NUMBERS = 1 << 20  # that are packed at a time
+_NUMBERS = 1 << 16  # that are packed at a time: in the cache, and in a chunk that is planned
 
 
 @attrs.define

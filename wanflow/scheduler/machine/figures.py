@@ -25,7 +25,7 @@ _OF_A_CARD, _OF_A_CPU = (*LINKS, *TAKEN), (*SMALL, *FILES)
 
 # What a call does of a class, in FLOPs, and its memory traffic, in bytes: at most so much goes at
 # the small rate, at least so much at the large one, and what lies between at one between them.
-_PACKING_RATE = 5e8  # bytes of floats that two cores pack in a second
+_PACKING_RATE = 8e8  # bytes of bf16 that a core packs in a second
 _FLOPS_RANGE, _BYTES_RANGE = (1e8, 1e10), (8e6, 5e8)
 
 
