@@ -66,7 +66,8 @@ class TestInspect:
         assert found.keys() == {"path", "whole", "parts", "tokenizer", "graphs"}
         assert found["parts"][1].keys() == {
             "part", "place", "layout", "files", "tensors", "bytes", "dtypes", "fits", "nearest",
-            "missing", "misshapen", "over", "problem", "prefix", "notes", "expert",
+            "missing", "misshapen", "over", "problem", "prefix", "notes", "expert", "format",
+            "packed",
         }  # fmt: skip
         assert [file["file"] for file in found["parts"][1]["files"]] == DIT
         assert {"graph": "t2v-tiny", "serves": True, "lacks": []} in found["graphs"]

@@ -100,14 +100,19 @@ def _named(part: ModelPart) -> str:
     return f"{part.part} {part.expert.removesuffix('_noise')}".rstrip()
 
 
+def _packed(part: ModelPart) -> Iterator[str]:
+    if part.packed:
+        kinds = "; ".join(f"{e.count} {e.type} ({_some(e.tensors)})" for e in part.packed)
+        yield f"packed, format {part.format}: {kinds}"
+
+
 def _lines(inspected: Inspected) -> Iterator[str]:
     for part in inspected.parts:
         if part.problem:
             yield f"{_named(part) or 'file'}: {part.problem}"
         if part.prefix:
             yield f"{_named(part)}: its keys have the prefix {part.prefix!r}"
-        for note in part.notes:
-            yield f"{_named(part)}: {note}"
+        yield from (f"{_named(part)}: {note}" for note in (*_packed(part), *part.notes))
         if part.missing:
             yield f"{_named(part)}: of {part.nearest} lacks {_some(part.missing)}"
         if part.misshapen:

@@ -101,6 +101,9 @@ class LocatedModel:
         module = build(part, self.config, self._where)
         segmentation = _segmentation_once(part, self.config, module, self._ops)
         forms = self._forms(module)
+        if checkpoint is not None:
+            for name in forms.keys() & checkpoint.forms.keys():
+                checkpoint.check_weight(name, tuple(module.get_parameter(name).shape))
         put_in(module, forms, DTYPES[self.precision])
         segmentation = segmentation.with_instead({n: pieces_of(module, n) for n in forms})
         read_bytes = self._read_bytes(module)
@@ -115,7 +118,8 @@ class LocatedModel:
     def _forms(self, module: torch.nn.Module) -> Mapping[str, Form]:
         """The weights that are packed on the device: in their file, or when they are read."""
         there = self.checkpoint.forms if self.checkpoint is not None else {}
-        kept = {name: form for name, form in there.items() if may_pack(module, name)}
+        taken = {name for name, _ in module.named_parameters()}
+        kept = {n: form for n, form in there.items() if n in taken and may_pack(module, n)}
         if not self.packing:
             return kept
         names = [name for name in packable(module) if name not in there]
@@ -210,7 +214,7 @@ def _config(
     sources.sort(key=lambda checkpoint: not has_vace(checkpoint.entries))
     if spec.fields is None or (own and sources):
         checkpoint = (sources or checkpoints)[0]
-        return config_of(spec.part, checkpoint.folder, checkpoint.entries)
+        return config_of(spec.part, checkpoint.folder, checkpoint.weights)
     return spec.fields, f"model {spec.name!r}"
 
 
@@ -226,10 +230,10 @@ def left_out(module: torch.nn.Module, checkpoint: Checkpoint) -> str:
 
 def unused(taken: Collection[str], checkpoint: Checkpoint) -> list[str]:
     """The tensors, as the file names them, that no parameter of *taken* is."""
-    entries = checkpoint.entries
-    packed = {piece for name in checkpoint.forms for piece in checkpoint.pieces_of(name)}
-    taken = {*taken, *packed}
-    return sorted({entries[name].stored_as or name for name in entries.keys() - set(taken)})
+    taken = set(taken)
+    packed = {n for n in checkpoint.forms if not taken.isdisjoint(checkpoint.pieces_of(n))}
+    weights = checkpoint.weights
+    return sorted({weights[n].stored_as or n for n in weights.keys() - taken - packed})
 
 
 def _check(bound: BoundModule, part: str, checkpoint: Checkpoint) -> None:
@@ -242,7 +246,7 @@ def _check(bound: BoundModule, part: str, checkpoint: Checkpoint) -> None:
         for spec in bound.segments[segment].tensors
         if spec.name not in pieces
     }
-    wanted |= {name: form.shape for name, form in packed.items()}
+    wanted |= {n: form.shape for n, form in packed.items() if n not in checkpoint.forms}
     if part == "text_encoder":
         wanted[umt5.EMBEDDING] = tuple(bound.module.get_parameter(umt5.EMBEDDING).shape)
     for name, shape in wanted.items():
@@ -259,7 +263,8 @@ def _staging_bytes(bound: BoundModule, part: str, checkpoint: Checkpoint | None)
     if part == "text_encoder":
         wanted[umt5.EMBEDDING] = bound.rows(umt5.EMBEDDING).dtype
     packed = {leaf for name in packed_in(bound.module) for leaf in pieces_of(bound.module, name)}
+    made = packed - checkpoint.entries.keys()
     differs = any(
-        checkpoint.dtype_of(name) != dtype for name, dtype in wanted.items() if name not in packed
+        checkpoint.dtype_of(name) != dtype for name, dtype in wanted.items() if name not in made
     )
     return STAGING_BYTES if differs else 0

@@ -13,7 +13,7 @@ from wanflow.models.weights.file_kind import index_file
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 2838276968\n"
 OTHERS = {
-    "GGUF": (b"GGUF\3\0\0\0" + bytes(600), "is a GGUF file", "safetensors variant"),
+    "GGUF": (b"GGUF\1\0\0\0" + bytes(600), "is GGUF of version 1, which is not read", ""),
     "LFS": (POINTER, "is a Git LFS pointer; the file itself, of 2838276968 bytes", "git lfs pull"),
     "HTML": (b"\n<!doctype html><title>401</title>", "is an HTML page ('401')", "login"),
     "HTML, old": (b"\xef\xbb\xbf<HTML><body>gone", "is an HTML page, not", "login"),

@@ -31,7 +31,8 @@ def pack(kind: str, weight: torch.Tensor) -> Pieces:
         row = int((~torch.isfinite(largest)).nonzero()[0, 0])
         raise ValueError(f"row {row} is not finite")
     scale = _rounded_up(largest / _LARGEST[dtype])
-    packed = rows / torch.where(scale > 0, scale, 1.0)  # a row of zeros has no scale
+    scale = torch.where(scale > 0, scale, 1.0)  # of a row of zeros: a scale of zero is refused
+    packed = rows / scale
     if dtype == torch.int8:
         packed = packed.round_()
     return {PACKED: packed.to(dtype), SCALE: scale}

@@ -90,7 +90,7 @@ _BLOCKS = 3  # dimensions of a scale for each block of a row
 @functools.lru_cache(maxsize=4)
 def _rotation() -> tuple[tuple[float, ...], ...]:
     """The fourth Kronecker power of the regular Hadamard matrix of order four, over sixteen."""
-    base = [[-1.0 if row == column else 1.0 for column in range(4)] for row in range(4)]
+    base = [[-1.0 if row + column == 3 else 1.0 for column in range(4)] for row in range(4)]
     matrix = [[1.0]]
     for _ in range(4):
         matrix = [

@@ -21,9 +21,11 @@ import torch
 
 from wanflow.errors import WeightsError
 from wanflow.models.packing.form import Form, Piece
+from wanflow.models.weights.soundness import fault_of
 
 STAGING_BYTES = 1 << 20  # one chunk of a tensor whose dtype changes on the way in
 _OPENED_NUMBERS = 1 << 16  # of a weight that is opened when it is read, at a time
+_LOOKED_AT_BYTES = 1 << 16  # of a piece that is looked at before anything runs
 _AHEAD_BYTES = 1 << 20  # a read of so much goes on for a while; rows are smaller
 HEADER_LIMIT_BYTES = 100_000_000
 _DTYPES = {
@@ -82,6 +84,21 @@ class Checkpoint:
     is_official: bool = False  # by its names
     forms: Mapping[str, Form] = attrs.field(factory=dict)  # of the weights that are packed
     notes: tuple[str, ...] = ()  # what a person should know of it
+    format: str = ""  # of those, as people call it
+    _sound: set[str] = attrs.field(factory=set, init=False, eq=False, repr=False)
+
+    @property
+    def weights(self) -> dict[str, Entry]:
+        """Every tensor as it is when it is open, for questions of names and shapes."""
+        weights = dict(self.entries)
+        for name, form in self.forms.items():
+            numbers, *others = self.pieces_of(name)
+            for other in others:
+                del weights[other]
+            weights[name] = attrs.evolve(
+                weights.pop(numbers), dtype=torch.float32, shape=form.shape, foreign_dtype=""
+            )
+        return weights
 
     def check(self, name: str, shape: tuple[int, ...]) -> Entry:
         """Return a tensor's entry; WeightsError when it is missing or has another shape."""
@@ -118,18 +135,14 @@ class Checkpoint:
         form = self.forms[name]
         if form.shape != shape:
             raise WeightsError(
-                f"{self.folder}: tensor {name!r}, {form.name}, is {list(form.shape)}, the graph's "
-                f"config says {list(shape)}",
+                f"{self.folder}: tensor {self._stored(name)!r}, {form.name}, is "
+                f"{list(form.shape)}, the graph's config says {list(shape)}",
                 code="wrong-shape",
             )
-        for piece, (of, kind) in self.pieces_of(name).items():
-            entry = self.check(piece, kind.shape)
-            if entry.dtype != kind.dtype:
-                raise WeightsError(
-                    f"{entry.path}: tensor {entry.stored_as or piece!r}, {of} of {name!r}, is "
-                    f"{entry.dtype_name}, not {str(kind.dtype).removeprefix('torch.')}",
-                    code="wrong-dtype",
-                )
+        for piece, (_, kind) in self.pieces_of(name).items():
+            entry = self.entries[piece]
+            if piece not in self._sound and entry.nbytes <= _LOOKED_AT_BYTES:
+                self.read_into(piece, torch.empty(kind.shape, dtype=kind.dtype), _staging(entry))
 
     def pieces_of(self, name: str) -> dict[str, tuple[str, Piece]]:
         """The names of the pieces of a packed weight, and what each is."""
@@ -145,8 +158,30 @@ class Checkpoint:
         if name in self.forms:
             self._open_into(name, 0, target)
             return
-        entry = self.check(name, tuple(target.shape))
+        path, _, leaf = name.rpartition(".")
+        form = self.forms.get(f"{path}.weight")
+        if form is None or leaf not in form.pieces:
+            entry = self.check(name, tuple(target.shape))
+            self._read(entry, entry.offset, target.reshape(-1), staging)
+            return
+        entry = self.entries[name]
         self._read(entry, entry.offset, target.reshape(-1), staging)
+        if name not in self._sound:
+            self._check_sound(form, leaf, entry, target)
+            self._sound.add(name)
+
+    @staticmethod
+    def _check_sound(form: Form, leaf: str, entry: Entry, piece: torch.Tensor) -> None:
+        if fault := fault_of(form, leaf, piece):
+            raise WeightsError(
+                f"{entry.path}: tensor {entry.stored_as!r} {fault}",
+                hint=FETCH_AGAIN,
+                code="damaged-weights",
+            )
+
+    def _stored(self, name: str) -> str:
+        """The name that the file has for the numbers of a packed weight."""
+        return self.entries[next(iter(self.pieces_of(name)))].stored_as or name
 
     def read_part_into(self, name: str, first: int, target: torch.Tensor) -> None:
         """Read numbers of a tensor from number *first* on, in the dtype that it has in the file."""
@@ -162,20 +197,22 @@ class Checkpoint:
             part = target[start : start + rows]
             chosen = slice(first + start, first + start + len(part))
             pieces = {
-                leaf: self._piece(f"{name.rpartition('.')[0]}.{leaf}", piece, chosen)
-                for leaf, piece in form.pieces.items()
+                leaf: self._piece(form, name, leaf, chosen)
+                for name, (leaf, _) in self.pieces_of(name).items()
             }
             opened = form.part(chosen).open(pieces, torch.float32).whole()
             part.copy_(opened.view(part.shape))
 
-    def _piece(self, name: str, piece: Piece, rows: slice) -> torch.Tensor:
+    def _piece(self, form: Form, name: str, leaf: str, rows: slice) -> torch.Tensor:
         """Read some rows of a piece; the whole of one that has none."""
-        entry = self.entries[name]
+        entry, piece = self.entries[name], form.pieces[leaf]
         shape = (rows.stop - rows.start, *piece.shape[1:]) if piece.shape else ()
-        data = torch.empty(shape, dtype=piece.dtype)
-        stride_bytes = math.prod(piece.shape[1:]) * piece.dtype.itemsize
+        data = torch.empty(shape, dtype=entry.dtype)
+        stride_bytes = math.prod(piece.shape[1:]) * entry.dtype.itemsize
         offset = entry.offset + (rows.start * stride_bytes if piece.shape else 0)
         self._read(entry, offset, data.reshape(-1), None)
+        data = data.to(piece.dtype)
+        self._check_sound(form.part(rows), leaf, entry, data)
         return data
 
     def read_rows_into(
@@ -223,10 +260,17 @@ class Checkpoint:
                 flat[start : start + part.numel()].copy_(part)
 
 
+def _staging(entry: Entry) -> torch.Tensor:
+    return torch.empty(entry.nbytes, dtype=torch.uint8)
+
+
 def _no_weight(name: str, entry: Entry) -> WeightsError:
+    alone = entry.dtype == torch.int8 and not entry.foreign_dtype
+    what = "not floats" + (" with a scale" if alone else "")
     return WeightsError(
-        f"{entry.path}: tensor {entry.stored_as or name!r} is {entry.dtype_name}, not floats",
-        hint="take the bf16 or fp16 variant of the model: weights of other kinds are not read",
+        f"{entry.path}: tensor {entry.stored_as or name!r} is {entry.dtype_name}, {what}",
+        hint="take the bf16 or fp16 variant of the model, or another one that is read: "
+        "docs/weights.md",
         code="wrong-dtype",
     )
 
@@ -278,6 +322,34 @@ def merged(indexed: Iterable[tuple[Path, Mapping[str, Entry]]]) -> dict[str, Ent
 
 def index_safetensors(path: Path) -> dict[str, Entry]:
     """Index a file of safetensors; WeightsError names the file and the tensor that is wrong."""
+    header, base, size = _header(path)
+    header.pop("__metadata__", None)
+    return _entries(path, header, base, size)
+
+
+def safetensors_metadata(path: Path, names: tuple[str, ...]) -> dict[str, str]:
+    """Texts of these names in the header of a file of safetensors; nothing of any other file."""
+    with opened(path) as handle:
+        start = os.pread(handle, 9, 0)
+        if start[8:] != b"{":
+            return {}
+        text = os.pread(handle, min(int.from_bytes(start[:8], "little"), HEADER_LIMIT_BYTES), 8)
+    if not any(name.encode() in text for name in names):
+        return {}
+    said = _header(path)[0].get("__metadata__")
+    if not isinstance(said, dict):
+        return {}
+    return {name: said[name] for name in names if isinstance(said.get(name), str)}
+
+
+def read_bytes(entry: Entry) -> bytes:
+    """The bytes of a small tensor."""
+    with opened(entry.path) as handle:
+        return os.pread(handle, entry.nbytes, entry.offset)
+
+
+def _header(path: Path) -> tuple[dict[str, object], int, int]:
+    """The header of a file of safetensors, where its data begins, and the file's size."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -285,7 +357,7 @@ def index_safetensors(path: Path) -> dict[str, Entry]:
             if size < 8 or length > HEADER_LIMIT_BYTES:
                 raise WeightsError(f"{path}: is no safetensors file", code="bad-weights")
             if length > size - 8:
-                raise _cut(path, f"its header has {length} bytes, {size - 8} of them are there")
+                raise cut(path, f"its header has {length} bytes, {size - 8} of them are there")
             header = json.loads(file.read(length))
     except OSError as error:
         raise WeightsError(f"{path}: {error.strerror}", code="unreadable-weights") from None
@@ -293,8 +365,7 @@ def index_safetensors(path: Path) -> dict[str, Entry]:
         raise WeightsError(f"{path}: its header is no JSON", code="bad-weights") from None
     if not isinstance(header, dict):
         raise WeightsError(f"{path}: its header is no JSON object", code="bad-weights")
-    header.pop("__metadata__", None)
-    return _entries(path, header, 8 + length, size)
+    return header, 8 + length, size
 
 
 def _entries(path: Path, header: dict[str, object], base: int, size: int) -> dict[str, Entry]:
@@ -303,21 +374,27 @@ def _entries(path: Path, header: dict[str, object], base: int, size: int) -> dic
         entry, end = _entry(path, name, fields, base)
         ranges.append((entry.offset, end, name))
         entries[name] = entry
+    check_ranges(path, ranges, size)
+    return entries
+
+
+def check_ranges(path: Path, ranges: list[tuple[int, int, str]], size: int) -> None:
+    """WeightsError for a tensor (from, to, name) past the end of its file, or over another one."""
     ranges.sort()
     wanted = max((end for _, end, _ in ranges), default=0)
     if wanted > size:
         name = next(name for _, end, name in ranges if end > size)
         text = f"its header wants {wanted} bytes, {size} are there; tensor {name!r} is not whole"
-        raise _cut(path, text)
+        raise cut(path, text)
     for (_, end, name), (start, _, other) in pairwise(ranges):
         if start < end:
             raise WeightsError(
                 f"{path}: tensors {name!r} and {other!r} overlap", code="bad-weights"
             )
-    return entries
 
 
-def _cut(path: Path, how: str) -> WeightsError:
+def cut(path: Path, how: str) -> WeightsError:
+    """The error for a file that is not whole."""
     return WeightsError(f"{path}: is cut: {how}", hint=FETCH_AGAIN, code="cut-weights")
 
 

@@ -14,6 +14,7 @@ from wanflow.models.weights.checkpoint import (
     Entry,
     index_safetensors,
 )
+from wanflow.models.weights.gguf_file import MAGIC, index_gguf
 from wanflow.models.weights.torch_file import index_torch_file
 
 _LOOK_BYTES = 512
@@ -23,7 +24,6 @@ _PAGE = "a download was answered with a page: look at the link and at your login
 _POINTER = re.compile(rb"version https?://git-lfs\S*\n(?:.*\n)*?size (\d+)")
 _TITLE = re.compile(r"<title[^>]*>([^<]{1,80})", re.IGNORECASE)
 _OTHERS = (  # the first bytes, what they are of, what to do
-    (b"GGUF", "a GGUF file, whose quantised weights are not read", _VARIANT),
     (b"\x1f\x8b", "packed with gzip", _UNPACK),
     (b"BZh", "packed with bzip2", _UNPACK),
     (b"\x28\xb5\x2f\xfd", "packed with Zstandard", _UNPACK),
@@ -43,6 +43,8 @@ def index_file(path: Path) -> dict[str, Entry]:
         return index_safetensors(path)
     if start.startswith((HEADER_SIGN, b"\x80")):
         return index_torch_file(path)
+    if start.startswith(MAGIC):
+        return index_gguf(path)
     what, hint = _described(start)
     if what is None and plausible:
         return index_safetensors(path)

@@ -25,9 +25,10 @@ from pathlib import Path
 import attrs
 
 from wanflow.errors import WeightsError
-from wanflow.models.weights.checkpoint import Checkpoint, Entry, merged
+from wanflow.models.weights.checkpoint import Checkpoint, merged
 from wanflow.models.weights.file_kind import index_file
 from wanflow.models.weights.official_names import is_official, renamed
+from wanflow.models.weights.packed_files import recognised
 from wanflow.models.weights.pipeline import (
     PAIRS,
     check_class,
@@ -39,6 +40,7 @@ from wanflow.models.weights.pipeline import (
     part_of,
 )
 from wanflow.models.weights.prefix import without_prefix
+from wanflow.models.weights.spread import spread
 from wanflow.models.weights.tied import tied
 
 _DIT = "diffusion_pytorch_model*.safetensors"
@@ -51,8 +53,6 @@ OFFICIAL: Mapping[str, Sequence[str]] = {
     "image_encoder": (f"{_CLIP}.safetensors", f"{_CLIP}.pth"),
 }
 PARTS = tuple(OFFICIAL)
-# What single files with scaled fp8 weights have beside each of them, or once.
-_SCALES = ("scaled_fp8", ".scale_weight", ".weight_scale", ".weight_scale_inv")
 _INDEX_LIMIT_BYTES = 16 << 20
 _SAFETENSORS = (".safetensors", ".sft")
 _PICKLED = re.compile(r"(?:diffusion_)?pytorch_model(?:-\d+-of-\d+)?\.bin")
@@ -109,7 +109,7 @@ def _place(path: Path, part: str) -> Path | None:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files of weights in a part's folder: safetensors, or else pickles by diffusers' names.
+    """The files of weights in a part's folder: safetensors, else pickles of diffusers, else GGUF.
 
     Hidden files are none: another system leaves its own beside each (`._model.safetensors`).
     """
@@ -117,7 +117,8 @@ def weight_files(folder: Path) -> list[Path]:
         return []
     files = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
     plain = [file for file in files if file.suffix.lower() in _SAFETENSORS]
-    return plain or [file for file in files if _PICKLED.fullmatch(file.name)]
+    pickled = [file for file in files if _PICKLED.fullmatch(file.name)]
+    return plain or pickled or [file for file in files if file.suffix.lower() == ".gguf"]
 
 
 def is_official_folder(place: Path) -> bool:
@@ -139,17 +140,22 @@ def open_part(part: str, place: Path) -> Checkpoint:
     for index in sorted(place.glob("[!.]*.safetensors.index.json")):
         _check_shards(index, {file.name for file in files})
     entries = merged((file, index_file(file)) for file in files)
-    _check_not_scaled(entries)
-    own = without_prefix(part, entries)
+    found = recognised(entries)
+    own = without_prefix(part, found.entries)
     official = is_official(part, own.entries)
     checkpoint = Checkpoint(place, renamed(part, own.entries), own.prefix, official)
-    return tied(checkpoint) if part == "text_encoder" else checkpoint
+    if part == "text_encoder":
+        checkpoint = tied(checkpoint)
+    entries, forms = spread(checkpoint.entries, found)
+    notes = (*checkpoint.notes, *found.notes)
+    return attrs.evolve(checkpoint, entries=entries, forms=forms, format=found.format, notes=notes)
 
 
 def laid_over(base: Checkpoint, others: Sequence[Checkpoint]) -> Checkpoint:
     """Put the tensors of several places together; WeightsError where two have the same one."""
-    entries, notes = dict(base.entries), base.notes
+    entries, forms, notes = dict(base.entries), dict(base.forms), base.notes
     for other in others:
+        forms |= other.forms
         for name, entry in other.entries.items():
             if name in entries:
                 raise WeightsError(
@@ -160,18 +166,7 @@ def laid_over(base: Checkpoint, others: Sequence[Checkpoint]) -> Checkpoint:
                 )
             entries[name] = entry
         notes += other.notes
-    return attrs.evolve(base, entries=entries, notes=notes)
-
-
-def _check_not_scaled(entries: Mapping[str, Entry]) -> None:
-    """Weights that stand beside their scales are no weights by themselves."""
-    for name, entry in entries.items():
-        if name.endswith(_SCALES):
-            raise WeightsError(
-                f"{entry.path}: tensor {name!r} scales another one: scaled weights are not read",
-                hint="take the bf16 or fp16 variant of the file",
-                code="scaled-weights",
-            )
+    return attrs.evolve(base, entries=entries, forms=forms, notes=notes)
 
 
 def _check_shards(index: Path, there: set[str]) -> None:

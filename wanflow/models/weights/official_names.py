@@ -24,7 +24,7 @@ Entries = dict[str, Entry]
 # Tensors that only the official file of a part has, at the end of their names. Of a transformer a
 # file may have a share alone: a shard, or VACE's part.
 _MARKS = {
-    "text_encoder": ("token_embedding.weight",),
+    "text_encoder": ("token_embedding.weight", "enc.output_norm.weight"),
     "transformer": ("head.modulation", ".self_attn.q.weight"),
     "vae": ("decoder.middle.0.residual.0.gamma",),
     "image_encoder": ("visual.cls_embedding",),
@@ -58,6 +58,17 @@ _CLIP_BLOCK = {
     "norm2": "layer_norm2",
     "mlp.0": "mlp.fc1",
     "mlp.2": "mlp.fc2",
+}
+# What llama.cpp calls the same in its GGUF files (gguf-py, gguf/constants.py, `T5ENCODER`).
+_LLAMA = {"token_embd": "shared", "enc.output_norm": "encoder.final_layer_norm"}
+_LLAMA_BLOCK = {
+    "attn_norm": "layer.0.layer_norm",
+    **{f"attn_{name}": f"layer.0.SelfAttention.{name}" for name in "qkvo"},
+    "attn_rel_b": "layer.0.SelfAttention.relative_attention_bias",
+    "ffn_norm": "layer.1.layer_norm",
+    "ffn_gate": "layer.1.DenseReluDense.wi_0",
+    "ffn_up": "layer.1.DenseReluDense.wi_1",
+    "ffn_down": "layer.1.DenseReluDense.wo",
 }
 
 
@@ -99,6 +110,11 @@ def _same(old: str, entry: Entry) -> Entries:
 
 def _umt5(old: str, entry: Entry) -> Entries:
     stem = old.removesuffix(".weight")
+    if stem in _LLAMA:
+        return {f"{_LLAMA[stem]}.weight": entry}
+    if block := re.fullmatch(r"enc\.blk\.(\d+)\.(.+)", stem):
+        new = _LLAMA_BLOCK.get(block[2])
+        return {f"encoder.block.{block[1]}.{new}.weight" if new else old: entry}
     if block := re.fullmatch(r"blocks\.(\d+)\.(.+)", stem):
         new = _UMT5_BLOCK.get(block[2])
         return {f"encoder.block.{block[1]}.{new}.weight" if new else old: entry}

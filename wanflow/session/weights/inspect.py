@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -39,6 +40,15 @@ class Misshapen:
 
 
 @attrs.frozen
+class PackedKind:
+    """The packed tensors of one type: how many, and their names with `*` for numbers."""
+
+    type: str
+    count: int
+    tensors: Sequence[str]
+
+
+@attrs.frozen
 class ModelPart:
     """A part that was found, against the known configuration that it is nearest to.
 
@@ -56,6 +66,8 @@ class ModelPart:
     tensors: int = 0
     nbytes: int = 0
     dtypes: Mapping[str, int] = attrs.field(factory=dict)
+    format: str = ""  # of packed weights
+    packed: Sequence[PackedKind] = ()
     fits: Sequence[str] = ()
     nearest: str | None = None
     missing: Sequence[str] = ()
@@ -162,7 +174,7 @@ def _file(path: Path, shapes: Known) -> ModelPart:
         return ModelPart("", str(path), problem=error.message)
 
     def common(part: str) -> int:
-        names = set(opened[part].entries)
+        names = set(opened[part].weights)
         shared = [len(names & known.keys()) for known in shapes[part, ""].values()]
         official = len(names) if opened[part].is_official else 0
         return max([*shared, official])
@@ -180,10 +192,10 @@ def _part(
     shapes: Mapping[str, Shapes],
     expert: str = "",
 ) -> ModelPart:
-    entries = checkpoint.entries
-    files = sorted({entry.path for entry in entries.values()})
+    entries = checkpoint.weights
+    files = sorted({entry.path for entry in checkpoint.entries.values()})
     dtypes: Counter[str] = Counter()
-    for entry in entries.values():
+    for entry in checkpoint.entries.values():
         dtypes[entry.dtype_name] += entry.nbytes
     model_part = ModelPart(
         part,
@@ -196,6 +208,8 @@ def _part(
         tensors=len(entries),
         nbytes=sum(dtypes.values()),
         dtypes=dict(dtypes),
+        format=checkpoint.format,
+        packed=_packed(checkpoint),
     )
     faults = {name: _faults(checkpoint, wanted) for name, wanted in shapes.items()}
     if not faults:
@@ -213,6 +227,15 @@ def _part(
         misshapen=misshapen,
         over=unused(shapes[nearest].keys(), checkpoint),
     )
+
+
+def _packed(checkpoint: Checkpoint) -> list[PackedKind]:
+    """The packed tensors by their types, the most frequent first."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for name, form in checkpoint.forms.items():
+        names[form.name].append(re.sub(r"(?<=\.)\d+(?=\.)", "*", name))
+    kinds = [PackedKind(kind, len(all_), sorted(set(all_))) for kind, all_ in names.items()]
+    return sorted(kinds, key=lambda kind: -kind.count)
 
 
 def _said(part: str, place: Path, entries: Mapping[str, Entry], expert: str) -> Iterator[str]:
@@ -237,13 +260,13 @@ def _vace_layers(place: Path, entries: Mapping[str, Entry]) -> str:
 
 
 def _no_floats(checkpoint: Checkpoint, names: Sequence[str]) -> str:
-    first = checkpoint.entries[names[0]]
+    first = checkpoint.weights[names[0]]
     text = f"of {len(names)} tensors that are no floats the first is {names[0]!r}"
     return f"{text} ({first.dtype_name})"
 
 
 def _faults(checkpoint: Checkpoint, shapes: Shapes) -> tuple[list[str], list[Misshapen]]:
-    entries = checkpoint.entries
+    entries = checkpoint.weights
     missing = [name for name in shapes if name not in entries]
     misshapen = [
         Misshapen(entries[name].stored_as or name, entries[name].shape, shape)
