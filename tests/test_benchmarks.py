@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from benchmarks import gpu_lean, lean_peaks, tiny_run
+from benchmarks import fewer_steps, gpu_lean, lean_peaks, tiny_run
 from benchmarks.lib import alone, decodes, encodes, kernels
 from benchmarks.lib.decodes import Decode
 from benchmarks.lib.linked import linked
@@ -382,3 +382,16 @@ def test_tiny_run(capsys) -> None:
     assert all(row["peak_bytes"] <= row["budget_bytes"] for row in rows)
     assert told["lean"]["budget_bytes"] < told["minimum"]["budget_bytes"]
     assert max(row["peak_bytes"] for row in rows) < told["diffusers"]["peak_bytes"]
+
+
+def test_fewer_steps() -> None:
+    """Medians, not means, and the jobs are those that are named."""
+    rows = [
+        {"seconds": s, "predicted_seconds": p, "skipped_steps": {"denoise": {"positive": [1, 2]}}}
+        for s, p in ((2.0, 1.0), (4.0, 3.0), (90.0, 3.5))
+    ]
+    assert fewer_steps.sums(rows) == {
+        "seconds": 4.0, "predicted_seconds": 3.0, "error_percent": -25.0,
+        "skipped_steps": {"positive": 2},
+    }  # fmt: skip
+    assert [*fewer_steps.jobs()] == ["four timesteps", "no cache", "magcache", "teacache"]

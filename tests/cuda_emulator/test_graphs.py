@@ -12,6 +12,7 @@ from PIL import Image
 
 from tests.cuda_emulator.card import Card
 from tests.cuda_emulator.sessions import (
+    INPUTS,
     MOVING,
     assert_nothing_left,
     at,
@@ -71,6 +72,23 @@ def test_samplers_and_precisions(card, tmp_path, precision, sampler):
         assert min(card.calls[what] for what in ("upload", "download")) > 20
     staying = on_card(pins=MOVING[:1], **changes)
     assert torch.equal(run_clean(card, staying, tmp_path / "most").frames, tight.frames)
+
+
+@WIDE
+@pytest.mark.parametrize("cache", ["magcache", "easycache"])
+def test_step_caches(card, tmp_path, cache):
+    """What is held of a step waits on the host and comes back for those that are left out."""
+    numbers = {"magcache": f"ratios={','.join(['1'] * 8)}", "easycache": "retention=0.3"}
+    said = (
+        f"denoise.cache={cache}",
+        "denoise.cache_threshold=9",
+        f"denoise.cache_{numbers[cache]}",
+    )
+    asked = {"precision": ("bf16",), "settings": said, "inputs": {**INPUTS, "steps": 5}}
+    tight = run_clean(card, least(on_card(pins=MOVING, **asked)), tmp_path / "least")
+    staying = on_card(pins=MOVING[:1], **asked)
+    assert torch.equal(run_clean(card, staying, tmp_path / "most").frames, tight.frames)
+    assert len(tight.report["skipped_steps"]["denoise"]["positive"]) >= 2
 
 
 def test_resumed(card, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -10,8 +10,9 @@ from wanflow.errors import InputError
 from wanflow.graph import BoundGraph, PortRef, Size, VideoRules, bind, load, load_text
 
 ALLOWED = (
-    "allowed: attention, control_scale, grid, guidance, noise_from, noise_to, sampler, shift, "
-    "steps, strength, timesteps"
+    "allowed: attention, cache, cache_coefficients, cache_k, cache_ratios, cache_retention, "
+    "cache_threshold, control_scale, grid, guidance, noise_from, noise_to, sampler, shift, steps, "
+    "strength, timesteps, token_timesteps"
 )
 
 
@@ -55,9 +56,10 @@ class TestValues:
         params = bind(graph, {"steps": 4}).stage("denoise").params
         assert params == {
             "steps": 4, "sampler": "unipc", "shift": 5.0, "grid": "diffusers", "guidance": 5.0,
-            "noise_from": 1.0, "noise_to": 0.0, "strength": 1.0, "timesteps": "shared",
-            "control_scale": 1.0,
-            "attention": "native",
+            "noise_from": 1.0, "noise_to": 0.0, "strength": 1.0, "timesteps": "",
+            "token_timesteps": "shared", "cache": "none", "cache_threshold": 0.0,
+            "cache_retention": 0.2, "cache_k": 2, "cache_coefficients": "", "cache_ratios": "",
+            "control_scale": 1.0, "attention": "native",
         }  # fmt: skip
 
     def test_optional_port_stays_out(self, graph) -> None:
@@ -288,3 +290,70 @@ def test_shipped_graph_binds() -> None:
     bound = bind(load("t2v-14b"), allow_missing_text=True)
     assert bound.inputs["size"] == Size(1280, 720)
     assert [bound.turns(stage) for stage in bound.stages] == [1, 1, 50, 21, 1]
+
+
+class TestTimesteps:
+    """As many steps as timesteps, unless someone says otherwise."""
+
+    TIMES: ClassVar[Any] = {
+        "denoise.timesteps": "1000, 750,500.5",
+        "denoise.sampler": "euler",
+    }
+
+    def test_steps_follow(self, graph) -> None:
+        """The default of an input says nothing."""
+        stage = bind(graph, settings=self.TIMES).stage("denoise")
+        assert (stage.params["timesteps"], len(stage.steps)) == ("1000,750,500.5", 3)
+
+    def test_in_a_file(self, edited) -> None:
+        """A list, one number, or an input of text."""
+        for text, steps in (("[1000, 500]", 2), ("900", 1), ('"900, 5"', 2), ("$times", 2)):
+            graph = edited(
+                ("steps: $steps, sampler: unipc", f"timesteps: {text}, sampler: euler"),
+                ("  frames: {", '  times: {type: text, default: "9,8"}\n  frames: {')
+                if text == "$times"
+                else ("name: small", "name: small"),
+            )
+            assert len(bind(graph).stage("denoise").steps) == steps
+
+    @pytest.mark.parametrize(
+        ("inputs", "settings", "message"),
+        [
+            ({"steps": 8}, {}, "has 3 timesteps, and -i steps says 8 steps"),
+            ({}, {"denoise.steps": 8}, "--set denoise.steps says 8 steps"),
+            ({}, {"denoise.sampler": "unipc"}, "timesteps of its own, which unipc can't take"),
+            ({}, {"denoise.timesteps": "5,5"}, "has 5 and then 5"),
+            ({}, {"denoise.timesteps": "1001,5"}, "is 1001, wants 0.001 to 1000"),
+            ({}, {"denoise.timesteps": "5,0"}, "is 0, wants 0.001 to 1000"),
+            ({}, {"denoise.timesteps": "5,x"}, "wants numbers, is text '5,x'"),
+        ],
+    )
+    def test_refused(self, graph, inputs, settings, message) -> None:
+        """By whoever said it, with the numbers."""
+        assert message in refusal(graph, inputs, {**self.TIMES, **settings}).message
+
+    def test_a_word_that_moved(self, graph) -> None:
+        """What it is called now."""
+        error = refusal(graph, settings={"denoise.timesteps": "own"})
+        assert "token_timesteps: own" in error.hint
+
+    def test_a_file_that_contradicts_itself(self, edited) -> None:
+        """Both are said there."""
+        graph = edited(
+            ("steps: $steps, sampler: unipc", "steps: 3, timesteps: [9], sampler: euler")
+        )
+        assert "the graph says 3 steps" in refusal(graph).message
+
+
+def test_a_cache_wants_a_threshold(graph) -> None:
+    """It decides how much of the picture is given up."""
+    error = refusal(graph, settings={"denoise.cache": "teacache"})
+    assert "teacache and no threshold" in error.message
+    assert "cache_threshold=0.08" in error.hint
+
+
+@pytest.mark.parametrize(("cache", "param"), [("none", "threshold"), ("teacache", "ratios")])
+def test_a_param_that_the_cache_does_not_read(graph, cache, param) -> None:
+    """It would be dropped in silence."""
+    settings = {"denoise.cache": cache, f"denoise.cache_{param}": "1"}
+    assert f"cache_{param}: nothing reads it" in refusal(graph, settings=settings).message

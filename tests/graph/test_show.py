@@ -27,7 +27,14 @@ denoise (denoise, model dit, repeats: steps)
   noise_from = 1.0 (default)
   noise_to = 0.0 (default)
   strength = 1.0 (default)
-  timesteps = shared (default)
+  timesteps = (default)
+  token_timesteps = shared (default)
+  cache = none (default)
+  cache_threshold = 0.0 (default)
+  cache_retention = 0.2 (default)
+  cache_k = 2 (default)
+  cache_coefficients = (default)
+  cache_ratios = (default)
   control_scale = 1.0 (default)
   attention = native (default)
 decode (decode_frames, model vae, repeats: latent frames)
@@ -77,7 +84,9 @@ def test_describe_names_stages_and_edges(edited) -> None:
     assert stages[2]["params"] == {
         "steps": "$steps", "sampler": "unipc", "shift": 5.0, "grid": "diffusers",
         "guidance": 5.0, "noise_from": 1.0, "noise_to": 0.0, "strength": 1.0,
-        "timesteps": "shared", "control_scale": 1.0, "attention": "native",
+        "timesteps": "", "token_timesteps": "shared", "cache": "none", "cache_threshold": 0.0,
+        "cache_retention": 0.2, "cache_k": 2, "cache_coefficients": "", "cache_ratios": "",
+        "control_scale": 1.0, "attention": "native",
     }  # fmt: skip
 
 

@@ -85,6 +85,38 @@ class TestStep:
         assert torch.equal(Sampling(sampler, shift, steps).timesteps(), expected)
 
 
+class TestGiven:
+    """Timesteps of a stage's own."""
+
+    TIMES = (1000, 750, 500, 250)
+
+    def test_are_before_the_shift(self):
+        """As LightX2V's denoising_step_list: 4 steps at shift 5, the distilled models' own."""
+        given = Sampling("euler", 5.0, 4, given=self.TIMES)
+        wanted = torch.tensor([1000, 937.5, 2500 / 3, 625])
+        assert torch.allclose(given.timesteps(), wanted, rtol=1e-6)
+        assert torch.allclose(given.sigmas(), torch.cat([wanted / 1000, torch.zeros(1)]), rtol=1e-6)
+
+    @pytest.mark.parametrize("boundary", [0.875, 0.9])
+    def test_experts_have_two_each(self, boundary):
+        """At both of A14B's boundaries."""
+        given = Sampling("euler", 5.0, 4, given=self.TIMES)
+        assert given.between(1, boundary) == range(2)
+        assert given.between(boundary, 0) == range(2, 4)
+
+    def test_steps_are_upstreams(self):
+        """On explicit sigmas, bit for bit."""
+        made = FlowMatchEulerDiscreteScheduler(shift=5.0)
+        made.set_timesteps(sigmas=[t / 1000 for t in self.TIMES])
+        latents, expected = noise(0), noise(0)
+        for index, at in enumerate(made.timesteps):
+            (expected,) = made.step(noise(index + 1), at, expected, return_dict=False)
+            latents, _ = samplers.step(
+                Sampling("euler", 5.0, 4, given=self.TIMES), index, noise(index + 1), latents, {}
+            )
+            assert torch.equal(latents, expected)
+
+
 class TestHistory:
     """What is kept is what a saved run needs, and no more."""
 

@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from wanflow.cli.render_caches import cache_lines, step_table
 from wanflow.terminal.layout import add_row, bare_table, line
 from wanflow.terminal.safe import clean
 from wanflow.units import format_bytes, format_seconds
@@ -22,6 +23,10 @@ def render(report: Report, console: Console) -> None:
     if loads := _loads(report["loading"]):
         line(console, loads)
     console.print(_changes(report))
+    if report["stage"].get("cache"):
+        for text in cache_lines({"stages": [report["stage"]]}):
+            line(console, text, soft_wrap=True)
+        console.print(step_table(report["stage"]))
 
 
 def _head(report: Report) -> Iterator[str]:

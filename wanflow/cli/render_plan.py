@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console, RenderableType
 from rich.table import Table
 
+from wanflow.cli.render_caches import cache_lines
 from wanflow.cli.render_notes import note_lines
 from wanflow.terminal.layout import add_row, bare_table, line
 from wanflow.terminal.safe import clean
@@ -27,7 +28,7 @@ def render(report: Report, request: "Request | None", console: Console) -> None:
     for part in _stages(report, wide=console.width >= _WIDE):
         console.print(part)
     line(console, _verdict(report))
-    for text in note_lines(report):
+    for text in (*cache_lines(report), *note_lines(report)):
         line(console, text, soft_wrap=True)
     if "sweep" in report:
         console.print(_sweep(report["sweep"]))

@@ -8,6 +8,7 @@ from typing import cast
 from wanflow.errors import InputError
 from wanflow.graph.bound import BoundGraph, BoundStage
 from wanflow.graph.check import CheckedGraph
+from wanflow.graph.checks.said import Asked, as_said
 from wanflow.graph.checks.stages import ENCODERS, check_pictures, check_stages, file_ports
 from wanflow.graph.idle import without_idle
 from wanflow.graph.inputs import FILE_TYPES, InputSpec
@@ -38,8 +39,11 @@ def bind(
     rules = rules or graph.rules
     values = _inputs(graph, inputs or {}, rules, allow_missing_text)
     forced = _settings(graph, settings or {})
-    spec = graph.spec
-    stages = tuple(_stage(spec.stages[name], values, forced, rules) for name in graph.order)
+    spec, asked = graph.spec, Asked(frozenset(forced), frozenset(inputs or {}))
+    stages = tuple(
+        as_said(_stage(spec.stages[name], values, forced, rules), spec.stages[name], asked)
+        for name in graph.order
+    )
     outputs = {name: out.ref for name, out in spec.outputs.items()}
     bound = BoundGraph(
         name=spec.name, about=spec.about, source=graph.source, inputs=values, models=spec.models,

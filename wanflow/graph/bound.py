@@ -9,6 +9,7 @@ import attrs
 
 from wanflow.errors import InputError
 from wanflow.graph.ops import OpSpec
+from wanflow.graph.reuse import Reuse
 from wanflow.graph.rules import VideoRules
 from wanflow.graph.source import Source
 from wanflow.graph.spec import ModelSpec
@@ -21,6 +22,7 @@ class BoundStage:
     """A stage with every port fed by a value or another stage's output, and every param set.
 
     `steps` are those of its schedule that it runs; of a stage without one there is a single one.
+    `reuse` says which of them a step cache leaves out.
     """
 
     name: str
@@ -29,6 +31,7 @@ class BoundStage:
     inputs: Mapping[str, Value | PortRef]
     params: Mapping[str, Value]
     steps: range = range(1)
+    reuse: Reuse | None = None
 
 
 @attrs.frozen

@@ -20,6 +20,7 @@ ATTENTION_BACKENDS = (
     "xformers",
 )  # fmt: skip
 
+STEP_CACHES = ("none", "teacache", "magcache", "easycache")
 SAMPLER_GRIDS = ("diffusers", "official")
 
 
@@ -115,6 +116,59 @@ def _file(kind: PortType, about: str) -> PortSpec:
 
 
 _REFERENCES = _file(PortType.IMAGES, "Pictures of what is to be seen, in this order: a.png,b.png.")
+
+
+_TOKEN_TIMESTEPS = {
+    word: f"whose timestep a token has is 'token_timesteps: {word}'" for word in ("own", "shared")
+}
+_CACHE = (
+    ParamSpec(
+        name="cache",
+        type=ValueType.CHOICE,
+        default="none",
+        choices=STEP_CACHES,
+        about="Skip steps whose result can be guessed from one before: faster, another video.",
+    ),
+    ParamSpec(
+        name="cache_threshold",
+        type=ValueType.FLOAT,
+        default=0.0,
+        minimum=0,
+        maximum=100,
+        about="How much error a cache lets add up before it computes again; 0 skips nothing.",
+    ),
+    ParamSpec(
+        name="cache_retention",
+        type=ValueType.FLOAT,
+        default=0.2,
+        minimum=0,
+        maximum=1,
+        about="magcache: the share of the stage's steps that are computed first.",
+    ),
+    ParamSpec(
+        name="cache_k",
+        type=ValueType.INT,
+        default=2,
+        minimum=1,
+        maximum=1000,
+        about="magcache: the most steps that are skipped in a row.",
+    ),
+    ParamSpec(
+        name="cache_coefficients",
+        type=ValueType.NUMBERS,
+        default="",
+        about="teacache: the polynomial, highest power first; empty: the model's published one.",
+    ),
+    ParamSpec(
+        name="cache_ratios",
+        type=ValueType.NUMBERS,
+        default="",
+        minimum=0,
+        maximum=100,
+        about="magcache: the ratios from the second step on, with and without the prompt by turns; "
+        "empty: the model's published ones.",
+    ),
+)
 
 
 _OPS = (
@@ -262,10 +316,17 @@ _OPS = (
                 about="The share of the steps that are run on a source: the last ones.",
             ),
             ParamSpec(
-                name="timesteps", type=ValueType.CHOICE, default="shared",
+                name="timesteps", type=ValueType.NUMBERS, default="", rule=Rule.DESCENDING,
+                minimum=0.001, maximum=1000, hints=_TOKEN_TIMESTEPS,
+                about="The timesteps themselves, one a step, before the shift; empty: the "
+                "sampler's own. Euler alone takes them.",
+            ),
+            ParamSpec(
+                name="token_timesteps", type=ValueType.CHOICE, default="shared",
                 choices=("shared", "own"),
                 about="shared by all tokens; own: a token has its own, as TI2V models want it.",
             ),
+            *_CACHE,
             ParamSpec(
                 name="control_scale", type=ValueType.FLOAT, default=1.0, minimum=0, maximum=10,
                 about="How strongly the control pulls.",

@@ -24,6 +24,7 @@ _ID = f"^{STAGE_ID.pattern}$"
 _INPUT = r"^\$[A-Za-z_][A-Za-z0-9_-]*$"
 _PORT = r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$"
 _SIZE = r"^[0-9]{2,4}[*x][0-9]{2,4}$"
+_NUMBERS = r"^[-+0-9.eE, ]*$"
 _NAME = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}$"
 
 
@@ -175,6 +176,11 @@ def _literal(wanted: Wanted) -> Schema:
     if wanted.type in (ValueType.INT, ValueType.FLOAT):
         kind = "integer" if wanted.type is ValueType.INT else "number"
         return {"type": kind, "minimum": wanted.minimum, "maximum": wanted.maximum}
+    if wanted.type is ValueType.NUMBERS:
+        bounds = {"minimum": wanted.minimum, "maximum": wanted.maximum}
+        one = {"type": "number", **{name: v for name, v in bounds.items() if v is not None}}
+        text = {"type": "string", "pattern": _NUMBERS}
+        return {"anyOf": [one, {"type": "array", "items": one}, text]}
     if wanted.choices:
         return {"enum": list(wanted.choices)}
     patterns = {

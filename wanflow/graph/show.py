@@ -89,7 +89,7 @@ def _tree(stage: StageSpec) -> list[str]:
     rows += [f"  {port} <- {_short(wire)}" for port, wire in stage.inputs.items()]
     for name, spec in stage.op.params.items():
         wire = stage.params.get(name)
-        rows.append(f"  {name} = {_short(wire) if wire else f'{spec.default} (default)'}")
+        rows.append(f"  {name} = {_short(wire) if wire else f'{spec.default} (default)'.lstrip()}")
     return rows
 
 

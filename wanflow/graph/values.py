@@ -29,6 +29,7 @@ class ValueType(StrEnum):
     IMAGE = "image"  # the path of a picture file; "" for none, where it may be left out
     VIDEO = "video"
     IMAGES = "images"  # paths of picture files, with commas between
+    NUMBERS = "numbers"  # a list of them; its value is text, with commas between; "" for none
 
 
 @attrs.frozen
@@ -75,6 +76,11 @@ def parse_size(text: str) -> Size | None:
 def parse_paths(text: str) -> tuple[str, ...]:
     """Read paths with commas between, in their order; none of an empty text."""
     return tuple(path.strip() for path in text.split(",") if path.strip())
+
+
+def parse_numbers(text: str) -> tuple[float, ...]:
+    """Read the value of a list of numbers: with commas between, none of an empty text."""
+    return tuple(float(part) for part in text.split(",") if part.strip())
 
 
 def parse_input_ref(text: str) -> InputRef | None:

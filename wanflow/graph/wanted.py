@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
+from collections.abc import Mapping
 from enum import StrEnum
 
 import attrs
@@ -16,6 +18,7 @@ from wanflow.graph.wording import did_you_mean, listing, quoted, what_is
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 _NAMES = {ValueType.FILE_NAME: ".mp4", ValueType.PICTURE_NAME: ".png", ValueType.FOLDER_NAME: ""}
+_MOST_NUMBERS = 4096  # in a list
 _OURS = ("trace.msgpack", "plan.json", "run.json", "graph.yaml", "lock")  # a run folder's own
 
 
@@ -25,17 +28,22 @@ class Rule(StrEnum):
     NONE = ""
     SIZE = "size"  # sides are multiples of what the models need
     FRAMES = "frames"  # 4n+1
+    DESCENDING = "descending"  # of a list: each number is less than the one before; of no model
 
 
 @attrs.frozen(kw_only=True)
 class Wanted:
-    """The type and range of a value."""
+    """The type and range of a value; of a list of numbers the range of each.
+
+    `hints` have advice for words that were a value once.
+    """
 
     type: ValueType
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
     rule: Rule = Rule.NONE
+    hints: Mapping[str, str] = attrs.field(factory=dict)
 
 
 class MisfitError(Exception):
@@ -65,6 +73,8 @@ def fit_text(text: str, wanted: Wanted, rules: VideoRules | None = None) -> Valu
 
 def _typed(value: object, wanted: Wanted) -> Value:
     kind = wanted.type
+    if kind is ValueType.NUMBERS:
+        return _numbers(value, wanted)
     if kind is ValueType.INT and isinstance(value, int) and not isinstance(value, bool):
         return value
     if kind is ValueType.FLOAT and isinstance(value, int | float) and not isinstance(value, bool):
@@ -82,6 +92,36 @@ def _finite(value: float) -> float:
     if not math.isfinite(value):
         raise MisfitError("out-of-range", "wants a finite number")
     return float(value)
+
+
+def _numbers(value: object, wanted: Wanted) -> str:
+    """Write a list of numbers, or text with commas between, as the text that is its value."""
+    parts: list[object] = [value]
+    if isinstance(value, str):
+        words = value.split(",") if value.strip() else []
+        parts = [resolve_plain(word.strip()) for word in words]
+    elif isinstance(value, list | tuple):
+        parts = list(value)
+    if len(parts) > _MOST_NUMBERS:
+        message = f"has {len(parts)} numbers, wants at most {_MOST_NUMBERS}"
+        raise MisfitError("out-of-range", message)
+    numbers = [_one_of(part, value, wanted) for part in parts]
+    if wanted.rule is Rule.DESCENDING:
+        for before, after in itertools.pairwise(numbers):
+            if after >= before:
+                message = f"wants each number below the one before, has {number(before)} and then "
+                raise MisfitError("not-descending", message + number(after))
+    return ",".join(map(number, numbers))
+
+
+def _one_of(part: object, whole: object, wanted: Wanted) -> float:
+    if isinstance(part, bool) or not isinstance(part, int | float):
+        advice = wanted.hints.get(str(whole), "write them as 3,2.5,1")
+        what = what_is(whole if isinstance(whole, str) else part)
+        raise MisfitError("wrong-type", f"wants numbers, is {what}", advice)
+    fitted = _finite(part)
+    _check_range(fitted, wanted)
+    return fitted
 
 
 def _size(value: str | Size) -> Size:

@@ -41,7 +41,7 @@ class Conditions:
         ports = {"latents": "condition", "mask": "mask", "image": "image"}
         inputs = setup.bound.inputs
         given = {n: setup.source(p) for n, p in ports.items() if isinstance(inputs.get(p), PortRef)}
-        own = setup.param("timesteps") == "own"
+        own = setup.param("token_timesteps") == "own"
         own = own or ("latents" in given and "mask" not in given)
         made = cls(**given, times=setup.own("times") if own else "")
         made.check(setup)

@@ -13,8 +13,10 @@ from wanflow.scheduler.profile.attention_backend import with_meant
 from wanflow.scheduler.program import Call, ShapeOf, Tensors
 from wanflow.stages import denoise_rows, samplers
 from wanflow.stages.base import StageProgram
+from wanflow.stages.cached_calls import CachedCalls
 from wanflow.stages.conditions import Conditions
 from wanflow.stages.denoise_rows import RowCalls
+from wanflow.stages.easy_cache import EasyCache
 from wanflow.stages.samplers import Sampling
 from wanflow.stages.vace_blocks import MAIN, BlockCalls, BlockList, check_control
 
@@ -83,12 +85,16 @@ class Denoise(StageProgram):
         if "source" in self.setup.bound.inputs:
             latents = self.setup.own("latents")
             yield self._noised(noise)
+        easy = EasyCache(self.setup)
         for step in range(self.steps):
+            yield from easy.decided(step, latents)
             for names in self._groups(knobs):
                 if by_rows is not None:
-                    yield from by_rows.forward(names, step, latents, latent_shape)
+                    calls = by_rows.forward(names, step, latents, latent_shape)
                 else:
-                    yield from self._forward(names, step, latents, latent_shape, knobs)
+                    calls = self._forward(names, step, latents, latent_shape, knobs)
+                yield from easy.around(calls, in_place=by_rows is not None)
+                yield from easy.settled(names, step, latents)
             yield from self._advance(step, latents)
             latents = self.setup.own("latents")
         if self._given.replaces:
@@ -170,7 +176,11 @@ class Denoise(StageProgram):
             yield self._embed(name, step, latents)
         in_parts = knobs.get("split") == "parts"
         pieces = (self._attend, self._cross, self._feed) if in_parts else (self._block,)
-        yield from BlockCalls(self.setup, None, in_parts).calls(passes, step, pieces)
+        cached = CachedCalls(self.setup)
+        yield from cached.before(passes, step)
+        blocks = BlockCalls(self.setup, None, in_parts)
+        yield from blocks.calls(cached.computed(passes, step), step, pieces)
+        yield from cached.after(passes, step)
         for name in passes:
             yield self._head(name, step, latent_shape)
 

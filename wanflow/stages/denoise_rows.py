@@ -20,6 +20,7 @@ from wanflow.models.wan.rope import Grid, Rope, make_rope
 from wanflow.scheduler.knobs import Knob
 from wanflow.scheduler.program import Call, Tensors
 from wanflow.stages.base import StageSetup
+from wanflow.stages.cached_calls import CachedCalls
 from wanflow.stages.conditions import Conditions
 from wanflow.stages.vace_blocks import BlockCalls, BlockList
 
@@ -114,7 +115,11 @@ class RowCalls:
         for name in passes:
             yield self._embed(name, step, latents)
         pieces = (self._attend, self._cross, self._feed) if self.in_parts else (self._block,)
-        yield from BlockCalls(self.setup, self.rows, self.in_parts).calls(passes, step, pieces)
+        cached = CachedCalls(self.setup)
+        yield from cached.before(passes, step)
+        blocks = BlockCalls(self.setup, self.rows, self.in_parts)
+        yield from blocks.calls(cached.computed(passes, step), step, pieces)
+        yield from cached.after(passes, step)
         for name in passes:
             yield self._head(name, step, latent_shape)
 

@@ -15,6 +15,8 @@ import attrs
 import numpy as np
 import torch
 
+from wanflow.graph.values import parse_numbers
+
 _TRAINING = 1000  # steps that a model was trained at, in all of diffusers' schedulers
 HISTORY = "m"  # predictions of earlier steps, oldest first: m0, m1
 LAST = "last"  # UniPC's latents before its last step
@@ -25,6 +27,7 @@ class Sampling:
     """A sampler, the shift of its noise levels, how many steps, and whose grid of levels.
 
     `first` is the step that it begins at, with no history: of a video that is noised halfway.
+    `given` are timesteps that take the place of the grid's, before the shift, one a step.
     """
 
     sampler: str
@@ -32,13 +35,15 @@ class Sampling:
     steps: int
     grid: str = "diffusers"
     first: int = 0
+    given: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, params: Mapping[str, object]) -> Sampling:
         """Read the params of a stage; of *strength* as many of the last steps are run."""
         steps, shift = int(str(params["steps"])), float(str(params["shift"]))
         run = min(int(steps * float(str(params["strength"]))), steps)
-        return cls(str(params["sampler"]), shift, steps, str(params["grid"]), steps - run)
+        given = parse_numbers(str(params["timesteps"]))
+        return cls(str(params["sampler"]), shift, steps, str(params["grid"]), steps - run, given)
 
     def between(self, noise_from: float, noise_to: float) -> range:
         """The steps whose timesteps are from a share of noise down to another, that included.
@@ -93,7 +98,11 @@ _OFFICIAL_START = {"unipc": 0.999, "dpm++": 1.0}
 
 def _prepared(sampling: Sampling) -> Any:
     scheduler = _MAKERS[sampling.sampler](sampling.shift)
-    scheduler.set_timesteps(sampling.steps)
+    if sampling.given:
+        # Levels that are given are shifted like those of its own grid.
+        scheduler.set_timesteps(sigmas=[t / _TRAINING for t in sampling.given])
+    else:
+        scheduler.set_timesteps(sampling.steps)
     if sampling.grid == "official":
         _use_official_grid(scheduler, sampling)
     scheduler.set_begin_index(0)

@@ -56,7 +56,12 @@ class BlockCalls:
     def calls(
         self, passes: tuple[str, ...], step: int, pieces: tuple[Piece, ...]
     ) -> Iterator[Call]:
-        """Yield what stands between the embeddings and the head; *pieces* are those of a block."""
+        """Yield what stands between the embeddings and the head; *pieces* are those of a block.
+
+        Nothing for no passes.
+        """
+        if not passes:
+            return
         control = control_of(self.setup)
         if control:
             yield from (self._begin(name, step, control) for name in passes)

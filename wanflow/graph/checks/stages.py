@@ -11,7 +11,7 @@ from wanflow.graph.values import PortRef
 from wanflow.graph.wording import listing
 
 ENCODERS = ("encode_frames", "encode_image")  # of files, of which one must be there
-_SCHEDULE = ("steps", "sampler", "shift", "grid")
+_SCHEDULE = ("steps", "sampler", "shift", "grid", "timesteps")
 
 
 def check_stages(stages: tuple[BoundStage, ...]) -> None:
@@ -23,6 +23,7 @@ def check_stages(stages: tuple[BoundStage, ...]) -> None:
         _check_mask(stage)
         if stage.op.name == "denoise":
             _check_grid(stage)
+            _check_timesteps(stage)
             _check_strength(stage)
             _check_history(stage, by_name)
 
@@ -81,6 +82,17 @@ def _check_grid(stage: BoundStage) -> None:
             f"stage '{stage.name}': Wan's own code has no grid for euler",
             hint=f"leave '{stage.name}.grid' at diffusers, or take unipc or dpm++",
             code="no-such-grid",
+        )
+
+
+def _check_timesteps(stage: BoundStage) -> None:
+    """Multistep samplers work their orders out from their own grid."""
+    sampler = stage.params["sampler"]
+    if stage.params["timesteps"] and sampler != "euler":
+        raise InputError(
+            f"stage '{stage.name}' has timesteps of its own, which {sampler} can't take",
+            hint=f"--set {stage.name}.sampler=euler, or 'sampler: euler' in the graph",
+            code="timesteps-sampler",
         )
 
 

@@ -7,7 +7,7 @@ import attrs
 from wanflow.graph.inputs import InputSpec
 from wanflow.graph.ops import OPS, PortSpec, PortType
 from wanflow.graph.reading.draft import Draft
-from wanflow.graph.reading.nodes import Node, Scalar
+from wanflow.graph.reading.nodes import Listing, Node, Scalar
 from wanflow.graph.reading.scalars import Literal, resolve
 from wanflow.graph.reading.tables import what_node
 from wanflow.graph.source import Mark
@@ -19,8 +19,10 @@ from wanflow.graph.wording import listing
 # What an input of a type may feed besides its own type; the value is checked when it is known.
 _FEEDS = {
     ValueType.INT: {ValueType.FLOAT},
-    ValueType.TEXT: {ValueType.CHOICE, ValueType.FILE_NAME, ValueType.FOLDER_NAME},
-}
+    ValueType.TEXT: {
+        ValueType.CHOICE, ValueType.FILE_NAME, ValueType.FOLDER_NAME, ValueType.NUMBERS,
+    },
+}  # fmt: skip
 
 
 @attrs.frozen
@@ -46,6 +48,9 @@ class WireReader:
 
     def literal(self, node: Node, wanted: Wanted) -> Wire | None:
         """Read a literal or `$input`; None when it can't be that."""
+        if isinstance(node, Listing) and wanted.type is ValueType.NUMBERS:
+            items = [resolve(n) if isinstance(n, Scalar) else what_node(n) for n in node.items]
+            return self._fitted(items, wanted, node.mark)
         text = self._text(node)
         if text is None or not isinstance(node, Scalar):
             return None
@@ -55,10 +60,13 @@ class WireReader:
             fits = spec is not None and self._feeds(spec, wanted, node.mark)
             return Wire(ref, node.mark) if fits else None
         value: Literal = text[1:] if text.startswith("$$") else resolve(node)
+        return self._fitted(value, wanted, node.mark)
+
+    def _fitted(self, value: object, wanted: Wanted, mark: Mark) -> Wire | None:
         try:
-            return Wire(fit(value, wanted), node.mark)
+            return Wire(fit(value, wanted), mark)
         except MisfitError as misfit:
-            self._tell(misfit.code, misfit.message, node.mark, misfit.suggestion)
+            self._tell(misfit.code, misfit.message, mark, misfit.suggestion)
             return None
 
     def _text(self, node: Node) -> str | None:

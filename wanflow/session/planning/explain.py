@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import cast
 
 import attrs
 
@@ -11,6 +12,7 @@ from wanflow.scheduler.footprint.costs import CallRecord
 from wanflow.scheduler.plan.gc_pause import held_off
 from wanflow.scheduler.plan.schedule import Alternative, Plan, StagePlan
 from wanflow.scheduler.run.walk import Contents, begin_turn, end_turn
+from wanflow.session.planning.caches import step_rows
 from wanflow.session.planning.planned import Planned, plan_prepared, replanned, stage_report
 from wanflow.session.preparing.prepared import prepare
 from wanflow.session.probing.first_probe import probed_place
@@ -39,7 +41,7 @@ def explain(request: Request, stage: str) -> Explained:
     same = ("graph", "device", "machine", "estimates", "feasible", "budget_bytes", "ram_bytes")
     report: dict[str, object] = {
         **{name: planned.report[name] for name in same},
-        "stage": stage_report(stage_plan, overhead),
+        "stage": {**stage_report(stage_plan, overhead), **_cached(planned, stage)},
         "depth": plan.depth,
         "considered": rows,
         "why": _why(plan, rows),
@@ -53,6 +55,13 @@ def explain(request: Request, stage: str) -> Explained:
         },
     }
     return Explained(report, planned.problem)
+
+
+def _cached(planned: Planned, stage: str) -> dict[str, object]:
+    """What the plan says of a stage's step cache, and each of its steps; nothing without one."""
+    rows = cast("list[dict[str, object]]", planned.report["stages"])
+    cache = next(row.get("cache") for row in rows if row["stage"] == stage)
+    return {"cache": cache, "each_step": step_rows(planned.plan, stage)} if cache else {}
 
 
 def _considered(plan: Plan, overhead: int) -> list[dict[str, object]]:

@@ -201,7 +201,15 @@ class KnobProfiler:
         """Look a footprint up, else profile it; on CUDA with what the allocator takes beside."""
         store, granularity = self._prepared.profile, self._prepared.place.machine.granularity_bytes
         graph = self._prepared.graph
-        steps = [[s.steps.start, s.steps.stop, s.params.get("steps")] for s in graph.stages]
+        steps = [
+            [
+                s.steps.start,
+                s.steps.stop,
+                s.params.get("steps"),
+                s.reuse.key if s.reuse is not None else [],
+            ]
+            for s in graph.stages
+        ]
         plain = {stage: dict(values) for stage, values in knobs.items()}
         key = [plain, list(stages), steps, granularity if self._device == "cuda" else 0]
         footprint = store.footprint(key) if store is not None else None
@@ -288,7 +296,9 @@ def _few_steps(prepared: Prepared) -> Prepared:
     """The same with a few steps in every stage that repeats."""
 
     def shorter(stage: BoundStage) -> BoundStage:
-        return attrs.evolve(stage, steps=stage.steps[:_STEPS])
+        steps = stage.steps[:_STEPS]
+        reuse = stage.reuse.in_few(stage.steps, steps) if stage.reuse is not None else None
+        return attrs.evolve(stage, steps=steps, reuse=reuse)
 
     graph = prepared.graph
     return attrs.evolve(

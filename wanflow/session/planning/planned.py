@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import attrs
 
 from wanflow.errors import BudgetError
@@ -9,6 +11,7 @@ from wanflow.scheduler.footprint.costs import Footprint
 from wanflow.scheduler.machine.datasheets import published_error
 from wanflow.scheduler.plan.gc_pause import held_off
 from wanflow.scheduler.plan.schedule import Plan, StagePlan
+from wanflow.session.planning.caches import cache_reports, least_plan
 from wanflow.session.planning.cut_prompts import cut_prompts
 from wanflow.session.planning.footprints import KnobSearch
 from wanflow.session.preparing.input_files import absent, notes_of
@@ -49,7 +52,21 @@ def plan_prepared(prepared: Prepared) -> Planned:
     search = KnobSearch(prepared)
     footprints = search.at(prepared.place.usable_bytes)
     plan = search.plan(footprints, prepared.place.usable_bytes)
-    return Planned(prepared, plan, footprints, search, _report(prepared, plan))
+    report = _report(prepared, plan)
+    _say_caches(report, prepared, plan, least_plan(prepared, search, plan))
+    return Planned(prepared, plan, footprints, search, report)
+
+
+def _say_caches(
+    report: dict[str, object], prepared: Prepared, plan: Plan, least: Plan | None
+) -> None:
+    """Say of each stage with a step cache what it leaves out, and of the whole how it may vary."""
+    caches = cache_reports(prepared, plan, least)
+    for row in cast("list[dict[str, object]]", report["stages"]):
+        if row["stage"] in caches:
+            row["cache"] = caches[str(row["stage"])]
+    if least is not None:
+        report["least_seconds"] = least.predicted_seconds
 
 
 def tightened(planned: Planned, share: float, host_share: float) -> Planned:

@@ -38,6 +38,7 @@ from wanflow.session.preparing.prompt_cache import Prompts, prompts_of
 from wanflow.session.preparing.schedule import scheduled
 from wanflow.session.preparing.shapes import in_shape
 from wanflow.session.preparing.stage_key import stage_identity
+from wanflow.session.preparing.step_caches import with_caches
 from wanflow.session.request import Request, packings, pairs, precisions
 from wanflow.stages import LatentSpace, StageSetup, Surroundings, make_program
 from wanflow.stages.clip import times_of
@@ -345,6 +346,7 @@ def prepare(request: Request, place: Place, *, to_run: bool) -> Prepared:
         checked, request.inputs, rules or checked.rules, opened, any_shape=request.any_shape
     )
     bound = scheduled(bind(checked, inputs, params, rules, allow_missing_text=not to_run))
+    bound = with_caches(bound, models)
     files = files_of(checked)
     check_masks(bound, opened)
     _check_lengths(bound, opened, (rules or checked.rules or VideoRules()).frame_multiple)

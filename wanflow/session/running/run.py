@@ -29,6 +29,7 @@ from wanflow.session.running.retry import execute
 from wanflow.session.running.run_folder import make_folder
 from wanflow.session.running.saved_state import StateStore
 from wanflow.session.running.signals import stopping
+from wanflow.session.running.skipped_steps import SkippedSteps
 from wanflow.session.running.trace_header import trace_header
 from wanflow.trace import Tee, TraceSink, TraceWriter
 from wanflow.trace.measured import MeasuredPeaks
@@ -153,7 +154,7 @@ def _run_traced(
     overwrite: bool,
 ) -> dict[str, object]:
     """Run with every event in the trace; return the report of the run."""
-    began = time.perf_counter()
+    began, skipped = time.perf_counter(), SkippedSteps(watch)
     lessons, peaks = Lessons(planned.prepared.place.machine), MeasuredPeaks()
     with TraceWriter(
         folder / "trace.msgpack", trace_header(planned), overwrite=overwrite
@@ -162,17 +163,19 @@ def _run_traced(
         record_footprints(planned, writer)
         try:
             with enforced(planned.prepared.place):
-                ran = execute(planned, folder, tee, watch, stop, lessons.saved)
+                seen = skipped.beside(planned)
+                ran = execute(planned, folder, tee, seen, stop, lessons.saved)
             reported("the outputs", _save_outputs, planned.prepared, folder, ran.outcome)
             seconds = time.perf_counter() - began  # what the plan predicts: until all is there
-            lessons.keep(ran.planned.plan.footprint, tee)
+            if not skipped.found_any:
+                lessons.keep(ran.planned.plan.footprint, tee)
         except BaseException as error:
             _close_failed(planned, folder, writer, error)
             raise
         memory = _memory(planned.prepared.place, ran.outcome, peaks)
         writer.close("done", {"peak_bytes": memory["peak_bytes"], "seconds": seconds})
     done = _done(planned, folder, seconds, writer)
-    return {**done, **memory, "tries": ran.tries}
+    return {**done, **memory, "tries": ran.tries, "skipped_steps": skipped.report(ran.planned)}
 
 
 @contextmanager
