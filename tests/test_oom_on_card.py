@@ -30,6 +30,7 @@ NEVER = 1 << 40
 REQUEST = on_card(
     inputs={**INPUTS, "steps": 2, "guidance": 1.0, "prompt": "x"},
     pins=("denoise.weights=stream", "decode.strips=whole", "decode.spill=all"),
+    ram="1GiB",  # stated, so that the host keeps what comes again
 )
 
 

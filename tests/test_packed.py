@@ -3,11 +3,22 @@
 import attrs
 import pytest
 
-from tests.jobs import MeasuredRuns
-from wanflow.errors import InputError
+from tests.jobs import TINY, MeasuredRuns
+from wanflow.errors import InputError, WeightsError
 from wanflow.session import Request, plan, run
+from wanflow.session.weights.shrink import shrink
 
 SMALL = {"prompt": "a red circle grows", "size": "32*32", "frames": 5, "steps": 2}
+
+
+class Unheard:
+    """Hears how packing goes on, and says nothing."""
+
+    def start(self, words: str, nbytes: int) -> None: ...
+
+    def begin(self, name: str) -> None: ...
+
+    def advance(self, nbytes: int) -> None: ...
 
 
 def request(*precision, **options) -> Request:
@@ -45,10 +56,38 @@ def test_fewer_bytes() -> None:
     assert packed["vae/up.3"] == plain["vae/up.3"]
 
 
+def test_shrunk_is_packed_when_read(tmp_path) -> None:
+    """`models shrink` writes what `--precision` packs: the same bits, and half as much is read."""
+    shrunk = tmp_path / "shrunk"
+    done = shrink(TINY, "int8", shrunk, Unheard())
+    assert done.packed == 101
+    assert done.inspected.is_whole
+    runs = MeasuredRuns(tmp_path)
+    packed = runs(request("int8"))
+    assert runs(attrs.evolve(request(), weights=(str(shrunk),))).frames.equal(packed.frames)
+    with pytest.raises(WeightsError, match="is packed already"):
+        shrink(shrunk, "fp8", tmp_path / "again", Unheard())
+    again = shrink(TINY, "int8", shrunk, Unheard())  # what is there stays
+    assert again.inspected.is_whole
+
+
+@pytest.mark.parametrize(
+    ("output", "kind", "told"),
+    [("inside", "int8", "lies in"), ("beside", "int2", "no such kind")],
+)
+def test_what_shrink_refuses(output, kind, told, tmp_path) -> None:
+    (tmp_path / "model").mkdir()
+    place = tmp_path / "model" / "x" if output == "inside" else tmp_path / "out"
+    (tmp_path / "model" / "transformer").symlink_to(TINY / "transformer")
+    with pytest.raises(InputError, match=told):
+        shrink(tmp_path / "model", kind, place, Unheard())
+    assert not place.exists()
+
+
 def test_is_not_taken_for_another(tmp_path) -> None:
     """A folder whose run had other weights can't be gone on with: the plan differs by its name."""
-    ids = {plan(request(*words)).plan.plan_id for words in ((), ("dit=int8",), ("dit=fp8",))}
-    assert len(ids) == 3
+    ids = {plan(request(*words)).plan.plan_id for words in ((), ("dit=int8",))}
+    assert len(ids) == 2
     report = run(request("dit=int8"), out=tmp_path / "run")
     assert report["status"] == "done"
     assert '"precision of dit": "fp32 int8"' in (tmp_path / "run" / "request.json").read_text()

@@ -39,6 +39,8 @@ class Request:
     metadata: bool = True
     allow_nonfinite: bool = False
     any_shape: bool = False
+    loras: tuple = ()
+    lora_partial: bool = False
 
 
 @pytest.fixture

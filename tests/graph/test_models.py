@@ -62,3 +62,11 @@ def test_graph_without_models_needs_no_section(edited) -> None:
         ("video: write.file", "noise: noise.latents"),
     )  # fmt: skip
     assert graph.order == ("noise",)
+
+
+def test_loras_have_weights(edited) -> None:
+    """One without a weight has 1; their order is kept."""
+    dit = "part: transformer, config: wan-tiny"
+    graph = edited((dit, dit + ", loras: [b.safetensors@-0.5, a.safetensors]"))
+    assert graph.spec.models["dit"].loras == (("b.safetensors", -0.5), ("a.safetensors", 1.0))
+    assert graph.spec.models["vae"].loras == ()

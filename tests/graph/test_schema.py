@@ -23,7 +23,7 @@ SEEN = [
     "missing-outputs", "empty-outputs", "empty-section", "not-a-mapping", "unknown-op",
     "missing-op",
     "unknown-part", "unknown-config", "unknown-precision", "unknown-expert",
-    "expert-part", "bad-config", "unknown-config-field",
+    "expert-part", "lora-part", "bad-config", "unknown-config-field",
     "missing-config-field", "bad-stage-name", "missing-model", "unwanted-model", "unknown-port",
     "missing-port", "missing-in", "port-type-input", "port-type-literal", "unknown-param",
     "unknown-param-none", "wrong-type", "wrong-type-no", "wrong-type-list",

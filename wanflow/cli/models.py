@@ -30,13 +30,29 @@ def inspect(
     *,
     json: Json = False,
 ) -> int:
-    """Say what weights are, which graphs they serve and what they lack; nothing is loaded."""
+    """Say what weights are, which graphs they serve and what they lack; nothing is loaded.
+
+    Of a LoRA: its naming, its kinds, its ranks and the models that it fits.
+    """
     from wanflow.cli.render_models import as_data, render
     from wanflow.session.weights import inspect as inspecting
+    from wanflow.session.weights.inspect_lora import is_lora
+
+    if is_lora(path):
+        return _inspect_lora(path, json=json)
 
     inspected = inspecting.inspect(path)
     present(as_data(inspected), lambda console: render(inspected, console), json=json)
     return 0 if inspected.is_whole else 4
+
+
+def _inspect_lora(path: Path, *, json: bool) -> int:
+    from wanflow.cli.render_lora import as_data, render
+    from wanflow.session.weights.inspect_lora import inspect_lora
+
+    lora = inspect_lora(path)
+    present(as_data(lora), lambda console: render(lora, console), json=json)
+    return 0 if lora.fits else 4
 
 
 @app.command()

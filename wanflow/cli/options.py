@@ -48,6 +48,14 @@ def gather(
             help="bf16, fp16 or fp32; int8 or fp8 for weights: changes the picture.",
         ),
     ] = None,
+    loras: Annotated[
+        Many,
+        Option(
+            "--lora",
+            metavar="[MODEL=]FILE[@WEIGHT]",
+            help="A LoRA for one transformer, or for all that it fits; several add up.",
+        ),
+    ] = None,
     settings: Annotated[
         Many, Option("--set", metavar="STAGE.PARAM=VALUE", help="Another value for a parameter.")
     ] = None,
@@ -59,6 +67,9 @@ def gather(
         Many, Option("--pin", metavar="STAGE.KNOB=VALUE", help="Take a choice from the planner.")
     ] = None,
     *,
+    lora_partial: Annotated[
+        bool, Option("--lora-partial", help="Run a LoRA without what nothing takes of it.")
+    ] = False,
     exact: Annotated[
         bool, Option("--exact", help="Only choices that leave every bit of the result alone.")
     ] = False,
@@ -88,6 +99,8 @@ def gather(
         prompt_cache=not no_prompt_cache,
         probe=not no_probe,
         allow_nonfinite=allow_nonfinite,
+        loras=tuple(loras or ()),
+        lora_partial=lora_partial,
     )
 
 

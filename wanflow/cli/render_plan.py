@@ -176,11 +176,13 @@ def _next(request: "Request") -> str:
     for option, values in (
         ("--weights", request.weights),
         ("--precision", request.precision),
+        ("--lora", request.loras),
         ("--set", request.settings),
         ("--pin", request.pins),
     ):
         for value in values:
             words += [option, value]
+    words += ["--lora-partial"] if request.lora_partial else []
     words += ["--exact"] if request.exact else []
     words += [] if request.prompt_cache else ["--no-prompt-cache"]
     return join(words if request.probe else [*words, "--no-probe"])

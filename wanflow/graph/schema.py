@@ -14,6 +14,7 @@ from wanflow.graph.configs import EXPERTS, KNOWN, PARTS
 from wanflow.graph.inputs import INPUT_TYPES, STANDARD
 from wanflow.graph.ops import OPS, OpSpec, PortSpec
 from wanflow.graph.reading.file import GRAPH_NAME, VERSION
+from wanflow.graph.reading.loras import MOST_LORAS
 from wanflow.graph.reading.models import PRECISIONS
 from wanflow.graph.values import STAGE_ID, ValueType
 from wanflow.graph.wanted import Wanted
@@ -100,6 +101,12 @@ def _model() -> Schema:
         "path": {"type": "string", "description": "Weights, relative to this file."},
         "precision": {"enum": list(PRECISIONS)},
         "expert": {"enum": list(EXPERTS), "description": "Which of two transformers it is."},
+        "loras": {
+            "type": "array",
+            "items": {"type": "string", "minLength": 1},
+            "maxItems": MOST_LORAS,
+            "description": "Files, relative to this one, each with @WEIGHT or 1, in order.",
+        },
     }
     by_part = [_when("part", part, _of_part(part)) for part in PARTS]
     return {**_table(properties, ["part"]), "allOf": by_part}
@@ -107,7 +114,7 @@ def _model() -> Schema:
 
 def _of_part(part: str) -> Schema:
     config: Schema = {"config": {"anyOf": [{"enum": _names(part)}, _config(part)]}}
-    return config if part == "transformer" else {**config, "expert": False}
+    return config if part == "transformer" else {**config, "expert": False, "loras": False}
 
 
 def _names(part: str) -> list[object]:

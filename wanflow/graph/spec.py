@@ -26,7 +26,7 @@ class ModelSpec:
 
     `fields` is the whole configuration, named (`config`) or written out; None when the weights
     folder's own `config.json` must say it. `expert` is which of a folder's two transformers it is,
-    "" where there is one.
+    "" where there is one. `loras` are files with their weights, one after another.
     """
 
     name: str
@@ -36,6 +36,7 @@ class ModelSpec:
     path: str = ""
     precision: str = "fp32"
     expert: str = ""
+    loras: tuple[tuple[str, float], ...] = ()
     mark: Mark
 
 

@@ -12,11 +12,13 @@ import attrs
 import torch
 
 from wanflow.graph.spec import ModelSpec
+from wanflow.models.adapters.of_model import Adapters, Lora, adapters_in
+from wanflow.models.adapters.source import AdaptedSource
 from wanflow.models.packing.form import Form
 from wanflow.models.packing.linear import packed_in, pieces_of, put_in
 from wanflow.models.packing.made import form_of
 from wanflow.models.segments.build import allowed, build
-from wanflow.models.segments.cut import DTYPES, BoundModule, may_pack, packable
+from wanflow.models.segments.cut import DTYPES, BoundModule, dtype_of, may_pack, packable
 from wanflow.models.segments.discover import Segmentation, discover
 from wanflow.models.wan import clip, dit, dit_vace, umt5
 from wanflow.models.weights.checkpoint import STAGING_BYTES, Checkpoint
@@ -92,7 +94,9 @@ class LocatedModel:
     _where: str
     _ops: frozenset[str]
     packing: str = ""
+    loras: tuple[Lora, ...] = ()
     _made: dict[str, str] = attrs.field(factory=dict, init=False)
+    _adapters: dict[str, Adapters] = attrs.field(factory=dict, init=False)
 
     @functools.cached_property
     def model(self) -> BoundModule:
@@ -100,20 +104,40 @@ class LocatedModel:
         part, checkpoint = self.spec.part, self.checkpoint
         module = build(part, self.config, self._where)
         segmentation = _segmentation_once(part, self.config, module, self._ops)
+        adapters = self._adapters_of(module)
         forms = self._forms(module)
         if checkpoint is not None:
             for name in forms.keys() & checkpoint.forms.keys():
                 checkpoint.check_weight(name, tuple(module.get_parameter(name).shape))
         put_in(module, forms, DTYPES[self.precision])
-        segmentation = segmentation.with_instead({n: pieces_of(module, n) for n in forms})
+        instead = {name: pieces_of(module, name) for name in forms}
+        for path, names in adapters.put_in(module).items():
+            weight = f"{path}.weight"
+            instead[weight] = [*instead.get(weight, [weight]), *names]
+        segmentation = segmentation.with_instead(instead)
         read_bytes = self._read_bytes(module)
+        read_bytes |= adapters.read_bytes(_sizes(module, adapters.read, self.precision))
         bound = BoundModule(self.spec.name, module, segmentation, 0, self.precision, read_bytes)
         if checkpoint is not None:
-            _check(bound, part, checkpoint)
-        bound.staging_bytes = _staging_bytes(bound, part, checkpoint)
-        if self._made:
-            bound.staging_bytes = STAGING_BYTES  # what is packed at a time takes no more
+            _check(bound, part, checkpoint, adapters.pieces)
+        bound.staging_bytes = _staging_bytes(bound, part, checkpoint, adapters.pieces)
+        if self._made or adapters.fits:
+            bound.staging_bytes = STAGING_BYTES  # what is packed or added at a time takes no more
         return bound
+
+    def _adapters_of(self, module: torch.nn.Module) -> Adapters:
+        """The LoRAs, fitted to the plain module."""
+        if not self.loras:
+            return Adapters((), ())
+        self._adapters["of"] = adapters_in(module, self.loras, self.spec.name)
+        return self._adapters["of"]
+
+    @property
+    def adapters(self) -> Adapters:
+        """The LoRAs, fitted to the module."""
+        if self.loras:
+            self.model  # noqa: B018 - fits them
+        return self._adapters.get("of", Adapters((), ()))
 
     def _forms(self, module: torch.nn.Module) -> Mapping[str, Form]:
         """The weights that are packed on the device: in their file, or when they are read."""
@@ -141,10 +165,16 @@ class LocatedModel:
     @functools.cached_property
     def source(self) -> WeightSource | None:
         """What its tensors are read from, as they are to lie on the device."""
-        if self.checkpoint is None or not self.packing:
-            return self.checkpoint
-        self.model  # noqa: B018 - finds what is packed
-        return PackingSource(self.checkpoint, self._made)
+        checkpoint, adapters = self.checkpoint, self.adapters
+        if checkpoint is None:
+            return None
+        source: WeightSource = checkpoint
+        if self.packing:
+            self.model  # noqa: B018 - finds what is packed
+            source = PackingSource(checkpoint, self._made)
+        if adapters.fits:
+            source = AdaptedSource(source, adapters.pieces, adapters.read)
+        return source
 
     @property
     def identity(self) -> dict[str, object]:
@@ -156,18 +186,20 @@ class LocatedModel:
             "config": {name: str(value) for name, value in self.config.items()},
             "packing": self.packing,
             "forms": {name: repr(form) for name, form in sorted(forms.items())},
+            "loras": [[lora.file.layout, lora.weight, lora.partial] for lora in self.loras],
         }
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a person should know of the weights: what of them is not used, or not here."""
+        told = tuple(f"{self.spec.name}: {note}" for note in self.adapters.notes)
         if self.checkpoint is None or self.folder is None:
-            return ()
+            return told
         expert = ""
         if self.spec.part == "transformer":
             expert = said_of_expert(self.folder, self.spec.expert)
         notes = (expert, *self.checkpoint.notes, left_out(self.model.module, self.checkpoint))
-        return tuple(f"{self.spec.name}: {note}" for note in notes if note)
+        return tuple(f"{self.spec.name}: {note}" for note in notes if note) + told
 
 
 def bind_model(
@@ -180,12 +212,14 @@ def bind_model(
     packing: str = "",
     own_config: bool = False,
     over: Sequence[Path] = (),
+    loras: Sequence[Lora] = (),
 ) -> LocatedModel:
     """Find a model's config: it comes from the graph, else from where its weights are.
 
     With *own_config* it comes from the weights, if these have one, before the graph. *ops* are
     those of the stages that run it: what none of them uses need not be on disk. The tensors of
-    *over* come beside those of *folder*. With *packing* its large weights are packed when read.
+    *over* come beside those of *folder*. With *packing* its large weights are packed when read. It
+    is run with *loras*, one after another.
     """
     if spec.fields is None and folder is None:
         raise missing(spec, graph_file)
@@ -196,8 +230,9 @@ def bind_model(
     if checkpoint is not None:
         check_kind(spec, config, checkpoint)
     located = LocatedModel(
-        spec, precision, config, folder, checkpoint, where, frozenset(ops), packing
-    )
+        spec, precision, config, folder, checkpoint, where, frozenset(ops), packing,
+        tuple(loras),
+    )  # fmt: skip
     if checkpoint is not None:
         located.model  # noqa: B018 - weights that are here are checked before anything is planned
     return located
@@ -236,10 +271,21 @@ def unused(taken: Collection[str], checkpoint: Checkpoint) -> list[str]:
     return sorted({weights[n].stored_as or n for n in weights.keys() - taken - packed})
 
 
-def _check(bound: BoundModule, part: str, checkpoint: Checkpoint) -> None:
+def _sizes(module: torch.nn.Module, names: Collection[str], precision: str) -> dict[str, int]:
+    """The bytes that parameters have once they are read."""
+    return {
+        name: module.get_parameter(name).numel() * dtype_of(module, name, precision).itemsize
+        for name in names
+    }
+
+
+def _check(
+    bound: BoundModule, part: str, checkpoint: Checkpoint, elsewhere: Collection[str]
+) -> None:
     """Every tensor that will be read is there, in its shape and of floats, before anything runs."""
     packed = packed_in(bound.module)
     pieces = {piece for name in packed for piece in pieces_of(bound.module, name)}
+    pieces.update(elsewhere)
     wanted = {
         spec.name: spec.shape
         for segment in bound.segmentation.segments
@@ -253,7 +299,9 @@ def _check(bound: BoundModule, part: str, checkpoint: Checkpoint) -> None:
         checkpoint.check_weight(name, shape)
 
 
-def _staging_bytes(bound: BoundModule, part: str, checkpoint: Checkpoint | None) -> int:
+def _staging_bytes(
+    bound: BoundModule, part: str, checkpoint: Checkpoint | None, elsewhere: Collection[str]
+) -> int:
     """A chunk's room if any tensor changes its dtype on the way in; assumed without weights."""
     if checkpoint is None:
         return STAGING_BYTES
@@ -263,6 +311,7 @@ def _staging_bytes(bound: BoundModule, part: str, checkpoint: Checkpoint | None)
     if part == "text_encoder":
         wanted[umt5.EMBEDDING] = bound.rows(umt5.EMBEDDING).dtype
     packed = {leaf for name in packed_in(bound.module) for leaf in pieces_of(bound.module, name)}
+    packed.update(elsewhere)
     made = packed - checkpoint.entries.keys()
     differs = any(
         checkpoint.dtype_of(name) != dtype for name, dtype in wanted.items() if name not in made

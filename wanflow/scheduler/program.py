@@ -8,6 +8,9 @@ between calls: what a call needs it reads by name, what it makes it returns by n
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
@@ -18,6 +21,7 @@ from wanflow.scheduler.knobs import Knob, ProgramOutline
 
 Tensors = Mapping[str, torch.Tensor]
 
+_NUMBER = re.compile(r"\.\d+")
 GATHERED = "gathered rows"  # the name under which a call finds the rows it asked for
 
 
@@ -89,6 +93,12 @@ class Segment:
     file_bytes: int = attrs.field(
         default=attrs.Factory(lambda self: self.nbytes, takes_self=True), kw_only=True
     )
+
+    @functools.cached_property
+    def layout(self) -> str:
+        """What tells segments apart that calls of one kind take: blocks that have an adapter."""
+        rows = [(_NUMBER.sub(".*", t.name), t.shape, str(t.dtype)) for t in self.tensors]
+        return hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
 
 
 class Model(Protocol):

@@ -23,6 +23,8 @@ class Request:
     `metadata`: whether the video holds what it was made from.
     `own_configs`: whether weights that say a model's shape are believed before the graph is.
     `any_shape`: whether a size may be an area alone, as Wan's own command line has it with a video.
+    `loras`: `[MODEL=]FILE[@WEIGHT]`, one after another; `lora_partial`: whether one is used without
+    what nothing takes of it.
     `allow_nonfinite`: whether a run goes on with NaN or infinity in what a step leaves.
     """
 
@@ -43,6 +45,8 @@ class Request:
     metadata: bool = True
     any_shape: bool = False
     allow_nonfinite: bool = False
+    loras: tuple[str, ...] = ()
+    lora_partial: bool = False
 
 
 def pairs(texts: Sequence[str], option: str, form: str) -> dict[str, str]:

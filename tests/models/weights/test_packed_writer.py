@@ -8,7 +8,7 @@ from tests.measure import peak_allocated_bytes
 from wanflow.errors import WeightsError
 from wanflow.models.packing.made import form_of, pack
 from wanflow.models.weights.checkpoint import index_safetensors
-from wanflow.models.weights.packed_writer import PackedFile, Source, write_packed
+from wanflow.models.weights.packed_writer import PackedFile, TensorToWrite, write_packed
 
 SHAPES = {"a.weight": (96, 40), "a.bias": (96,), "norm": (3,), "b.weight": (33, 7)}
 PACKED = ("a.weight", "b.weight")
@@ -28,7 +28,10 @@ def to_be(source, kind="int8"):
     """What it is to be written as."""
     entries = index_safetensors(source)
     return PackedFile(
-        [Source(name, entry, kind if name in PACKED else "") for name, entry in entries.items()],
+        [
+            TensorToWrite(name, entry, kind if name in PACKED else "")
+            for name, entry in entries.items()
+        ],
         {"format": "pt"},
     )
 
@@ -103,7 +106,7 @@ def test_takes_little_memory(tmp_path):
     """A tensor of 64 MiB goes by in pieces."""
     save_file({"a.weight": torch.ones(8192, 4096, dtype=torch.bfloat16)}, tmp_path / "source")
     file = PackedFile(
-        [Source("a.weight", index_safetensors(tmp_path / "source")["a.weight"], "int8")], {}
+        [TensorToWrite("a.weight", index_safetensors(tmp_path / "source")["a.weight"], "int8")], {}
     )
     assert (
         peak_allocated_bytes(lambda: write_packed(file, tmp_path / "new", lambda _: None)) < 4 << 20

@@ -113,7 +113,11 @@ class TestTrials:
         assert (here.expandable, here.pinned) == (False, False)
         assert here.rates.upload_rate == here.machine.upload_pageable_rate
         assert here.machine == allowed.prepared.place.machine
-        assert refused.plan.predicted_seconds > allowed.plan.predicted_seconds
+        loads = [
+            sum(ended - began for began, ended in planned.plan.timeline.loads)
+            for planned in (refused, allowed)
+        ]
+        assert loads[0] > loads[1]
         slacks = [sum(c.cost.slack_bytes for c in p.plan.footprint.calls)
                   for p in (refused, allowed)]  # fmt: skip
         assert slacks[0] != slacks[1]

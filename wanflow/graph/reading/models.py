@@ -5,6 +5,7 @@ from __future__ import annotations
 from wanflow.graph.config_fields import FIELDS, inconsistencies, required_fields, shared_fields
 from wanflow.graph.configs import EXPERTS, KNOWN, PARTS, known_config
 from wanflow.graph.reading.draft import Draft
+from wanflow.graph.reading.loras import read_loras
 from wanflow.graph.reading.nodes import Listing, MappingNode, Node, Scalar
 from wanflow.graph.reading.scalars import resolve
 from wanflow.graph.reading.tables import Fields, KeyEntry, is_empty, read_table, what_node
@@ -13,7 +14,7 @@ from wanflow.graph.values import STAGE_ID
 from wanflow.graph.wording import quoted
 from wanflow.terminal.safe import printable
 
-KEYS = ("part", "config", "path", "precision", "expert")
+KEYS = ("part", "config", "path", "precision", "expert", "loras")
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 
@@ -39,13 +40,14 @@ def _model(name: str, entry: KeyEntry, draft: Draft) -> ModelSpec | None:
     precision = _word(fields, "precision", PRECISIONS, "fp32")
     expert = _expert(fields, part)
     path = _path(fields)
+    loras = read_loras(fields, part)
     config = fields.entries.get("config")
     config_name, values = _config(fields, config.value, part) if config and part else ("", None)
     if draft.problems.count > before:
         return None
     return ModelSpec(
         name=name, part=part, config=config_name, fields=values, path=path, precision=precision,
-        expert=expert, mark=entry.key.mark,
+        expert=expert, loras=loras, mark=entry.key.mark,
     )  # fmt: skip
 
 

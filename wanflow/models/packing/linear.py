@@ -53,15 +53,20 @@ class OpenLinear(torch.nn.Module):
         return self.opened()(x)
 
 
+def is_opened(linear: Any) -> bool:
+    """Whether a Linear is opened for each use: it is packed, or adapters change it."""
+    return hasattr(linear, "opened")
+
+
 def opened(linear: Any, columns: slice | None = None, *, once: bool = False) -> Apply:
     """Make a Linear, or some of its outputs, ready to be applied several times.
 
     What is applied but *once* is open no longer than that.
     """
-    if columns is None and (once or not isinstance(linear, OpenLinear)):
+    if columns is None and (once or not is_opened(linear)):
         return linear  # type: ignore[no-any-return]
-    if isinstance(linear, OpenLinear):
-        return linear.opened(columns)
+    if is_opened(linear):
+        return linear.opened(columns)  # type: ignore[no-any-return]
     weight = linear.weight[columns]
     bias = None if linear.bias is None else linear.bias[columns]
     return lambda x: torch.nn.functional.linear(x, weight, bias)
@@ -79,14 +84,22 @@ def put_in(module: torch.nn.Module, forms: Mapping[str, Form], dtype: torch.dtyp
 def packed_in(module: torch.nn.Module) -> dict[str, Form]:
     """The weights of *module* that are packed, by name, and how."""
     return {
-        f"{path}.weight": inside.form
+        f"{path}.weight": linear.form
         for path, inside in module.named_modules()
-        if isinstance(inside, OpenLinear)
+        if (linear := packed(inside)) is not None
     }
+
+
+def packed(linear: torch.nn.Module) -> OpenLinear | None:
+    """A packed Linear, which adapters may change; None for any other module."""
+    base = getattr(linear, "base", linear)
+    return base if isinstance(base, OpenLinear) else None
 
 
 def pieces_of(module: torch.nn.Module, name: str) -> list[str]:
     """Name the parameters that are the pieces of a packed weight."""
     path = name.removesuffix(".weight")
-    linear: Any = module.get_submodule(path)
+    linear = packed(module.get_submodule(path))
+    if linear is None:
+        raise AssertionError(f"{name} is not packed")
     return [f"{path}.{leaf}" for leaf in linear.form.pieces]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import attrs
 import torch
 
-from wanflow.models.packing.linear import OpenLinear
+from wanflow.models.packing.linear import packed
 from wanflow.models.segments.discover import Segmentation
 from wanflow.scheduler.program import Segment, TensorSpec
 
@@ -30,8 +30,8 @@ def dtype_of(module: torch.nn.Module, name: str, precision: str) -> torch.dtype:
     (`modeling_utils.py`, `_keep_in_fp32_modules`). A piece of a packed weight has its own.
     """
     owner, _, leaf = name.rpartition(".")
-    linear = module.get_submodule(owner)
-    if isinstance(linear, OpenLinear) and leaf in linear.form.pieces:
+    linear = packed(module.get_submodule(owner))
+    if linear is not None and leaf in linear.form.pieces:
         return linear.form.pieces[leaf].dtype
     fp32_modules = getattr(module, "_keep_in_fp32_modules", None) or ()
     is_transformers = type(module).__module__.startswith("transformers.")

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from wanflow.models.packing.linear import OpenLinear, opened
+from wanflow.models.packing.linear import is_opened, opened
 from wanflow.models.wan.attention import dispatch, heads_of
 from wanflow.models.wan.dit import every_block
 from wanflow.models.wan.dit_rows import Rows, Scales, add_gated, modulated, projection
@@ -28,7 +28,7 @@ def can_group(module: Any) -> bool:
     """Whether nothing wraps the Linears whose weights would be sliced."""
     attns = (block.attn1 for block in every_block(module))
     sliced = (linear for attn in attns for linear in (attn.to_k, attn.to_v))
-    return all(type(linear) in (torch.nn.Linear, OpenLinear) for linear in sliced)
+    return all(type(linear) is torch.nn.Linear or is_opened(linear) for linear in sliced)
 
 
 def attend(

@@ -23,7 +23,7 @@ from typing import Any
 import attrs
 import torch
 
-from wanflow.models.packing.linear import Apply, OpenLinear, opened
+from wanflow.models.packing.linear import Apply, is_opened, opened
 from wanflow.models.wan.attention import dispatch, heads_of
 from wanflow.models.wan.dit import TEXT_TOKENS, Embedded, unpatchify
 from wanflow.models.wan.rope import Rope
@@ -208,7 +208,7 @@ def feed(block: Any, hidden: torch.Tensor, scaled: Scales, rows: Rows) -> None:
 def _ready(ffn: Any, *, once: bool) -> Apply:
     """Make a feed-forward ready; with *once* a packed Linear is open only while it is applied."""
     inner, *dropouts, outer = ffn.net
-    if once or not isinstance(inner.proj, OpenLinear):
+    if once or not (is_opened(inner.proj) or is_opened(outer)):
         return ffn  # type: ignore[no-any-return]
     first, last = opened(inner.proj), opened(outer)
 

@@ -30,7 +30,7 @@ _SUFFIX = "_scale"  # of the name of a weight's scale
 
 
 @attrs.frozen
-class Source:
+class TensorToWrite:
     """A tensor to be written: where it lies, and how it is to be packed if at all."""
 
     name: str
@@ -51,7 +51,7 @@ class Source:
 class PackedFile:
     """A file to be: its tensors, in the order in which they are read, and what its header says."""
 
-    sources: Sequence[Source]
+    sources: Sequence[TensorToWrite]
     metadata: Mapping[str, str]
     places: Mapping[str, int] = attrs.field(init=False)  # offsets of the tensors behind the header
     header: bytes = attrs.field(init=False)
@@ -143,7 +143,7 @@ def _writable(part: Path, file: PackedFile) -> Iterator[int]:
         os.close(handle)
 
 
-def _write(handle: int, file: PackedFile, source: Source) -> None:
+def _write(handle: int, file: PackedFile, source: TensorToWrite) -> None:
     places = {name: len(file.header) + file.places[name] for name in source.outputs}
     with opened(source.entry.path) as reading:
         if not source.kind:
@@ -158,7 +158,9 @@ def _write(handle: int, file: PackedFile, source: Source) -> None:
                 _put(handle, places[name] + first * size, data.view(torch.uint8).numpy().data)
 
 
-def _packed(reading: int, source: Source) -> Iterator[tuple[int, Mapping[str, torch.Tensor]]]:
+def _packed(
+    reading: int, source: TensorToWrite
+) -> Iterator[tuple[int, Mapping[str, torch.Tensor]]]:
     """Pack rows of a weight, some at a time: the first row's number, and the pieces."""
     entry, (count, width) = source.entry, source.entry.shape
     buffer = torch.empty(max(1, _ROW_NUMBERS // width), width, dtype=entry.dtype)

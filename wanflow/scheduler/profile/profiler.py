@@ -112,7 +112,7 @@ class Profiler:
         shapes = tuple(
             (names.out(n), tuple(t.shape), t.stride(), t.dtype) for n, t in inputs.items()
         )
-        key = (placed.program.stage, placed.call.kind, shapes)
+        key = (placed.program.stage, placed.call.kind, _layout(placed), shapes)
         if key not in self._seen:
             whole_key = (*key, tuple(sorted(knobs.items())))
             self._seen[key] = self._look_up(placed, inputs, whole_key, names)
@@ -201,6 +201,12 @@ class Profiler:
         """Return a fake tensor that stands for real bytes."""
         with self._fakes or nullcontext():
             return self._new(shape, dtype)
+
+
+def _layout(placed: Placed) -> str:
+    """How the weights of a call lie; nothing for one without."""
+    segment, model = placed.call.segment, placed.program.model
+    return "" if segment is None or model is None else model.segments[segment].layout
 
 
 class _Drive:

@@ -75,6 +75,8 @@ def read_request(fields: object) -> Request:
         ram=ram,
         device=str(fields["device"]),
         precision=tuple(map(str, fields["precision"])),
+        loras=tuple(map(str, fields.get("loras", ()))),
+        lora_partial=bool(fields.get("lora_partial")),
         settings=tuple(map(str, fields["settings"])),
         pins=tuple(map(str, fields["pins"])),
         exact=bool(fields["exact"]),
@@ -200,8 +202,9 @@ def _command(request: Request) -> str:
     words += ["--ram", request.ram] if request.ram else []
     words += ["--device", request.device] if request.device != "auto" else []
     words += ["--machine", request.machine] if request.machine else []
-    for option, values in (("--precision", request.precision), ("--set", request.settings),
-                           ("--pin", request.pins)):  # fmt: skip
+    for option, values in (("--precision", request.precision), ("--lora", request.loras),
+                           ("--set", request.settings), ("--pin", request.pins)):  # fmt: skip
         words += [word for value in values for word in (option, value)]
+    words += ["--lora-partial"] if request.lora_partial else []
     words += ["--exact"] if request.exact else []
     return shlex.join(words)

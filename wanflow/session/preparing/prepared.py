@@ -32,6 +32,7 @@ from wanflow.scheduler.program import Program, outline_of
 from wanflow.session.preparing.input_files import absolute, files_of, open_files, paths_of
 from wanflow.session.preparing.kept_profile import KeptProfile
 from wanflow.session.preparing.kernels import stages_attend
+from wanflow.session.preparing.loras import check_taken, graph_loras, loras_of, parse_loras
 from wanflow.session.preparing.masks import check_masks
 from wanflow.session.preparing.place import Place
 from wanflow.session.preparing.prompt_cache import Prompts, prompts_of
@@ -329,7 +330,11 @@ def prepare(request: Request, place: Place, *, to_run: bool) -> Prepared:
     file = graph_file(checked)
     params = pairs(request.settings, "--set", "STAGE.PARAM=VALUE")
     request = attrs.evolve(request, inputs=absolute(checked, request.inputs))
+    loras = parse_loras(request.loras, {name: s.part for name, s in specs.items()})
+    request = attrs.evolve(request, loras=tuple(option.text for option in loras))
     models, needed = {}, _needed(checked, request, params)
+    transformers = [name for name, spec in needed.items() if spec.part == "transformer"]
+    loras = (*graph_loras(needed.values(), file), *loras)
     _check_bf16(place, {name: chosen[name] for name in needed}, request)
     for name, spec in needed.items():
         folder = locate(spec, options, file)
@@ -339,7 +344,12 @@ def prepare(request: Request, place: Place, *, to_run: bool) -> Prepared:
         models[name] = bind_model(
             spec, chosen[name], folder, file, ops, own_config=request.own_configs,
             over=laid_over(spec, options), packing=packed.get(name, ""),
+            loras=loras_of(
+                spec, loras, partial=request.lora_partial, alone=len(transformers) == 1
+            ),
         )  # fmt: skip
+    if loras:
+        check_taken(loras, models)
     rules = _rules(models)
     opened = open_files(checked, request.inputs, to_run=to_run)
     inputs = in_shape(
@@ -357,7 +367,7 @@ def prepare(request: Request, place: Place, *, to_run: bool) -> Prepared:
             load_encoder()
     prompts = prompts_of(bound, models, place, request)
     stated = {name: f"{kind} {packed.get(name, '')}".strip() for name, kind in chosen.items()}
-    recipe = _recipe(bound, stated, files) if request.metadata else None
+    recipe = _recipe(bound, stated, files, models) if request.metadata else None
     prepared = Prepared(bound, models, place, request, recipe, prompts, files, opened)
     if to_run:
         prepared.check_tokenizers()
@@ -418,8 +428,16 @@ def versions() -> dict[str, str]:
     return {"wanflow": __version__, **{n: importlib.metadata.version(n) for n in names}}
 
 
+def _loras_of(models: Mapping[str, LocatedModel]) -> dict[str, object]:
+    words = {n: [lora.words for lora in m.adapters.loras] for n, m in models.items() if m.loras}
+    return {"loras": words} if words else {}
+
+
 def _recipe(
-    graph: BoundGraph, chosen: Mapping[str, str], files: Mapping[str, ValueType]
+    graph: BoundGraph,
+    chosen: Mapping[str, str],
+    files: Mapping[str, ValueType],
+    models: Mapping[str, LocatedModel],
 ) -> dict[str, object]:
     """What the video was made from, as its metadata keep it: of files their names alone."""
     inputs = graph.plain_inputs()
@@ -432,5 +450,6 @@ def _recipe(
             for name, kind in files.items()
         },
         "precision": dict(chosen),
+        **_loras_of(models),
         "versions": versions(),
     }

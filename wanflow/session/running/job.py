@@ -110,6 +110,11 @@ def fingerprint(prepared: Prepared) -> dict[str, Any]:
         facts[f"precision of {name}"] = f"{model.precision} {model.packing}".strip()
         if model.checkpoint is not None:
             facts[f"weights of {name}"] = identity(model.checkpoint)[:16]
+        for number, lora in enumerate(model.adapters.loras):
+            digest = identity(lora.file.checkpoint)[:16]
+            facts[f"LoRA {number + 1} of {name}"] = f"{lora.words} {digest}"
+        if model.loras:
+            facts["lora-partial"] = prepared.request.lora_partial
     return facts
 
 

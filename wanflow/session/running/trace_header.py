@@ -46,6 +46,8 @@ def _request(planned: Planned) -> dict[str, object]:
         "ram": None if planned.prepared.place.ram_bytes is None else request.ram,
         "device": request.device,
         "precision": list(request.precision),
+        "loras": list(request.loras),
+        "lora_partial": request.lora_partial,
         "settings": list(request.settings),
         "pins": list(request.pins),
         "exact": request.exact,

@@ -21,7 +21,7 @@ from wanflow.models.weights.checkpoint import Checkpoint
 from wanflow.models.weights.hub_cache import snapshot_of
 from wanflow.models.weights.identity import identity
 from wanflow.models.weights.layouts import find_part, open_part
-from wanflow.models.weights.packed_writer import PackedFile, Source, write_packed
+from wanflow.models.weights.packed_writer import PackedFile, TensorToWrite, write_packed
 from wanflow.models.weights.pipeline import check_pipeline, experts
 from wanflow.session.weights.inspect import Inspected, inspect
 from wanflow.units import format_bytes
@@ -35,7 +35,7 @@ _GOES_ON = "the same command goes on where it stopped"
 _T5 = re.compile(r"(models_t5_umt5-xxl-enc)-\w+")
 
 
-class Watch(Protocol):
+class ShrinkWatch(Protocol):
     """Who is told how it goes on."""
 
     def start(self, words: str, nbytes: int) -> None:
@@ -61,7 +61,7 @@ class Shrunk:
     inspected: Inspected
 
 
-def shrink(path: Path, kind: str, output: Path, watch: Watch) -> Shrunk:
+def shrink(path: Path, kind: str, output: Path, watch: ShrinkWatch) -> Shrunk:
     """Write the transformers and the text encoder of *path* into *output*, packed as *kind*.
 
     What else a folder has is linked there, or copied. WeightsError where nothing can be packed, or
@@ -145,18 +145,20 @@ def _places(path: Path) -> Iterator[tuple[str, Path]]:
                 yield part, place
 
 
-def _sources(part: str, checkpoint: Checkpoint, kind: str) -> dict[Path, list[Source]]:
+def _sources(part: str, checkpoint: Checkpoint, kind: str) -> dict[Path, list[TensorToWrite]]:
     """The tensors of each file under the names that they have there."""
-    files: dict[Path, list[Source]] = defaultdict(list)
+    files: dict[Path, list[TensorToWrite]] = defaultdict(list)
     for name, entry in checkpoint.entries.items():
         is_large = len(entry.shape) == 2 and bool(_LARGE[part].fullmatch(name))
         packs = kind if is_large and entry.is_weight else ""
-        files[entry.path].append(Source(entry.stored_as or checkpoint.prefix + name, entry, packs))
+        files[entry.path].append(
+            TensorToWrite(entry.stored_as or checkpoint.prefix + name, entry, packs)
+        )
     return files
 
 
 def _write_all(
-    path: Path, files: dict[Path, PackedFile], output: Path, kind: str, watch: Watch
+    path: Path, files: dict[Path, PackedFile], output: Path, kind: str, watch: ShrinkWatch
 ) -> None:
     read_bytes = sum(s.entry.nbytes for file in files.values() for s in file.sources)
     written_bytes = sum(file.nbytes for file in files.values())
