@@ -17,14 +17,13 @@ from pathlib import Path
 import attrs
 import torch
 
-from wanflow.errors import WeightsError
 from wanflow.files.whole import sync_file
 from wanflow.models.packing.form import PACKED
-from wanflow.models.packing.made import form_of, pack
+from wanflow.models.packing.made import form_of
 from wanflow.models.packing.scaled import SCALE
 from wanflow.models.weights.checkpoint import DTYPE_NAMES, Entry, fill, opened
+from wanflow.models.weights.packed_rows import packed_rows
 
-_ROW_NUMBERS = 1 << 16  # that are packed at a time: they stay in the cache
 _COPY_BYTES = 16 << 20
 _SUFFIX = "_scale"  # of the name of a weight's scale
 
@@ -149,33 +148,13 @@ def _write(handle: int, file: PackedFile, source: TensorToWrite) -> None:
         if not source.kind:
             _copy(reading, source.entry, handle, places[source.name])
             return
-        for first, pieces in _packed(reading, source):
+        for first, pieces in packed_rows(source.name, source.entry, source.kind):
             width = source.entry.shape[1]
             for name, data, size in (
                 (source.name, pieces[PACKED], width * pieces[PACKED].element_size()),
                 (source.name + _SUFFIX, pieces[SCALE], pieces[SCALE].element_size()),
             ):
                 _put(handle, places[name] + first * size, data.view(torch.uint8).numpy().data)
-
-
-def _packed(
-    reading: int, source: TensorToWrite
-) -> Iterator[tuple[int, Mapping[str, torch.Tensor]]]:
-    """Pack rows of a weight, some at a time: the first row's number, and the pieces."""
-    entry, (count, width) = source.entry, source.entry.shape
-    buffer = torch.empty(max(1, _ROW_NUMBERS // width), width, dtype=entry.dtype)
-    for first in range(0, count, len(buffer)):
-        rows = buffer[: min(len(buffer), count - first)]
-        offset = entry.offset + first * width * entry.dtype.itemsize
-        fill(reading, offset, rows.view(-1), entry.path)
-        try:
-            yield first, pack(source.kind, rows)
-        except ValueError as error:
-            raise WeightsError(
-                f"{entry.path}: tensor {source.name!r} can't be packed: {error}, counted from row "
-                f"{first}",
-                code="not-finite",
-            ) from None
 
 
 def _copy(reading: int, entry: Entry, handle: int, place: int) -> None:

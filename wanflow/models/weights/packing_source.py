@@ -7,13 +7,10 @@ from collections.abc import Mapping
 import attrs
 import torch
 
-from wanflow.errors import WeightsError
 from wanflow.models.packing.form import PACKED
-from wanflow.models.packing.made import pack
 from wanflow.models.packing.scaled import SCALE
 from wanflow.models.weights.checkpoint import Checkpoint
-
-_NUMBERS = 1 << 16  # that are packed at a time: in the cache, and in a chunk that is planned
+from wanflow.models.weights.packed_rows import packed_rows
 
 
 @attrs.define
@@ -52,22 +49,10 @@ class PackingSource:
 
     def _pack_into(self, weight: str, target: torch.Tensor) -> torch.Tensor:
         """Pack the numbers of a weight into *target* `[out, in]`; give its scales `[out, 1]`."""
-        entry, (count, width) = self.checkpoint.entries[weight], target.shape
-        rows = max(1, _NUMBERS // width)
-        buffer = torch.empty(rows, width, dtype=entry.dtype)
-        scales = torch.empty(count, 1)
-        for first in range(0, count, rows):
-            part = buffer[: min(rows, count - first)]
-            self.checkpoint.read_part_into(weight, first * width, part)
-            try:
-                pieces = pack(self.made[weight], part)
-            except ValueError as error:
-                raise WeightsError(
-                    f"{entry.path}: tensor {entry.stored_as or weight!r} can't be packed: {error}, "
-                    f"counted from row {first}",
-                    code="not-finite",
-                ) from None
-            end = first + len(part)
-            target[first:end].copy_(pieces[PACKED])
-            scales[first:end].copy_(pieces[SCALE])
+        entry = self.checkpoint.entries[weight]
+        scales = torch.empty(len(target), 1)
+        for first, pieces in packed_rows(entry.stored_as or weight, entry, self.made[weight]):
+            part = slice(first, first + len(pieces[PACKED]))
+            target[part].copy_(pieces[PACKED])
+            scales[part].copy_(pieces[SCALE])
         return scales
