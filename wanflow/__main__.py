@@ -2,9 +2,12 @@
 
 import sys
 
+from wanflow.heap import ask_for_large_pages
+
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    ask_for_large_pages()
     try:
         from wanflow.cli.main import run  # Ctrl-C during imports is 130 too
 

@@ -17,9 +17,9 @@ from typing import Protocol
 import attrs
 import torch
 
+from wanflow.heap import prefer_large_pages, settle_heap
 from wanflow.remarks import remark
 from wanflow.scheduler.run.cuda_clock import CudaClock, CudaMark
-from wanflow.scheduler.run.malloc import prefer_large_pages, return_freed_memory
 from wanflow.scheduler.run.marks import CopySpan, HostMark, StreamMark
 
 
@@ -352,5 +352,5 @@ def open_device(device: torch.device) -> Device:
     """Return the device that runs kernels on *device*."""
     if device.type == "cuda":
         return CudaDevice(device)
-    return_freed_memory()
+    settle_heap()
     return CpuDevice()

@@ -12,6 +12,7 @@ import attrs
 import torch
 
 from wanflow.errors import OutOfMemory, StageFailed
+from wanflow.heap import give_back
 from wanflow.scheduler.run.card_context import CardContext
 from wanflow.scheduler.run.device_times import timed
 from wanflow.scheduler.run.device_works import Watch
@@ -145,7 +146,10 @@ def _run_once(planned: Planned, shared: _Shared) -> Outcome:
         context=shared.context,
     )  # fmt: skip
     with stages_attend(prepared.graph, prepared.models, place.device), repeatable(place.device):
-        return executor.run()
+        outcome = executor.run()
+    if place.device.type == "cpu":
+        give_back()
+    return outcome
 
 
 def _resumption(saved: Saved | None) -> Resumption | None:
@@ -161,6 +165,7 @@ def _make_room(device: torch.device, problem: OutOfMemory) -> None:
     once, a context that is lost at every call.
     """
     gc.collect()
+    give_back()
     if device.type != "cuda":
         return
     with suppress(RuntimeError):
