@@ -22,6 +22,7 @@ from wanflow.session import Request, resume, run
 from wanflow.session.running import job
 
 ROOT = Path(__file__).resolve().parent.parent
+_SAVED = '"version": 2, "generation": 0, "stage": "denoise", "step": 0'  # of an index
 
 
 @attrs.frozen
@@ -229,9 +230,9 @@ class TestRefused:
 
     @pytest.mark.parametrize(
         "index",
-        ["", "[]", "{}", '{"version": 2}', '{"version": 1, "stage": "denoise", "step": 0}',
-         '{"version": 1, "generation": 0, "stage": "denoise", "step": 0, "values": []}',
-         '{"version": 1, "generation": 0, "stage": "denoise", "step": 0, "values": {"a": 1}}'],
+        ["", "[]", "{}", '{"version": 1}', '{"version": 2, "stage": "denoise", "step": 0}',
+         f'{{{_SAVED}, "values": {{}}}}', f'{{{_SAVED}, "sha256": {{}}, "values": []}}',
+         f'{{{_SAVED}, "sha256": {{}}, "values": {{"a": 1}}}}'],
     )  # fmt: skip
     def test_damaged_index(self, folder: Path, index: str) -> None:
         """Refused before anything in the folder changes."""
@@ -242,14 +243,14 @@ class TestRefused:
     @pytest.mark.parametrize("damage", ["cut", "flip", "missing"])
     def test_damaged_value(self, folder: Path, damage: str) -> None:
         """A value that is not what was saved."""
-        path = next((folder / "state").glob("denoise.latents.*"))
+        path = next((folder / "state").glob("denoise.*.safetensors"))
         data = bytearray(path.read_bytes())
         data[-1] ^= 1
         if damage == "missing":
             path.unlink()
         else:
             path.write_bytes(data if damage == "flip" else data[:-1])
-        self.refused(folder, "damaged state: .*denoise.latents")
+        self.refused(folder, "damaged state: .*denoise")
 
     @pytest.mark.parametrize("change", [{"step": 99}, {"stage": "other"}, {"values": {}}])
     def test_state_of_another_graph(self, folder: Path, change: dict[str, object]) -> None:

@@ -53,6 +53,7 @@ def write(tmp_path: Path) -> Iterator[Callable[..., Path]]:
         for event in events:
             writer.emit(event)
         if status is None:
+            writer.sync()
             unclosed.append(writer)
         else:
             writer.close(status, {"seconds": 1.5})

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from wanflow.errors import InputError
 from wanflow.trace import MemorySink, State, Tee, TraceSink, TraceWriter, inspect, read
-from wanflow.trace.events import Event, Note
+from wanflow.trace.events import Event, Note, Step
 
 
 def trailer(path: Path) -> dict[str, Any]:
@@ -45,12 +46,20 @@ class TestFile:
         assert named["resident_bytes"] == run[0].resident_bytes
 
     def test_readable_before_it_is_closed(self, tmp_path, numbered) -> None:
-        """Nothing waits in the process: each event is in the file at once."""
+        """What came up to the end of a step is in the file; nothing longer than a moment waits."""
         with TraceWriter(tmp_path / "t", {}) as writer:
             for number in range(3):
                 writer.emit(numbered(number))
-                assert number + 1 == writer.records == len(list(read(tmp_path / "t")))
+            assert writer.records == 3
+            writer.emit(Step("denoise", 0, 2, 0, 1, 0, 0))
+            assert len(list(read(tmp_path / "t"))) == writer.records == 4
+            writer.emit(numbered(4))
+            time.sleep(0.03)
+            writer.emit(numbered(5))
+            assert len(list(read(tmp_path / "t"))) == writer.records == 6
+            writer.emit(numbered(6))
             writer.sync()
+            assert len(list(read(tmp_path / "t"))) == writer.records == 7
 
     def test_context_says_how_it_ended(self, tmp_path) -> None:
         """Done, or failed when an error passes by."""
@@ -165,22 +174,27 @@ class TestTheRunGoesOn:
 
         assert "No space left" in (writer.problem or "")
 
-    def test_short_write_is_cut_back(self, tmp_path, numbered, monkeypatch) -> None:
+    @pytest.mark.parametrize(("fits", "kept"), [(9, 1), (120, 2), (250, 3)])
+    def test_short_write_is_cut_back(self, tmp_path, numbered, monkeypatch, fits, kept) -> None:
         """Half a record is taken away again, so that the file ends with a whole one."""
         writer = TraceWriter(tmp_path / "t", {})
         writer.emit(numbered(0))
-        size = (tmp_path / "t").stat().st_size
+        writer.sync()
+        before = (tmp_path / "t").stat().st_size
         real = os.write
-        monkeypatch.setattr(os, "write", lambda fd, data: real(fd, data[:9]))
+        monkeypatch.setattr(os, "write", lambda fd, data: real(fd, data[:fits]))
 
-        writer.emit(numbered(1))
+        for number in range(1, 5):
+            writer.emit(numbered(number))
+        writer.sync()
         monkeypatch.undo()
-        writer.emit(numbered(2))
+        writer.emit(numbered(5))
         writer.close("done", {})
 
-        assert size == (tmp_path / "t").stat().st_size
-        assert (inspect(tmp_path / "t").state, inspect(tmp_path / "t").records) == (State.CUT, 1)
-        assert "stops after 1 events" in (writer.problem or "")
+        assert before <= (tmp_path / "t").stat().st_size <= before + fits
+        found = inspect(tmp_path / "t")
+        assert (found.state, found.records, found.lost_bytes) == (State.CUT, kept, 0)
+        assert f"stops after {kept} events" in (writer.problem or "")
 
     def test_failing_fsync_is_told(self, tmp_path, monkeypatch) -> None:
         """The disk's refusal is a warning."""

@@ -26,13 +26,19 @@ def unwritable(
 
 @contextmanager
 def writing(
-    path: Path, *, shared: bool = False, mode: int = 0o666, sync: bool = True
+    path: Path,
+    *,
+    shared: bool = False,
+    mode: int = 0o666,
+    sync: bool = True,
+    sync_folder: bool = True,
 ) -> Iterator[Path]:
     """Lend a name beside *path* for a file that replaces *path* once the block ends well.
 
     Until then *path* is as it was, and of what failed nothing is left. With *sync* the bytes are on
-    the disk before that. Where several processes may write *path* it is *shared*: the file lent has
-    a name that no other has, and is there with *mode*. OSError.
+    the disk before that, and with *sync_folder* the name after it. Where several processes may
+    write *path* it is *shared*: the file lent has a name that no other has, and is there with
+    *mode*. OSError.
     """
     name = f".{path.name[:60]}.{token_hex(4)}.part" if shared else f"{path.name}.part"
     part = path.with_name(name)
@@ -43,7 +49,7 @@ def writing(
         if sync:
             _sync(part, os.O_RDONLY)
         part.replace(path)
-        if sync and not shared:  # what the new file replaces may be removed after this
+        if sync and sync_folder and not shared:  # what it replaces may be removed after this
             _sync(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     except BaseException:
         with suppress(OSError):

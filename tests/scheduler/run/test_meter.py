@@ -164,7 +164,7 @@ class TestOps:
         with AllocationMeter():
             kib(3) + 1
             threads = meter_module._profiler._disable_profiler_legacy()
-            meter_module._enable()
+            meter_module.Reports().begin()
         kinds = {record.kind() for thread in threads for record in thread}
         assert "memory_alloc" in kinds
         assert not {"push", "pop"} & kinds

@@ -127,6 +127,10 @@ class BoundModule:
     _finest: Mapping[str, set[str]] = attrs.field(init=False)
     _bound: dict[str, Mapping[str, torch.Tensor]] = attrs.field(init=False, factory=dict)
     _asked: dict[tuple[tuple[str, ...], bool], str] = attrs.field(init=False, factory=dict)
+    _places: dict[str, tuple[dict[str, torch.nn.Parameter | None], str]] = attrs.field(
+        init=False, factory=dict
+    )  # where each parameter is: looking for it takes longer than binding it
+    _absents: dict[str, torch.Tensor] = attrs.field(init=False, factory=dict)
 
     @segments.default
     def _cut(self) -> Mapping[str, Segment]:
@@ -190,11 +194,21 @@ class BoundModule:
         for spec in self.segments[segment].tensors:
             others = (self._bound[o] for o in self._owners[spec.name] if o in self._bound)
             tensor = next((tensors[spec.name] for tensors in others), None)
-            if tensor is None:
-                tensor = torch.empty(spec.shape, dtype=spec.dtype, device="meta")
-            self._put(spec.name, tensor)
+            self._put(spec.name, self._absent(spec) if tensor is None else tensor)
+
+    def _absent(self, spec: TensorSpec) -> torch.Tensor:
+        """What a parameter is while nothing is bound: made once."""
+        absent = self._absents.get(spec.name)
+        if absent is None:
+            absent = torch.empty(spec.shape, dtype=spec.dtype, device="meta")
+            self._absents[spec.name] = absent
+        return absent
 
     def _put(self, name: str, tensor: torch.Tensor) -> None:
-        owner, _, leaf = name.rpartition(".")
-        parameter = torch.nn.Parameter(tensor, requires_grad=False)
-        self.module.get_submodule(owner)._parameters[leaf] = parameter  # noqa: SLF001
+        place = self._places.get(name)
+        if place is None:
+            owner, _, leaf = name.rpartition(".")
+            place = (self.module.get_submodule(owner)._parameters, leaf)  # noqa: SLF001
+            self._places[name] = place
+        parameters, leaf = place
+        parameters[leaf] = torch.nn.Parameter(tensor, requires_grad=False)

@@ -82,5 +82,5 @@ def _saves(footprint: Footprint, streamed: set[str]) -> Iterator[tuple[int, File
         if index in steps:
             kept = (n for n in fresh if last.get(n, -1) > index or n in footprint.keeps)
             sizes = [fresh[number] for number in kept]
-            yield index, FileWork(saved_files=len(sizes) + 1, saved_bytes=sum(sizes))
+            yield index, FileWork(saved_files=1 + bool(sizes), saved_bytes=sum(sizes))
             fresh.clear()

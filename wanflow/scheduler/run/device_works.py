@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import cast
+from typing import Protocol, cast
 
 import attrs
 import torch
@@ -21,6 +21,19 @@ from wanflow.scheduler.run.streamer import Streamer
 Watch = Callable[[str, str, torch.Tensor], None]
 
 
+class CallWatch(Protocol):
+    """Who measures what calls take."""
+
+    def holds(self, tensor: torch.Tensor, /) -> int:
+        """Memory is there that no call made."""
+
+    def begin(self, call: CallRecord) -> None:
+        """A call is about to run."""
+
+    def end(self, made: Iterable[torch.Tensor]) -> None:
+        """It has run, and made these."""
+
+
 @attrs.define
 class DeviceWorks:
     """The works of a run. `values` are the tensors by number, `numbers` what a name stands for.
@@ -32,20 +45,26 @@ class DeviceWorks:
     streamer: Streamer
     watch: Watch | None
     check: FiniteCheck
+    meter: CallWatch
     values: dict[int, torch.Tensor] = attrs.field(factory=dict, init=False)
     numbers: dict[str, int] = attrs.field(factory=dict, init=False)
+    _names: dict[int, list[str]] = attrs.field(factory=dict, init=False)
     _placed: Placed = attrs.field(init=False)
+    _reads: list[str] = attrs.field(factory=list, init=False)
     _outputs: dict[str, torch.Tensor] = attrs.field(factory=dict, init=False)
     _rows: torch.Tensor | None = attrs.field(default=None, init=False)
 
     def begin(self, placed: Placed, record: CallRecord) -> None:
         """Go on to a program's call, which has to be the plan's."""
-        call, model = placed.call, placed.program.model
+        call, model, numbers = placed.call, placed.program.model, self.numbers
         segment = None
         if call.segment is not None and model is not None:
             segment = f"{model.name}/{call.segment}"
-        reads = tuple(self.numbers[n] for n in call.reads if n in self.numbers)
-        asked = (placed.program.stage, call.kind, call.step, segment, reads)
+        names = [name for name in call.reads if name in numbers]
+        asked = (
+            placed.program.stage, call.kind, call.step, segment,
+            tuple([numbers[name] for name in names]),
+        )  # fmt: skip
         planned = (record.stage, record.kind, record.step, record.segment, record.reads)
         if asked != planned:
             msg = f"the plan has the call {planned}, the program {asked}"
@@ -53,7 +72,7 @@ class DeviceWorks:
         if call.gather is not None and model is None:
             msg = f"{record.stage}/{record.kind} gathers from no model"
             raise AssertionError(msg)
-        self._placed, self.check.call = placed, record
+        self._placed, self._reads, self.check.call = placed, names, record
 
     def saved(self, number: int) -> torch.Tensor:
         """A value wherever it is: one that is away, or on its way back, as the host has it."""
@@ -73,7 +92,7 @@ class DeviceWorks:
 
     def open_arena(self, model: str, nbytes: int) -> None:
         """Make the block that a model's segments lie in; OutOfMemory."""
-        making_room(model, lambda: self.streamer.open_arena(model, nbytes))
+        making_room(model, self.streamer.open_arena, model, nbytes)
 
     def close_arena(self, model: str) -> None:
         """Let it go."""
@@ -81,11 +100,11 @@ class DeviceWorks:
 
     def start_segment(self, move: TierMove) -> None:
         """Start a load; OutOfMemory where there is no room."""
-        making_room(move.segment, lambda: self.streamer.start(move.segment, move.offset_bytes))
+        making_room(move.segment, self.streamer.start, move.segment, move.offset_bytes)
 
     def start_value(self, number: int, move: TierMove) -> None:
         """Start bringing a spilled value back; OutOfMemory where there is no room."""
-        making_room(move.segment, lambda: self.streamer.start_value(number))
+        making_room(move.segment, self.streamer.start_value, number)
 
     def segment(self, name: str) -> Arrival | None:
         """Wait for a segment and bind it."""
@@ -116,24 +135,38 @@ class DeviceWorks:
 
     def run(self, call: CallRecord) -> None:
         """Run the program's call: what it makes is what the plan has, to the byte."""
-        names = [name for name in self._placed.call.reads if name in self.numbers]
-        inputs = {name: self.values[self.numbers[name]] for name in names}
+        values, numbers, meter = self.values, self.numbers, self.meter
+        inputs = {name: values[numbers[name]] for name in self._reads}
         if self._rows is not None:
             inputs[GATHERED], self._rows = self._rows, None
+        meter.begin(call)
         outputs = split_outputs(guarded(self._placed, inputs), inputs)
         _check_made(call, outputs.makes)
-        making_room("a look at what was made", lambda: self.check.made(outputs.makes))
-        self._outputs.update(outputs.makes)
-        renames = {new: self.numbers[old] for new, old in outputs.renames.items()}
-        self.numbers.update(renames)
+        making_room("a look at what was made", self.check.made, outputs.makes)
+        meter.end(outputs.makes.values())
+        self._outputs = dict(outputs.makes)
+        if outputs.renames:
+            for new, number in [(new, numbers[old]) for new, old in outputs.renames.items()]:
+                self._name(new, number)
+
+    def _name(self, name: str, number: int) -> None:
+        """Let a name stand for a value."""
+        if self.numbers.get(name) != number:
+            self.numbers[name] = number
+            self._names.setdefault(number, []).append(name)
 
     def keep(self, value: Made) -> None:
         """Keep a value that the call made."""
         tensor = self._outputs.pop(value.name)
-        self.values[value.value] = tensor
-        self.numbers[value.name] = value.value
+        self.put(value.value, tensor, value.name)
         if self.watch is not None:
             self.watch(self._placed.program.stage, value.name, tensor)
+
+    def put(self, number: int, tensor: torch.Tensor | None, name: str) -> None:
+        """Have a value by its number and a name; None for one that is not on the device."""
+        if tensor is not None:
+            self.values[number] = tensor
+        self._name(name, number)
 
     def drop(self, segment: str) -> None:
         """Let a segment's memory go."""
@@ -148,17 +181,18 @@ class DeviceWorks:
     def free(self, number: int) -> None:
         """Let a value go, under all its names."""
         del self.values[number]
-        for name in [n for n, value in self.numbers.items() if value == number]:
-            del self.numbers[name]
+        for name in self._names.pop(number, ()):
+            if self.numbers.get(name) == number:
+                del self.numbers[name]
 
 
 def _check_made(call: CallRecord, outputs: Tensors) -> None:
-    planned = {value.name: value.nbytes for value in call.makes}
-    if outputs.keys() != planned.keys():
-        msg = f"{call.stage}/{call.kind} made {sorted(outputs)}, planned {sorted(planned)}"
+    if len(outputs) != len(call.makes) or any(value.name not in outputs for value in call.makes):
+        planned = sorted(value.name for value in call.makes)
+        msg = f"{call.stage}/{call.kind} made {sorted(outputs)}, planned {planned}"
         raise AssertionError(msg)
-    for name, tensor in outputs.items():
-        nbytes = tensor.untyped_storage().nbytes()
-        if nbytes != planned[name]:
-            msg = f"{name} has {nbytes} bytes, planned {planned[name]}"
+    for value in call.makes:
+        nbytes = outputs[value.name].untyped_storage().nbytes()
+        if nbytes != value.nbytes:
+            msg = f"{value.name} has {nbytes} bytes, planned {value.nbytes}"
             raise AssertionError(msg)

@@ -71,10 +71,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     return exhausted(error) is not None
 
 
-def making_room(name: str, act: Callable[[], None]) -> None:
+def making_room(
+    name: str, act: Callable[_Given, None], *given: _Given.args, **named: _Given.kwargs
+) -> None:
     """Make memory for *name*; OutOfMemory when there is none."""
     try:
-        act()
+        act(*given, **named)
     except (RuntimeError, MemoryError, OSError) as error:
         problem = _out_of_memory(f"no room for {name}", error)
         if problem is None:
@@ -85,7 +87,7 @@ def making_room(name: str, act: Callable[[], None]) -> None:
 
 
 def reported(
-    where: str, act: Callable[_Given, _Result], *given: _Given.args, **named: _Given.kwargs
+    where: str | Placed, act: Callable[_Given, _Result], *given: _Given.args, **named: _Given.kwargs
 ) -> _Result:
     """Do it; OutOfMemory where memory ran out, StageFailed where the device failed.
 
@@ -94,7 +96,8 @@ def reported(
     try:
         return act(*given, **named)
     except (RuntimeError, MemoryError, OSError) as error:
-        problem = _out_of_memory(where, error) or _device_failed(where, error)
+        place = where if isinstance(where, str) else where_of(where)
+        problem = _out_of_memory(place, error) or _device_failed(place, error)
         if problem is None:
             raise
     raise problem
@@ -102,12 +105,12 @@ def reported(
 
 def guarded(placed: Placed, inputs: Tensors) -> Tensors:
     """Run the call; what a stage raises becomes one message with the stage and the call in it."""
-    where = where_of(placed)
     try:
         return placed.call.run(inputs)
     except WanflowError:
         raise
     except (RuntimeError, ValueError, TypeError, MemoryError, OSError) as error:
+        where = where_of(placed)
         problem = (
             _out_of_memory(where, error) or _device_failed(where, error) or _failed(where, error)
         )

@@ -13,13 +13,13 @@ from wanflow.scheduler.footprint.costs import CallRecord, Made
 from wanflow.scheduler.last_look import watched_by
 from wanflow.scheduler.plan.schedule import Plan
 from wanflow.scheduler.program import Placed, Program, interleave
+from wanflow.scheduler.run.call_meter import CallMeter, RunMeter, run_meter
 from wanflow.scheduler.run.card_context import CardContext
 from wanflow.scheduler.run.device_times import DeviceTimes
 from wanflow.scheduler.run.device_works import DeviceWorks, Watch
-from wanflow.scheduler.run.error_words import making_room, reported, where_of
+from wanflow.scheduler.run.error_words import making_room, reported
 from wanflow.scheduler.run.finite_check import FiniteCheck, Tell
 from wanflow.scheduler.run.ledger import Cause, Ledger
-from wanflow.scheduler.run.meter import RunMeter, meter_for
 from wanflow.scheduler.run.player import Player, item_of
 from wanflow.scheduler.run.resume_point import resumable, resume_point
 from wanflow.scheduler.run.step_events import StepEvents
@@ -33,12 +33,16 @@ Save = Callable[[str, int, Values], None]
 
 @attrs.frozen
 class Outcome:
-    """What a run leaves: the values that were kept, and the peak as somebody else measured it."""
+    """What a run leaves: the values that were kept, and the peak as somebody else measured it.
+
+    `watched_calls` are those whose every allocation was watched, and all calls; None on a card.
+    """
 
     values: Mapping[str, torch.Tensor]
     peak_bytes: int
     peak_source: str
     ledger_peak_bytes: int
+    watched_calls: tuple[int, int] | None = None
 
 
 @attrs.frozen
@@ -80,9 +84,10 @@ class Executor:
     _shapes: dict[str, tuple[int, ...]] = attrs.field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._meter = meter_for(self.device, self.context)
+        self._meter = run_meter(self.device, self.context, every=self.ledger.checks)
+        self.streamer.notice = self._meter.holds
         self._check = FiniteCheck(self.plan.footprint, self.nonfinite)
-        self._works = DeviceWorks(self.streamer, self.watch, self._check)
+        self._works = DeviceWorks(self.streamer, self.watch, self._check, self._meter)
         self._player = Player(self.plan, self.tier, self.ledger, self.sink, self._works)
 
     def run(self) -> Outcome:
@@ -105,7 +110,8 @@ class Executor:
                 raise
             values = {name: works.values[n] for name, n in works.numbers.items()}
             peaks = (meter.peak_bytes, meter.source)
-        return Outcome(values, *peaks, self.ledger.peak_bytes(self.tier))
+        watched = (meter.watched, meter.calls) if isinstance(meter, CallMeter) else None
+        return Outcome(values, *peaks, self.ledger.peak_bytes(self.tier), watched)
 
     def _drive(self) -> None:
         step_events = StepEvents(self.plan, self.sink, self.ledger, self._meter, self.tier)
@@ -124,7 +130,6 @@ class Executor:
                 if isinstance(self.sink, DeviceTimes):
                     self.sink.settle()  # the step ends when its kernels have ended
                 self._check.settle()
-            self._meter.collect()
             step_events.after(index)
             if index in boundaries:
                 self._save(records[index])
@@ -134,12 +139,12 @@ class Executor:
                 if index == len(records):
                     msg = f"{placed.program.stage}/{placed.call.kind} comes after the plan's end"
                     raise AssertionError(msg)
-                self._shapes.update({value.name: value.shape for value in records[index].makes})
+                self._shapes |= records[index].shapes
                 if index < begin:
                     continue
                 if self.stop is not None:
                     self.stop()
-                reported(where_of(placed), run_call, index, placed)
+                reported(placed, run_call, index, placed)
         finally:
             calls.close()  # type: ignore[attr-defined]
         if index + 1 != len(records):
@@ -158,7 +163,7 @@ class Executor:
         """Reserve what is there all along; restore a resumed run. Returns the first call to run."""
         self._player.open()
         host, staging_bytes = self.plan.host, self.plan.footprint.staging_bytes
-        making_room("what reads pass through", lambda: self.streamer.open(host, staging_bytes))
+        making_room("what reads pass through", self.streamer.open, host, staging_bytes)
         resume, self.resume = self.resume, None  # its tensors are the ledger's from here on
         if resume is None:
             return 0
@@ -172,7 +177,7 @@ class Executor:
         cause = player.cause = Cause(resume.stage, resume.step, "resumed")
         self._check.call = self.plan.footprint.calls[point.call - 1]
         for name, value in point.values.items():
-            works.numbers[name] = value.value
+            works.put(value.value, None, name)
             if value.value in player.made:  # one value under two names
                 continue
             saved = _as_planned(resume, name, value)
@@ -183,7 +188,8 @@ class Executor:
                     self.streamer.values.put(value.value, saved)
                 continue
             with self.ledger.bring(Verb.PLACE, item_of(value), self.tier, "disk", cause):
-                works.values[value.value] = saved.to(self.device)
+                works.put(value.value, saved.to(self.device), name)
+                self._meter.holds(works.values[value.value])
         self._check.settle()
         for arena in point.arenas:
             player.open_arena(arena)

@@ -7,8 +7,9 @@ is complete by construction. `resident + free == budget` on every tier after eve
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from types import TracebackType
 
 import attrs
 
@@ -73,6 +74,11 @@ class Ledger:
         return max(clock_ns - self._began, 0)
 
     @property
+    def checks(self) -> bool:
+        """Whether every move is checked, at any cost."""
+        return self._check
+
+    @property
     def tiers(self) -> tuple[str, ...]:
         """The tiers that have a budget."""
         return tuple(self._tiers)
@@ -96,35 +102,39 @@ class Ledger:
         """Whether an item lies on a tier; no tier holds nothing."""
         return tier in self._tiers and key in self._tiers[tier].items
 
-    @contextmanager
     def bring(
         self, verb: Verb, item: Item, tier: str, source: str, cause: Cause, room: str = ""
-    ) -> Iterator[None]:
+    ) -> AbstractContextManager[None]:
         """Account for an item before its bytes arrive; the body of the `with` brings them.
 
         If the body fails the item is taken out again. A body that only starts a load leaves it to a
         Transfer event to say when the bytes were there. *room* is the key of an item (an arena)
         that the bytes are taken out of, instead of what is free.
         """
+        return _Bringing(self, verb, item, tier, source, cause, room)
+
+    def place(self, item: Item, tier: str, cause: Cause) -> None:
+        """Account for an item whose bytes are there, in room that was reserved until now."""
+        self._enter(item, tier, cause, "")
+        at = self.now_ns()
+        self._emit(Verb.PLACE, item, tier, "", cause, at, at)
+
+    def _enter(self, item: Item, tier: str, cause: Cause, room: str) -> None:
         account = self._tiers[tier]
         if item.key in account.items:
             msg = f"{item.key} is on {tier} already"
             raise AssertionError(msg)
         if room:
             self._resize(room, -item.nbytes, tier, cause)
-        self._take(tier, item.nbytes, item.name, cause)
+        self._take(account, item.nbytes, item.name, tier, cause)
         account.items[item.key] = item
-        began = self.now_ns()
-        try:
-            yield
-        except BaseException:
-            del account.items[item.key]
-            account.free_bytes += item.nbytes
-            if room:
-                self._resize(room, item.nbytes, tier, cause)
-            raise
-        ended = self.now_ns()
-        self._emit(verb, item, tier, source, cause, began, ended)
+
+    def _leave(self, item: Item, tier: str, cause: Cause, room: str) -> None:
+        account = self._tiers[tier]
+        del account.items[item.key]
+        account.free_bytes += item.nbytes
+        if room:
+            self._resize(room, item.nbytes, tier, cause)
 
     def free(self, key: str, tier: str, cause: Cause, room: str = "") -> None:
         """Take an item off a tier; its memory must be let go of, or goes back to *room*."""
@@ -155,40 +165,44 @@ class Ledger:
         for key in tuple(self._tiers[tier].items):
             self.free(key, tier, cause)
 
-    @contextmanager
     def workspace(
         self, name: str, nbytes: int, tier: str, cause: Cause, slack_bytes: int = 0
-    ) -> Iterator[None]:
+    ) -> AbstractContextManager[None]:
         """Reserve room for one call while it runs; *slack_bytes* of it are the allocator's."""
+        return _Reserving(self, name, nbytes, tier, cause, slack_bytes)
+
+    def _reserve(self, name: str, nbytes: int, tier: str, cause: Cause) -> None:
         account = self._tiers[tier]
-        self._take(tier, nbytes, name, cause)
+        self._take(account, nbytes, name, tier, cause)
         account.reserved_bytes += nbytes
-        began, resident = self.now_ns(), self.resident_bytes(tier)
-        try:
-            yield
-        finally:
-            account.reserved_bytes -= nbytes
-            account.free_bytes += nbytes
-        self._sink.emit(
-            Workspace(
-                name, cause.stage, cause.step, tier, nbytes, resident, began, self.now_ns(),
-                slack_bytes,
-            )
+
+    def _release(self, nbytes: int, tier: str) -> None:
+        account = self._tiers[tier]
+        account.reserved_bytes -= nbytes
+        account.free_bytes += nbytes
+
+    def _used(self, room: _Reserving) -> None:
+        cause = room.cause
+        work = Workspace(
+            room.name, cause.stage, cause.step, room.tier, room.nbytes, room.resident_bytes,
+            room.began_ns, self.now_ns(), room.slack_bytes,
         )  # fmt: skip
+        self._sink.emit(work)
         self._verify()
 
-    def _take(self, tier: str, nbytes: int, name: str, cause: Cause) -> None:
-        account = self._tiers[tier]
-        if nbytes > account.free_bytes:
+    def _take(self, account: _Tier, nbytes: int, name: str, tier: str, cause: Cause) -> None:
+        free_bytes = account.free_bytes - nbytes
+        if free_bytes < 0:
             raise OutOfMemory(
                 f"{name} needs {nbytes} bytes on {tier} for {cause.stage}, {account.free_bytes} of "
                 f"{account.budget_bytes} are free",
                 code="over-budget",
             )
-        account.free_bytes -= nbytes
-        used = account.budget_bytes - account.free_bytes
-        account.peak_bytes = max(account.peak_bytes, used)
-        account.turn_peak_bytes = max(account.turn_peak_bytes, used)
+        account.free_bytes = free_bytes
+        used = account.budget_bytes - free_bytes
+        if used > account.turn_peak_bytes:
+            account.turn_peak_bytes = used
+            account.peak_bytes = max(account.peak_bytes, used)
 
     def _emit(
         self, verb: Verb, item: Item, tier: str, source: str, cause: Cause, began: int, ended: int
@@ -216,3 +230,64 @@ class Ledger:
                     f"{account.budget_bytes}"
                 )
                 raise AssertionError(msg)
+
+
+@attrs.define
+class _Bringing:
+    """An item on its way; a generator's context takes three times as long as one of these."""
+
+    ledger: Ledger
+    verb: Verb
+    item: Item
+    tier: str
+    source: str
+    cause: Cause
+    room: str
+    began_ns: int = 0
+
+    def __enter__(self) -> None:
+        self.ledger._enter(self.item, self.tier, self.cause, self.room)  # noqa: SLF001
+        self.began_ns = self.ledger.now_ns()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            self.ledger._leave(self.item, self.tier, self.cause, self.room)  # noqa: SLF001
+            return
+        self.ledger._emit(  # noqa: SLF001
+            self.verb, self.item, self.tier, self.source, self.cause, self.began_ns,
+            self.ledger.now_ns(),
+        )  # fmt: skip
+
+
+@attrs.define
+class _Reserving:
+    """Room for one call."""
+
+    ledger: Ledger
+    name: str
+    nbytes: int
+    tier: str
+    cause: Cause
+    slack_bytes: int
+    began_ns: int = 0
+    resident_bytes: int = 0
+
+    def __enter__(self) -> None:
+        self.ledger._reserve(self.name, self.nbytes, self.tier, self.cause)  # noqa: SLF001
+        self.resident_bytes = self.ledger.resident_bytes(self.tier)
+        self.began_ns = self.ledger.now_ns()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        self.ledger._release(self.nbytes, self.tier)  # noqa: SLF001
+        if kind is None:
+            self.ledger._used(self)  # noqa: SLF001

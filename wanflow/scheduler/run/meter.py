@@ -1,7 +1,7 @@
-"""Measure the memory of a run from outside: what really lives, however it was predicted.
+"""Measure memory from outside: what really lives, however it was predicted.
 
 On CUDA the allocator counts. On a CPU PyTorch's old profiler reports every allocation and every
-free, those of kernels for themselves included; it starts and stops in a tenth of a millisecond.
+free, those of kernels for themselves included; each report takes a microsecond.
 PyTorch has one profiler: where somebody else profiles, a dispatch mode counts the storages that are
 alive instead, and kernels are left to them. None of it shares code with what predicts the run.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import resource
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,12 +18,42 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from wanflow.scheduler.footprint.costs import CallRecord
 from wanflow.scheduler.run.card_context import CardContext
 from wanflow.scheduler.run.step_events import Figure
 
 # The old profiler has no public names left.
 _profiler: Any = torch.autograd
 _STATM = Path("/proc/self/statm")
+
+
+class Reports:
+    """What PyTorch's old profiler says of the allocations of this thread."""
+
+    def open(self) -> None:
+        """Have ops by themselves not reported: thousands a call, they take most of a tiny run."""
+        _profiler._enable_record_function(False)  # noqa: FBT003, SLF001
+
+    def close(self) -> None:
+        """Put that back."""
+        _profiler._enable_record_function(True)  # noqa: FBT003, SLF001
+
+    def begin(self) -> None:
+        """Count from here."""
+        config = _profiler.ProfilerConfig(
+            _profiler.ProfilerState.CPU, False, True, False, False, False,  # noqa: FBT003
+            torch._C._profiler._ExperimentalConfig(),  # noqa: SLF001
+        )  # fmt: skip
+        _profiler._enable_profiler_legacy(config)  # noqa: SLF001
+
+    def take(self) -> tuple[int, int]:
+        """Stop, and give the most bytes that came on top since, and those that did to the end."""
+        now = peak = 0
+        for thread in _profiler._disable_profiler_legacy():  # noqa: SLF001
+            for record in thread:
+                now += record.cpu_memory_usage()  # none but of an allocation or a free
+                peak = max(peak, now)
+        return peak, now
 
 
 class AllocationMeter:
@@ -35,40 +65,30 @@ class AllocationMeter:
     def __init__(self) -> None:
         self.now_bytes = 0
         self.peak_bytes = 0
+        self._reports = Reports()
 
     def __enter__(self) -> Self:
-        # A report of every op as well, thousands a call, would take two thirds of a tiny run.
-        _profiler._enable_record_function(False)  # noqa: FBT003, SLF001
-        _enable()
+        self._reports.open()
+        self._reports.begin()
         return self
 
     def __exit__(self, *_exc: object) -> None:
         self._add_up()
-        _profiler._enable_record_function(True)  # noqa: FBT003, SLF001
+        self._reports.close()
 
     def collect(self) -> None:
         """Add up what was reported, and go on."""
         self._add_up()
-        _enable()
+        self._reports.begin()
 
     def others(self) -> tuple[Figure, ...]:
         """Give what the process holds in all, as the system sees it."""
         return resident_set()
 
     def _add_up(self) -> None:
-        for thread in _profiler._disable_profiler_legacy():  # noqa: SLF001
-            for record in thread:
-                if record.kind() == "memory_alloc":
-                    self.now_bytes += record.cpu_memory_usage()
-                    self.peak_bytes = max(self.peak_bytes, self.now_bytes)
-
-
-def _enable() -> None:
-    config = _profiler.ProfilerConfig(
-        _profiler.ProfilerState.CPU, False, True, False, False, False,  # noqa: FBT003
-        torch._C._profiler._ExperimentalConfig(),  # noqa: SLF001
-    )  # fmt: skip
-    _profiler._enable_profiler_legacy(config)  # noqa: SLF001
+        peak, change = self._reports.take()
+        self.peak_bytes = max(self.peak_bytes, self.now_bytes + peak)
+        self.now_bytes += change
 
 
 class StorageMeter(TorchDispatchMode):
@@ -94,6 +114,16 @@ class StorageMeter(TorchDispatchMode):
 
     def collect(self) -> None:
         """Storages are counted as they come and go."""
+
+    def holds(self, _tensor: torch.Tensor) -> int:
+        """It was counted when it was made."""
+        return 0
+
+    def begin(self, call: CallRecord) -> None:
+        """A call is about to run."""
+
+    def end(self, made: Iterable[torch.Tensor]) -> None:
+        """It has run."""
 
     def others(self) -> tuple[Figure, ...]:
         """Give what the process holds in all, as the system sees it."""
@@ -134,6 +164,16 @@ class CudaMeter:
     def collect(self) -> None:
         """The allocator counts by itself."""
 
+    def holds(self, _tensor: torch.Tensor) -> int:
+        """The allocator counts by itself."""
+        return 0
+
+    def begin(self, call: CallRecord) -> None:
+        """A call is about to be launched."""
+
+    def end(self, made: Iterable[torch.Tensor]) -> None:
+        """It has been launched."""
+
     @property
     def now_bytes(self) -> int:
         """Bytes that the allocator has given out."""
@@ -173,12 +213,18 @@ def resident_set() -> tuple[Figure, ...]:
     return (Figure("rss", now, max(now, peak)),)
 
 
-RunMeter = AllocationMeter | StorageMeter | CudaMeter
+def somebody_profiles() -> bool:
+    """Whether PyTorch's one profiler is in use."""
+    return bool(_profiler._profiler_enabled())  # noqa: SLF001
 
 
-def meter_for(device: torch.device, context: CardContext | None = None) -> RunMeter:
-    """Return the meter of a device; enter it to count. *context* is what a card's run shares."""
+def meter_for(
+    device: torch.device, context: CardContext | None = None
+) -> AllocationMeter | StorageMeter | CudaMeter:
+    """Return what watches every allocation on a device; enter it to count.
+
+    *context* is what a card's run shares.
+    """
     if device.type == "cuda":
         return CudaMeter(context or CardContext(device))
-    somebody_profiles = _profiler._profiler_enabled()  # noqa: SLF001
-    return StorageMeter() if somebody_profiles else AllocationMeter()
+    return StorageMeter() if somebody_profiles() else AllocationMeter()

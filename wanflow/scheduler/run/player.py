@@ -102,6 +102,7 @@ class Player:
     cause: Cause = _OVER
     made: dict[int, Made] = attrs.field(factory=dict)
     _coming: set[int] = attrs.field(factory=set, init=False)
+    _last_use: Cause = attrs.field(default=_OVER, init=False)
 
     def open(self) -> None:
         """Reserve the buffers that are there from the first call to the last."""
@@ -131,6 +132,8 @@ class Player:
         """Take turn number *index*."""
         call, turn = self.plan.footprint.calls[index], self.plan.turns[index]
         self.cause = Cause(call.stage, call.step, call.kind)
+        if self._last_use.step != call.step or self._last_use.stage != call.stage:
+            self._last_use = Cause(call.stage, call.step, "last use")
         take_turn(call, turn, self)
 
     def open_arena(self, arena: Arena) -> None:
@@ -187,19 +190,23 @@ class Player:
 
     def call(self, call: CallRecord) -> None:
         """Run a call inside the room that it was planned with, and keep what it makes."""
-        cost = call.cost
-        with ExitStack() as stack:
-            if call.gathered_bytes:
+        if call.gathered_bytes:
+            with ExitStack() as stack:
                 self._gather(call, stack)
-            room = self.ledger.workspace(
-                call.kind, cost.running_bytes, self.tier, self.cause, cost.slack_bytes
-            )
-            stack.enter_context(room)
-            self.works.run(call)
+                self._run(call)
+        else:
+            self._run(call)
+        ledger, cause = self.ledger, self.cause
         for value in call.makes:
-            with self.ledger.bring(Verb.PLACE, item_of(value), self.tier, "", self.cause):
-                self.made[value.value] = value
-                self.works.keep(value)
+            ledger.place(item_of(value), self.tier, cause)
+            self.made[value.value] = value
+            self.works.keep(value)
+
+    def _run(self, call: CallRecord) -> None:
+        cost = call.cost
+        room_bytes, slack_bytes = cost.workspace_bytes + cost.slack_bytes, cost.slack_bytes
+        with self.ledger.workspace(call.kind, room_bytes, self.tier, self.cause, slack_bytes):
+            self.works.run(call)
 
     def _gather(self, call: CallRecord, stack: ExitStack) -> None:
         """Bring the rows that a call asked for; they go when *stack* is closed."""
@@ -221,7 +228,7 @@ class Player:
     def free(self, number: int) -> None:
         """Let a value go."""
         self.works.free(number)
-        self.ledger.free(f"value.{number}", self.tier, attrs.evolve(self.cause, why="last use"))
+        self.ledger.free(f"value.{number}", self.tier, self._last_use)
 
     def spill(self, move: TierMove) -> None:
         """Bring a value to the host and let its memory on the device go."""

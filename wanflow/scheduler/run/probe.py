@@ -27,15 +27,15 @@ import torch.nn.functional as F  # noqa: N812
 from wanflow.files.folders import cache_folder
 from wanflow.files.whole import writing
 from wanflow.remarks import remark
-from wanflow.scheduler.footprint.costs import CLASSES, DTYPES
+from wanflow.scheduler.footprint.costs import CLASSES, DTYPES, CallRecord, Cost
 from wanflow.scheduler.machine.cards import Chip
 from wanflow.scheduler.machine.datasheets import cpu_machine, guessed_machine
 from wanflow.scheduler.machine.figures import Machine, Source
+from wanflow.scheduler.run.call_meter import run_meter
 from wanflow.scheduler.run.context_probe import taken_by_another_process
 from wanflow.scheduler.run.ledger import Cause, Item, Ledger
-from wanflow.scheduler.run.meter import meter_for
 from wanflow.trace import TraceWriter
-from wanflow.trace.events import Kind, Verb
+from wanflow.trace.events import Kind
 from wanflow.units import GIB, KIB, MIB
 
 Run = Callable[[], object]
@@ -307,36 +307,34 @@ def _addition(count: int, device: torch.device, pace: Pace) -> Sample:
 
 
 def _dispatch(device: torch.device, pace: Pace) -> Sample:
-    """One tiny kernel after the other, watched by the meter as in a run."""
+    """One tiny kernel after the other."""
     small = torch.ones(16, device=device)
 
     def run() -> None:
         for _ in range(_TINY_KERNELS):
             small + 1  # the kernel is the point
-        meter.collect()
 
-    with meter_for(device) as meter:
-        run()
-        return Sample.of([t / _TINY_KERNELS for t in _times(run, device, pace)])
+    run()
+    return Sample.of([t / _TINY_KERNELS for t in _times(run, device, pace)])
 
 
 def _call(device: torch.device, folder: Path, pace: Pace) -> Sample:
     """What the executor does around a call: workspace, a value made, a value freed, the trace."""
     tier, cause = str(device), Cause("probe", 0, "")
     item = Item("value.1", "probe.x", Kind.VALUE, 1)
+    record = CallRecord("probe", "call", 0, Cost(1, {}, 0), None, 0, (), ())
     with ExitStack() as stack:
         writer = stack.enter_context(TraceWriter(folder / "trace.msgpack", {}))
         ledger = Ledger({tier: GIB}, writer)
-        meter = stack.enter_context(meter_for(device))
+        meter = stack.enter_context(run_meter(device))
 
         def run() -> None:
             for _ in range(_CALLS):
                 with ledger.workspace("call", 1, tier, cause):
-                    pass
-                with ledger.bring(Verb.PLACE, item, tier, "", cause):
-                    pass
+                    meter.begin(record)
+                    meter.end([])
+                ledger.place(item, tier, cause)
                 ledger.free(item.key, tier, cause)
-                meter.collect()
 
         run()
         return Sample.of([t / _CALLS for t in _times(run, device, pace)])

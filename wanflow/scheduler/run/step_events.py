@@ -67,7 +67,8 @@ class StepEvents:
         self._tier = tier
         calls = plan.footprint.calls
         self._last = {call.stage: index for index, call in enumerate(calls)}
-        self._step_ends = {(call.stage, call.step): index for index, call in enumerate(calls)}
+        ends = {(call.stage, call.step): index for index, call in enumerate(calls)}
+        self._step_ends = frozenset(ends.values())
         self._stages = {s.stage: s for s in plan.stages}
         self._opening: dict[str, bool] = {}  # stages at their first step: whether a call has run
         self._began: dict[str, int] = {}
@@ -76,19 +77,22 @@ class StepEvents:
 
     def before(self, stage: str) -> None:
         """A call of *stage* is about to run."""
+        if stage in self._step_began:
+            return
         if self._meter.context is not None and stage not in self._began:
             self._meter.context.stage_begins()
             self._opening[stage] = False
         now = self._ledger.now_ns()
         self._began.setdefault(stage, now)
-        self._step_began.setdefault(stage, now)
+        self._step_began[stage] = now
 
     def after(self, index: int) -> None:
         """Call number *index* has run."""
         call = self._plan.footprint.calls[index]
         peak = self._ledger.take_turn_peak_bytes(self._tier)
-        self._peaks[call.stage] = max(self._peaks.get(call.stage, 0), peak)
-        step_ends = self._step_ends[call.stage, call.step] == index
+        if peak > self._peaks.get(call.stage, -1):
+            self._peaks[call.stage] = peak
+        step_ends = index in self._step_ends
         if call.stage in self._opening:
             self._look_beside(call.stage, step_ends=step_ends)
         if step_ends:

@@ -83,6 +83,7 @@ class Streamer:
         self._arenas: dict[str, torch.Tensor] = {}
         self.values = HostValues(device)
         self._coming: dict[int, tuple[torch.Tensor, Future[_Loaded]]] = {}
+        self.notice: Callable[[torch.Tensor], object] = _nobody  # who counts memory
 
     @property
     def has_host_tier(self) -> bool:
@@ -93,6 +94,8 @@ class Streamer:
         """Make the buffers of *host*, a chunk for tensors that change dtype, and the reader."""
         self._plan = host
         self._staging = torch.empty(staging_bytes, dtype=torch.uint8) if staging_bytes else None
+        if self._staging is not None:
+            self.notice(self._staging)
         if self.has_host_tier and host.ring_bytes:
             buffers = (self._device.host_buffer(host.ring_bytes) for _ in range(RING))
             self._ring = [_Buffer(memory) for memory in buffers]
@@ -101,6 +104,7 @@ class Streamer:
     def open_arena(self, model: str, nbytes: int) -> None:
         """Make the block of memory that a model's segments lie in from now on."""
         self._arenas[model] = self._device.slab(nbytes)
+        self.notice(self._arenas[model])
 
     def close_arena(self, model: str) -> None:
         """Let it go; no segment may be in it."""
@@ -111,6 +115,7 @@ class Streamer:
         name, segment = self._segment(key)
         if offset_bytes is None:
             slab = self._device.slab(segment.nbytes)
+            self.notice(slab)
         else:
             part = self._arenas[name][offset_bytes : offset_bytes + segment.nbytes]
             slab = self._device.reuse(part)
@@ -135,6 +140,7 @@ class Streamer:
     def start_value(self, number: int) -> None:
         """Start bringing a spilled value back, in turn with the loads of weights."""
         slab = self.values.slab(number)
+        self.notice(slab)
 
         def job() -> _Loaded:
             began = time.perf_counter_ns()
@@ -163,6 +169,7 @@ class Streamer:
         row = model.rows(tensor)
         wanted = ids.reshape(-1).tolist()
         rows = torch.empty((len(wanted), *row.shape), dtype=row.dtype)
+        self.notice(rows)
         source = self._sources[model.name]
         self._do(lambda: source.read_rows_into(tensor, wanted, rows, self._staging)).result()
         return rows.to(self._device.torch_device)
@@ -267,6 +274,10 @@ def _settle(future: Future[_Result], job: Callable[[], _Result]) -> None:
         future.set_result(job())
     except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
         future.set_exception(error)
+
+
+def _nobody(_tensor: torch.Tensor) -> None:
+    """Count nothing."""
 
 
 def _view(slab: torch.Tensor, spec: TensorSpec) -> torch.Tensor:

@@ -270,6 +270,7 @@ def _memory(place: Place, outcome: Outcome, peaks: MeasuredPeaks) -> dict[str, o
     return {
         "peak_bytes": peak,
         "peak_source": measured.source if measured is not None else "",
+        "watched_calls": outcome.watched_calls,
         "beside_bytes": measured.beside_bytes if measured is not None else 0,
         "reserved_peak_bytes": given_out,
         "over_budget_bytes": max(peak, given_out, place.budget_bytes) - place.budget_bytes,

@@ -1,8 +1,9 @@
 """What a run saves so that it can go on: the values alive after a step, and what they belong to.
 
-Each value is a safetensors file of its own, written once; `index.json`, renamed into place last,
-says which of them make up the latest step. A kill between the two leaves the step before. What was
-loaded is written anew under other names: another plan may number its values in another way.
+The values that a step leaves are one safetensors file, written once; `index.json`, renamed into
+place last, says in which file each value of the latest step is. A kill between the two leaves the
+step before. What was loaded is written anew under other names: another plan may number its values
+in another way.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from wanflow.errors import InputError, StageFailed
 from wanflow.files.whole import unwritable, write_json, writing
 
-_VERSION = 1
+_VERSION = 2
 _INDEX = "index.json"
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError)
 
@@ -48,7 +49,8 @@ class StateStore:
     """The state of one run in its folder's `state/`."""
 
     folder: Path
-    _written: dict[str, dict[str, object]] = attrs.field(factory=dict, init=False)
+    _files: dict[str, str] = attrs.field(factory=dict, init=False)  # of values, by number
+    _digests: dict[str, str] = attrs.field(factory=dict, init=False)  # of files
     _generation: int = attrs.field(default=0, init=False)
 
     @property
@@ -62,30 +64,36 @@ class StateStore:
         A value whose number was saved before is not written again. StageFailed when the disk is
         full: the state that was there stays.
         """
+        keys = {name: f"value.{number}" for name, (number, _) in values.items()}  # some are alike
+        new = {keys[n]: t for n, (_, t) in values.items() if keys[n] not in self._files}
         try:
             self.folder.mkdir(exist_ok=True)
-            entries = {name: self._entry(name, *value) for name, value in values.items()}
+            if new:
+                self._write(f"{boundary.stage}.{boundary.step}.{self._generation}.safetensors", new)
         except OSError as error:
             raise unwritable(self.folder, error, code="state-unwritable") from None
         except SafetensorError as error:  # it has no errno: a full disk is most of them
             raise StageFailed(
                 f"{self.folder}: {error}", hint="free some space", code="state-unwritable"
             ) from None
-        facts = {"version": _VERSION, "generation": self._generation}
-        index = {**facts, **attrs.asdict(boundary), "values": entries}
+        files = {key: self._files[key] for key in keys.values()}
+        digests = {file: self._digests[file] for file in files.values()}
+        index = {
+            "version": _VERSION, "generation": self._generation, **attrs.asdict(boundary),
+            "values": {name: {"file": files[key], "key": key} for name, key in keys.items()},
+            "sha256": digests,
+        }  # fmt: skip
         write_json(self.folder / _INDEX, index)
-        self._written = {str(e["file"]): e for e in entries.values()}
-        self._sweep()
+        if digests.keys() != self._digests.keys():
+            self._sweep(digests)
+        self._files, self._digests = files, digests
 
-    def _entry(self, name: str, number: int, tensor: torch.Tensor) -> dict[str, object]:
-        file = f"{name}.{number}.{self._generation}.safetensors"
-        if file in self._written:
-            return self._written[file]
-        path = self.folder / file
-        with writing(path) as part:
-            save_file({"value": tensor.detach().cpu().contiguous()}, part)
-            digest = _sha256(part)
-        return {"file": file, "sha256": digest}
+    def _write(self, file: str, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Write a file; the index that names it brings its name to the disk."""
+        with writing(self.folder / file, sync_folder=False) as part:
+            save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, part)
+            self._digests[file] = _sha256(part)
+        self._files.update(dict.fromkeys(tensors, file))
 
     def clear(self) -> None:
         """Forget everything: the run begins, or is done."""
@@ -94,13 +102,13 @@ class StateStore:
         except OSError as error:
             raise unwritable(self.folder / _INDEX, error, code="state-unwritable") from None
         shutil.rmtree(self.folder, ignore_errors=True)
-        self._written = {}
+        self._files, self._digests = {}, {}
 
-    def _sweep(self) -> None:
+    def _sweep(self, named: Collection[str]) -> None:
         """Remove what no index names any more; a file that can't be removed is no failure."""
         with suppress(OSError):
             for path in self.folder.iterdir():
-                if path.name != _INDEX and path.name not in self._written:
+                if path.name != _INDEX and path.name not in named:
                     path.unlink(missing_ok=True)
 
     def load(self) -> Saved | None:
@@ -112,11 +120,11 @@ class StateStore:
             if index["version"] != _VERSION:
                 raise ValueError(f"its version is {index['version']}, this one reads {_VERSION}")
             boundary = Boundary(index["stage"], index["step"])
-            values = dict(self._values(index["values"]))
+            values = dict(self._values(index["values"], index["sha256"]))
             self._generation = int(index["generation"]) + 1
         except _DAMAGE as error:
             raise damaged(self.folder, _reason(error)) from None
-        self._written = {}
+        self._files, self._digests = {}, {}
         return Saved(boundary, values)
 
     def boundary(self) -> Boundary | None:
@@ -128,13 +136,16 @@ class StateStore:
             return None
 
     def _values(
-        self, entries: Mapping[str, Mapping[str, str]]
+        self, entries: Mapping[str, Mapping[str, str]], digests: Mapping[str, str]
     ) -> Iterator[tuple[str, torch.Tensor]]:
+        found: dict[str, dict[str, torch.Tensor]] = {}
         for name, entry in entries.items():
-            path = self.folder / Path(entry["file"]).name
-            if _sha256(path) != entry["sha256"]:
-                raise ValueError(f"{path.name} is not what was saved")
-            yield name, load_file(path)["value"]
+            file, path = entry["file"], self.folder / Path(entry["file"]).name
+            if file not in found:
+                if _sha256(path) != digests[file]:
+                    raise ValueError(f"{path.name} is not what was saved")
+                found[file] = load_file(path)
+            yield name, found[file][entry["key"]]
 
 
 def damaged(folder: Path, reason: str) -> InputError:
