@@ -67,7 +67,7 @@ format: $(VENV)/.dev            ## rewrite the files as ruff likes them
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.dev             ## each script of benchmarks/ once, results as JSON lines
-	@for script in benchmarks/*.py; do echo "# $$script" >&2; case $$script in *_budget.py|*sweep_order.py|*planning_time.py|*text_encode.py|*_share.py) small=--shrink;; *) small=;; esac; \
+	@for script in benchmarks/*.py; do echo "# $$script" >&2; case $$script in *_budget.py|*sweep_order.py|*planning_time.py|*decode_spills.py|*text_encode.py|*_share.py) small=--shrink;; *) small=;; esac; \
 	  $(BIN)/python $$script $$small || exit 1; done
 
 soak: $(VENV)/.dev              ## both lanes: SOAK=1 lengthens the random ones

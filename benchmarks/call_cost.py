@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -89,9 +90,7 @@ def timed(act: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - began, time.process_time() - spent
 
 
-def measured(
-    way: str, run: Callable[[Tensors], Tensors], count: int, pairs: int
-) -> dict[str, object]:
+def measured(way: str, run: Callable[[Tensors], Tensors], count: int, pairs: int) -> dict[str, Any]:
     """Take turns with the bare function; the first pair warms up."""
     program = looped(run, count)
     footprint = Profiler("cpu").profile((program,), {}, lambda _: False)

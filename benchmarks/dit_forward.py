@@ -23,8 +23,8 @@ import torch
 from benchmarks.lib.forwards import Inputs, by_rows, plain, staged
 from benchmarks.lib.report import keep, machine_line, spread
 from wanflow.graph.configs import known_config
-from wanflow.models.segments.build import build
 from wanflow.models.segments.cut import dtype_of
+from wanflow.models.segments.upstream import build_upstream
 from wanflow.session import Request, plan
 
 VALUES = ("all", "4096", "1024", "grouped")
@@ -38,7 +38,7 @@ def transformer(device: str, layers: int | None, *, shrink: bool) -> Any:
         fields |= {"num_layers": 2, "num_attention_heads": 2, "ffn_dim": 512}
     if layers is not None:
         fields |= {"num_layers": layers}
-    module: Any = build("transformer", fields)
+    module: Any = build_upstream("transformer", fields)
     torch.manual_seed(0)
     for path, parameter in list(module.named_parameters()):
         made = torch.empty(parameter.shape, dtype=dtype_of(module, path, "bf16"), device=device)

@@ -27,8 +27,8 @@ from benchmarks.lib.forwards import Inputs, by_rows, plain
 from benchmarks.lib.programs import Calls
 from benchmarks.lib.report import keep, machine_line
 from wanflow.graph.configs import known_config
-from wanflow.models.segments.build import build
 from wanflow.models.segments.cut import dtype_of
+from wanflow.models.segments.upstream import build_upstream
 from wanflow.models.wan.rope import Grid
 from wanflow.scheduler.footprint.lifetimes import lifetimes
 from wanflow.scheduler.profile.profiler import Profiler
@@ -115,7 +115,7 @@ def weights_bytes(module: Any) -> int:
 
 def peak(case: Case, value: str) -> dict[str, Any]:
     """Profile one forward: its peak without the weights, and its FLOPs."""
-    module = build("transformer", {**case.config, "num_layers": 2})
+    module = build_upstream("transformer", {**case.config, "num_layers": 2})
     programs = (Forward(case, value, module).program(),)
     found = Profiler("cpu").profile(programs, {}, lambda _name: False)
     step = found.calls[1]

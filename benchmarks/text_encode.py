@@ -129,6 +129,8 @@ def encode(bench: Bench, side: str, folder: Path, *, exact: bool = False) -> Row
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     with tempfile.TemporaryDirectory(dir=folder) as caches:
         mine = {"XDG_CACHE_HOME": caches, "XDG_CONFIG_HOME": caches}
+        if side != "offload":
+            mine["THP_MEM_ALLOC_ENABLE"] = "1"  # as the command line has it
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.lib.encoders"],
             input=json.dumps(bench.asked(side, folder, exact=exact)),

@@ -1,97 +1,112 @@
 """What does a budget cost? The tiny graph at four budgets against diffusers' own pipeline.
 
-    python benchmarks/tiny_run.py [ROUNDS]
+    python -m benchmarks.tiny_run [ROUNDS]
 
-One process; a round to warm up, then ROUNDS (5) in which all take turns. Three budgets have
-`--exact`, the fourth is the smallest without it. Prints one JSON object; benchmarks/README.md says
-what the times hold.
+Each side is a process of its own (`lib/tiny_sides.py`); both write an mp4. A round to warm up, then
+ROUNDS (5) in which all take turns. Three budgets have `--exact`, the fourth is the smallest without
+it. Prints one JSON object; benchmarks/README.md says what the times hold.
 """
 
+from __future__ import annotations
+
 import json
+import os
+import subprocess
 import sys
-import tempfile
-import time
-from pathlib import Path
+from collections.abc import Sequence
 from statistics import median
-from typing import Any
+from typing import Any, Self
 
+import attrs
 import torch
-from diffusers import WanPipeline
 
-import wanflow
-from wanflow.scheduler.run.meter import AllocationMeter
-from wanflow.session import Request, plan, run
+from benchmarks.lib.report import ROOT
+from benchmarks.lib.tiny_sides import Row
 from wanflow.session.preparing.prepared import versions
 
-TINY = Path(wanflow.__file__).parent / "bundled" / "wan-tiny"
-PROMPT, SEED, STEPS, GUIDANCE = "a red circle moves right", 11, 8, 5.0
-Row = dict[str, float]
+
+@attrs.define
+class Side:
+    """A process that answers."""
+
+    process: subprocess.Popen[str]
+
+    @classmethod
+    def start(cls, name: str) -> Self:
+        """Start one of `lib/tiny_sides.py`."""
+        words = [sys.executable, "-m", "benchmarks.lib.tiny_sides", name]
+        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        process = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        )  # fmt: skip
+        return cls(process)
+
+    def ask(self, **what: object) -> Any:
+        """Tell it what to do and give its answer."""
+        pipes = self.process.stdin, self.process.stdout
+        if pipes[0] is None or pipes[1] is None:
+            raise TypeError("the process has no pipes")
+        pipes[0].write(json.dumps(what) + "\n")
+        pipes[0].flush()
+        for line in pipes[1]:
+            word, _, text = line.partition(" ")
+            if word == "answer":
+                return json.loads(text)
+        raise SystemExit(f"{self.process.args!r}: exit {self.process.wait()}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.process.kill()
+        self.process.communicate()
 
 
-def request(vram: str = "auto", *, exact: bool = True) -> Request:
-    """Make the job as wanflow takes it; size and frames are the graph's."""
-    inputs: dict[str, str | int | float] = {"prompt": PROMPT, "seed": SEED}
-    inputs |= {"steps": STEPS, "guidance": GUIDANCE}
-    return Request("t2v-tiny", inputs, device="cpu", vram=vram, exact=exact, prompt_cache=False)
-
-
-def ours(asked: Request, folder: Path) -> Row:
-    """Plan and run."""
-    began = time.perf_counter()
-    done: Any = run(asked, out=folder, force=True)
-    row = {"seconds_with_planning": time.perf_counter() - began}
-    keys = ("seconds", "budget_bytes", "predicted_peak_bytes", "peak_bytes")
-    return row | {key: done[key] for key in keys}
-
-
-def theirs() -> Row:
-    """Load the pipeline and call it; then once more under the meter, which slows it down."""
-    job = {"prompt": PROMPT, "num_inference_steps": STEPS, "guidance_scale": GUIDANCE}
-    job |= {"width": 64, "height": 64, "num_frames": 17, "output_type": "pt"}
-    began = time.perf_counter()
-    pipeline = WanPipeline.from_pretrained(TINY)
-    pipeline.set_progress_bar_config(disable=True)
-    loaded = time.perf_counter()
-    pipeline(**job, generator=torch.Generator("cpu").manual_seed(SEED))
-    ended = time.perf_counter()
-    parts = (pipeline.text_encoder, pipeline.transformer, pipeline.vae)
-    weights = sum(tensor.nbytes for part in parts for tensor in part.parameters())
-    with AllocationMeter() as meter:
-        pipeline(**job, generator=torch.Generator("cpu").manual_seed(SEED))
-    peak = weights + meter.peak_bytes
-    return {"seconds": ended - loaded, "seconds_with_loading": ended - began, "peak_bytes": peak}
-
-
-def sums(rows: list[Row]) -> dict[str, object]:
+def sums(rows: Sequence[Row]) -> dict[str, object]:
     """Median and range of every time, the most of every size."""
     told: dict[str, object] = {key: max(row[key] for row in rows) for key in rows[0]}
-    for key in (key for key in told if key.startswith("seconds")):
+    for key in (key for key in told if "seconds" in key):
         column = [row[key] for row in rows]
         told[key] = {"median": median(column), "fastest": min(column), "slowest": max(column)}
     return told
 
 
-def jobs() -> dict[str, Request]:
+def jobs(ours: Side) -> dict[str, dict[str, object]]:
     """The same job at four budgets."""
-    report: Any = plan(request()).report
-    lean: Any = plan(request(exact=False)).report
-    most, least = report["resident_bytes"], report["minimum_bytes"]
+    exact = ours.ask(plan=True, vram="auto", exact=True)
+    lean = ours.ask(plan=True, vram="auto", exact=False)
+    most, least = exact["resident_bytes"], exact["minimum_bytes"]
     budgets = {"resident": most, "halfway": (most + least) // 2, "minimum": least}
-    asked = {name: request(f"{nbytes}B") for name, nbytes in budgets.items()}
-    return asked | {"lean": request(f"{lean['minimum_bytes']}B", exact=False)}
+    asked: dict[str, dict[str, object]] = {
+        name: {"plan": False, "vram": f"{nbytes}B", "exact": True}
+        for name, nbytes in budgets.items()
+    }
+    return asked | {"lean": {"plan": False, "vram": f"{lean['minimum_bytes']}B", "exact": False}}
 
 
 def main(rounds: int) -> None:
     """Measure and print."""
-    asked = jobs()
-    found: dict[str, list[Row]] = {name: [] for name in (*asked, "diffusers")}
-    with tempfile.TemporaryDirectory() as folder:
+    with Side.start("ours") as ours, Side.start("theirs") as theirs:
+        asked = jobs(ours)
+        found: dict[str, list[Row]] = {name: [] for name in (*asked, "diffusers")}
         for _ in range(1 + rounds):
             for name, each in asked.items():
-                found[name].append(ours(each, Path(folder) / "run"))
-            found["diffusers"].append(theirs())
+                found[name].append(ours.ask(**each))
+            found["diffusers"].append(theirs.ask(measure=False))
+        peak = theirs.ask(measure=True)
+    measured = {name: rows[1:] for name, rows in found.items()}
+    shares = {
+        name: median(
+            mine["seconds"] / other["seconds"]
+            for mine, other in zip(measured[name], measured["diffusers"], strict=True)
+        )
+        for name in asked
+    }
     told = {"benchmark": "tiny_run", "threads": torch.get_num_threads(), "versions": versions()}
-    print(json.dumps({**told, "rounds": rounds, **{n: sums(r[1:]) for n, r in found.items()}}))
+    told |= {"rounds": rounds, "shares": shares, **{n: sums(r) for n, r in measured.items()}}
+    told["diffusers"] = {**sums(measured["diffusers"]), **peak}
+    print(json.dumps(told))
 
 
 if __name__ == "__main__":

@@ -206,7 +206,7 @@ class Card(Link):
         """What the request leaves of it."""
         place = find_place(attrs.evolve(request, machine="rtx4060"))
         machine = attrs.evolve(place.machine, disk_rate=1e6, cached_disk_rate=1e6)
-        return self.put_on(attrs.evolve(place, device=torch.device("cpu"), machine=machine))
+        return self.put_on(attrs.evolve(place, device_name="cpu", machine=machine))
 
 
 class TestRamBudget:

@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from benchmarks import fewer_steps, gpu_lean, lean_peaks, tiny_run
+from benchmarks import call_cost, fewer_steps, gpu_lean, lean_peaks, tiny_run
 from benchmarks.lib import alone, decodes, encodes, kernels
 from benchmarks.lib.decodes import Decode
 from benchmarks.lib.linked import linked
@@ -113,6 +113,20 @@ class TestShrunken:
         ]
         assert all(row["difference"] <= 4 * 2**-8 for row in report["rows"])
         assert report["default"] in {"all", "4096", "1024", "grouped"}
+
+    @pytest.mark.wide
+    def test_compiled_forward(self, shrunken) -> None:
+        """All four agree within four roundings of bf16, and compiling took its time."""
+        report = shrunken("compiled_forward", "--rounds", "1", "--size", "64*64", rows=TIMED)
+
+        rows = {row["case"]: row for row in report["rows"]}
+        assert set(rows) == {
+            f"{who}{how}" for who in ("diffusers", "wanflow") for how in ("", "-compiled")
+        }
+        assert all(row["difference"] <= 4 * 2**-8 for row in rows.values())
+        assert all(
+            (row["compile_seconds"] > 0) == ("compiled" in name) for name, row in rows.items()
+        )
 
     @pytest.mark.wide
     def test_trace_share(self, shrunken, tmp_path) -> None:
@@ -312,6 +326,19 @@ class TestErrors:
 
 
 @pytest.mark.wide
+def test_whole_process(tmp_path) -> None:
+    """A run beside a plain script, and a cold and a warm plan, each a process of its own."""
+    out = tmp_path / "report.json"
+    command = [sys.executable, "-m", "benchmarks.whole_process", "--shrink", "--out", str(out)]
+    subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
+    report = json.loads(out.read_text())
+
+    assert set(report["run"]["share"]) == {"seconds", "processor_seconds", "peak_bytes"}
+    assert report["run"]["share"]["peak_bytes"] < 1
+    assert report["plan"]["warm"]["peak_bytes"]["median"] < 2**27  # PyTorch alone takes more
+
+
+@pytest.mark.wide
 def test_planning_time(tmp_path) -> None:
     """Cold, warm and the planner alone, of the tiny graph; as a process, as all can be run."""
     out = tmp_path / "report.json"
@@ -322,6 +349,22 @@ def test_planning_time(tmp_path) -> None:
     assert report["cold"]["median"] > report["planner_alone"]["median"] > 0
     assert report["warm"]["median"] > 0
     assert report["calls"] > 0 < report["cache"]["files"]
+
+
+@pytest.mark.wide
+def test_decode_spills(tmp_path) -> None:
+    """The same checkout as both sides: the same plans; only the smallest budget moves values."""
+    out = tmp_path / "report.json"
+    command = [sys.executable, "-m", "benchmarks.decode_spills", "--shrink", "--repeats", "0"]
+    more = ["--against", str(ROOT), "--out", str(out)]
+    subprocess.run([*command, *more], check=True, cwd=ROOT, capture_output=True)
+    rows = json.loads(out.read_text())["rows"]
+
+    before, now = ([row for row in rows if row["side"] == side] for side in ("before", "now"))
+    assert [{**row, "side": "now"} for row in before] == now
+    least, most = now
+    assert least["budget_bytes"] == least["minimum_bytes"]
+    assert least["decode_spilled_bytes"] > 0 == most["decode_spilled_bytes"]
 
 
 @pytest.mark.parametrize(
@@ -382,6 +425,16 @@ def test_tiny_run(capsys) -> None:
     assert all(row["peak_bytes"] <= row["budget_bytes"] for row in rows)
     assert told["lean"]["budget_bytes"] < told["minimum"]["budget_bytes"]
     assert max(row["peak_bytes"] for row in rows) < told["diffusers"]["peak_bytes"]
+
+
+def test_call_cost() -> None:
+    """Both ways are told, over the bare function."""
+    rows = [
+        call_cost.measured(way, run, 100, 1)
+        for way, run in (("in place", call_cost.in_place), ("a new value", call_cost.anew))
+    ]
+    assert all(row["bare_us"] > 0 for row in rows)
+    assert all(row["over_cpu_us"]["median"] > 0 for row in rows)
 
 
 def test_fewer_steps() -> None:

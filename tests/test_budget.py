@@ -148,3 +148,9 @@ class TestTooSmall:
         assert exact == [exact[0]] * len(counts)
         pinned = attrs.evolve(asked[0], pins=("encode.tokens=all",))
         assert least[-1] <= budgets(pinned)[2] <= exact[0]
+
+    def test_longest_prompt(self, measured_runs: MeasuredRuns) -> None:
+        """512 tokens fit into 6 MiB: the encoder attends a head at a time."""
+        longest = attrs.evolve(job(6 << 20), inputs=prompted(512))
+        assert budgets(attrs.evolve(longest, vram="auto"))[2] <= 6 << 20
+        measured_runs(longest).assert_within(6 << 20)

@@ -41,11 +41,11 @@ class TestTable:
         assert rows == [(v.name, v.about, v.default) for v in VARIABLES]
 
     def test_has_all_that_are_named(self):
-        """No other file asks the environment, and no name is missing."""
+        """Ours are asked for in one file, PyTorch's where they matter; no name is missing."""
         texts = {path: path.read_text("utf-8") for path in PACKAGE.rglob("*.py")}
         asking = [path.stem for path, text in texts.items() if re.search(r"environ\b|getenv", text)]
         names = {name for text in texts.values() for name in re.findall(r"WANFLOW_[A-Z_]+", text)}
-        assert asking == ["environment"]
+        assert sorted(asking) == ["compiling", "environment", "heap", "kernels_here"]
         assert names == {v.name for v in VARIABLES if v.name.startswith("WANFLOW_")}
 
     def test_is_what_doctor_tells(self, monkeypatch):

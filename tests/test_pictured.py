@@ -26,7 +26,16 @@ SEED, PROMPT = 11, "a red circle moves right on a blue background"
 FORMS = [("i2v", False), ("flf2v", True), ("i2v-2.2", False), ("i2v-2.2", True), ("ti2v", False)]
 PARTS = ("denoise.split=parts", "denoise.cfg=paired")
 STREAMED = ("given.weights=stream",)
-EVERY = ("whole", "strips.8", "strips.4", "strips.2", "strips.1", "frames.8", "frames.2")
+EVERY = (
+    "whole",
+    "strips.12",
+    "strips.8",
+    "strips.4",
+    "strips.2",
+    "strips.1",
+    "frames.8",
+    "frames.2",
+)
 SOME = ("whole", "strips.2", "frames.2")
 
 

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import attrs
-import torch
 
 from wanflow.errors import InputError
 from wanflow.system import System
@@ -79,6 +78,8 @@ class TorchCard:
 
 def torch_build() -> TorchBuild:
     """Say what this PyTorch is; nothing is asked of a card."""
+    import torch
+
     cuda, hip = torch.version.cuda, torch.version.hip
     number = 0 if hip else torch.backends.cudnn.version() or 0  # AMD's is MIOpen
     cudnn = f"{number // 10000}.{number % 10000 // 100}.{number % 100}" if number else ""
@@ -90,6 +91,8 @@ def cards_there() -> tuple[int, str]:
 
     `device_count` alone asks NVML, which counts cards that the driver is too old for.
     """
+    import torch
+
     with _warnings_held() as said:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     words = str(said[0].message) if said and not count else ""
@@ -98,6 +101,8 @@ def cards_there() -> tuple[int, str]:
 
 def torch_card(index: int) -> TorchCard:
     """Ask for a card; PyTorch's own warning of one that it has no code for is not passed on."""
+    import torch
+
     with _warnings_held():
         about = torch.cuda.get_device_properties(index)
     return TorchCard(

@@ -64,6 +64,7 @@ VARIABLES = (
     VRAM, DEVICE, MODELS, CHECK, PROMPT_CACHE, PROBE,
     VISIBLE_CARDS, ALLOC_CONF, CUDA_ALLOC_CONF,
     Variable("OMP_NUM_THREADS", "threads of the kernels on a CPU"), ONEDNN_ISA,
+    Variable("THP_MEM_ALLOC_ENABLE", "`0`: PyTorch asks for no large pages on a CPU", "1"),
     Variable("HF_HOME", "where the hub's token is"),
     Variable("HF_HUB_OFFLINE", "`1`: nothing is fetched"),
     Variable("NO_COLOR", "no colours on a terminal"), CONFIG_HOME, CACHE_HOME, DATA_HOME,

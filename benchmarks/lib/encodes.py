@@ -12,8 +12,8 @@ from benchmarks.lib.programs import SPACE, Calls, vae_stage
 from wanflow.graph import PortRef, Size
 from wanflow.graph.configs import known_config
 from wanflow.graph.values import Value
-from wanflow.models.segments.build import build
 from wanflow.models.segments.cut import DTYPES
+from wanflow.models.segments.upstream import build_upstream
 from wanflow.scheduler.footprint.costs import Footprint
 from wanflow.scheduler.footprint.lifetimes import lifetimes
 from wanflow.scheduler.machine.datasheets import named_machine
@@ -42,7 +42,7 @@ CASES = {
 
 def _plain(case: Encode) -> Program:
     """A program of one call: the module's own `encode`, all of the encoder's weights there."""
-    module = build("vae", known_config("wan2.1-t2v-1.3b", "vae"))
+    module = build_upstream("vae", known_config("wan2.1-t2v-1.3b", "vae"))
     dtype, size = DTYPES[case.precision], case.size
 
     def encode(_values: Tensors) -> Tensors:

@@ -7,9 +7,9 @@ from typing import Any
 import attrs
 import torch
 
-from wanflow.models.wan import dit, dit_heads, dit_rows
+from wanflow.models.wan import dit, dit_compiled, dit_heads, dit_rows
 from wanflow.models.wan.dit_rows import Rows
-from wanflow.models.wan.rope import Grid, make_rope
+from wanflow.models.wan.rope import Grid, WholeRope, make_rope
 
 GROUPS = 8
 
@@ -41,10 +41,14 @@ def staged(module: Any, given: Inputs) -> torch.Tensor:
     return dit.head(module, hidden, made.time, shape)
 
 
-def by_rows(module: Any, given: Inputs, size: int, *, grouped: bool = False) -> torch.Tensor:
-    """Run it *size* rows at a time, the heads in groups if asked for."""
+def by_rows(
+    module: Any, given: Inputs, size: int, *, grouped: bool = False, compiled: bool = False
+) -> torch.Tensor:
+    """Run it *size* rows at a time, the heads in groups or with compiled kernels if asked for."""
+    forms: Any = dit_compiled if compiled else dit_rows
     rows, shape = Rows(size), tuple(given.latents.shape)
     rope = make_rope(module, Grid.of(module, shape), given.latents.device)
+    turns = WholeRope.of(rope) if compiled else rope
     made = dit_rows.embed(module, given.latents, given.timestep, given.text, rows)
     hidden = made.hidden
     for block in module.blocks:
@@ -52,7 +56,7 @@ def by_rows(module: Any, given: Inputs, size: int, *, grouped: bool = False) -> 
         if grouped:
             dit_heads.attend(block, hidden, scaled, rope, rows, GROUPS)
         else:
-            dit_rows.attend(block, hidden, scaled, rope, rows)
-        dit_rows.cross(block, hidden, made.context, rows)
-        dit_rows.feed(block, hidden, scaled, rows)
+            forms.attend(block, hidden, scaled, turns, rows)
+        forms.cross(block, hidden, made.context, rows)
+        forms.feed(block, hidden, scaled, rows)
     return dit_rows.head(module, hidden, made.time, shape, rows, given.index)

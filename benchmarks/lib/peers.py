@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.lib.alone import Alone
 from benchmarks.lib.stage_case import tokenize
-from wanflow.models.segments.build import build
+from wanflow.models.segments.upstream import build_upstream
 from wanflow.models.wan import vae
 from wanflow.stages.clip import Clip
 
@@ -54,8 +54,8 @@ class Peer:
         from diffusers import UniPCMultistepScheduler, WanPipeline
 
         case, bound = self.alone.case, self.alone.model.module
-        fields = {**bound.config} if self.part != "text_encoder" else bound.config.to_dict()
-        module = build(self.part, fields)
+        fields = {n: value for n, value in vars(bound.config).items() if value is not None}
+        module = build_upstream(self.part, fields)
         self.alone.weights.fill(module, case.precision)
         shift = float(self.alone.program.setup.bound.params.get("shift", 1.0))
         scheduler = UniPCMultistepScheduler(

@@ -27,12 +27,12 @@ def test_all_are_diffusers() -> None:
 def chosen(module) -> set[object]:
     """The backends of all self- and cross-attention."""
     blocks = module.blocks
-    return {a.processor._attention_backend for b in blocks for a in (b.attn1, b.attn2)}
+    return {a.backend for b in blocks for a in (b.attn1, b.attn2)}
 
 
 def test_is_chosen_when_built(module) -> None:
     """Native on every attention, so that no variable of the environment decides."""
-    assert chosen(module) == {AttentionBackendName.NATIVE}
+    assert chosen(module) == {AttentionBackendName.NATIVE.value}
 
 
 def test_only_inside(module) -> None:
@@ -40,12 +40,12 @@ def test_only_inside(module) -> None:
 
     def fails() -> None:
         with attending(module, "_native_cudnn", CARD, "stage denoise"):
-            assert chosen(module) == {AttentionBackendName._NATIVE_CUDNN}
+            assert chosen(module) == {AttentionBackendName._NATIVE_CUDNN.value}
             raise KeyError
 
     with pytest.raises(KeyError):
         fails()
-    assert chosen(module) == {AttentionBackendName.NATIVE}
+    assert chosen(module) == {AttentionBackendName.NATIVE.value}
 
 
 def test_leaves_the_process_alone(module) -> None:

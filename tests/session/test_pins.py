@@ -10,9 +10,9 @@ from wanflow.stages import denoise
 
 WRONG = {
     "dnoise.cfg=serial": ("unknown-stage", "its stages are encode, noise, denoise, decode, write"),
-    "denoise.cgf=serial": ("unknown-knob", "its knobs: cfg, split, rows, weights"),
-    "denoise=serial": ("unknown-knob", "its knobs: cfg, split, rows, weights"),
-    "denoise.cfg.x=serial": ("unknown-knob", "its knobs: cfg, split, rows, weights"),
+    "denoise.cgf=serial": ("unknown-knob", "its knobs: cfg, split, rows, compile, weights"),
+    "denoise=serial": ("unknown-knob", "its knobs: cfg, split, rows, compile, weights"),
+    "denoise.cfg.x=serial": ("unknown-knob", "its knobs: cfg, split, rows, compile, weights"),
     "decode.cfg=serial": ("unknown-knob", "its knobs: strips, weights"),
     "noise.weights=stream": ("unknown-knob", "its knobs: none"),
     "denoise.cfg=both": ("bad-pin", "allowed: serial, paired"),

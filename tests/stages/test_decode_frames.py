@@ -14,7 +14,7 @@ from wanflow.models.bound import bind_model
 from wanflow.stages import LatentSpace, StageSetup, Surroundings, make_program
 
 SPACE = LatentSpace(channels=16, spatial=8, temporal=4)
-SETTINGS = ("strips.16", "strips.8", "strips.4", "strips.2", "frames.8", "frames.2")
+SETTINGS = ("strips.16", "strips.12", "strips.8", "strips.4", "strips.2", "frames.8", "frames.2")
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +97,9 @@ class TestKnob:
     def test_marks(self, program):
         """Whole is bitwise and comes first; strips round."""
         (knob,) = program(136, 96, 9).knobs
-        heights = [f"strips.{rows}" for rows in (16, 8, 4, 2, 1)]
+        heights = [f"strips.{rows}" for rows in (16, 12, 8, 4, 2, 1)]
         assert ["whole", *heights, "frames.8", "frames.2"] == list(knob.choices)
-        assert ["bitwise", *["rounding"] * 7] == list(knob.choices.values())
+        assert ["bitwise", *["rounding"] * 8] == list(knob.choices.values())
 
     def test_only_heights_that_cut(self, program):
         """A frame of eight latent rows isn't cut into strips of eight."""
@@ -110,7 +110,7 @@ class TestKnob:
 
     @pytest.mark.parametrize(
         ("clip", "setting"),
-        [((64, 64, 9), "strips.1"), ((480, 832, 81), "strips.16"), ((1280, 720, 81), "strips.16")],
+        [((64, 64, 9), "strips.1"), ((480, 832, 81), "strips.8"), ((1280, 720, 81), "strips.12")],
     )
     def test_one_is_searched(self, program, clip, setting):
         """The planner tries the leanest one of few strips."""

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import attrs
 import pytest
 import torch
-from diffusers import FirstBlockCacheConfig
 
 from tests.resuming import frames_of
-from wanflow.errors import InputError
 from wanflow.models.wan import dit_heads, dit_rows
 from wanflow.scheduler.footprint.costs import Footprint
 from wanflow.session import Request
@@ -34,32 +31,6 @@ def test_block_in_parts(rows: str, tmp_path: Path) -> None:
     whole, parts = (frames(rows, split, tmp_path / split) for split in ("whole", "parts"))
 
     assert torch.equal(whole, parts)
-
-
-class TestHooks:
-    """A step cache keeps a block's input beyond the call, which rows write over."""
-
-    def programs(self, *pins: str):
-        request = Request("t2v-tiny", SMALL, machine="rtx4090", pins=pins)
-        found = prepare(request, find_place(request), to_run=False)
-        (denoise,) = (p for p in found.programs(None) if p.stage == "denoise")
-        module = denoise.model.module
-        module.enable_cache(FirstBlockCacheConfig(threshold=0.1))
-        return attrs.evolve(found), module  # programs know their knobs from the start
-
-    def test_refused_by_name(self) -> None:
-        """Where rows are pinned."""
-        found, _module = self.programs("denoise.rows=1024")
-        with pytest.raises(InputError, match=r"rows=1024 writes over.* fbc_") as caught:
-            KnobProfiler(found, "cuda").footprint(found.knobs()[0])
-        assert caught.value.code == "hooked-blocks"
-
-    def test_not_searched(self) -> None:
-        """Where they are not, the plain way is left."""
-        found, module = self.programs()
-        assert all("rows" not in each["denoise"] for each in found.knobs())
-        module.disable_cache()
-        assert all("rows" in each["denoise"] for each in attrs.evolve(found).knobs())
 
 
 def footprint(rows: str) -> Footprint:

@@ -180,7 +180,7 @@ class TestKnob:
     def test_marks(self, program):
         """Whole is bitwise and comes first; strips round."""
         (knob,) = program(136, 96, 9).knobs
-        heights = [f"strips.{rows}" for rows in (16, 8, 4, 2, 1)]
+        heights = [f"strips.{rows}" for rows in (16, 12, 8, 4, 2, 1)]
         assert ["whole", *heights, "frames.8", "frames.2"] == list(knob.choices)
-        assert ["bitwise", *["rounding"] * 7] == list(knob.choices.values())
+        assert ["bitwise", *["rounding"] * 8] == list(knob.choices.values())
         assert dict(knob.levels) == {"strips.2": 1}

@@ -27,7 +27,9 @@ def _frames(done: Mapping[str, Any]) -> str:
     expected = f" (planned {format_seconds(planned)})" if planned else ""
     count = done["frames"]
     frames = "1 frame" if count == 1 else f"{count} frames"
-    return f"{frames} in {took}{expected} on {done['device']}, seed {done['seed']}"
+    compiled = done.get("compile_seconds")
+    before = f", compiled before in {format_seconds(compiled)}" if compiled else ""
+    return f"{frames} in {took}{expected} on {done['device']}, seed {done['seed']}{before}"
 
 
 def _memory(done: Mapping[str, Any]) -> str:

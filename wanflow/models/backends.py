@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from wanflow.errors import InputError
+from wanflow.models.trees.attention import NATIVE
 
-NATIVE = "native"
 _LOGGER = "diffusers.models.modeling_utils"  # warns at each choice that the interface may change
 
 
@@ -43,12 +43,22 @@ def attending(module: Any, name: str, device: torch.device, where: str) -> Itera
 
 
 def attend_natively(module: Any) -> None:
-    """Choose `native`; where none is chosen, a variable of the environment decides."""
-    _choose(module, NATIVE)
+    """Choose `native`, which needs nothing of diffusers."""
+    module.set_attention_backend(NATIVE)
 
 
 def _choose(module: Any, name: str) -> None:
-    """Use diffusers' setter, and put back what it changes for all other modules of the process."""
+    """Have diffusers check that a backend can be used, and set it.
+
+    Diffusers' setter changes what all other modules of the process use: that is put back.
+    """
+    if name != NATIVE:
+        _check(name)
+    module.set_attention_backend(name)
+
+
+def _check(name: str) -> None:
+    from diffusers import ModelMixin
     from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 
     default, _ = _AttentionBackendRegistry.get_active_backend()
@@ -56,7 +66,7 @@ def _choose(module: Any, name: str) -> None:
     level = quiet.level
     quiet.setLevel(logging.ERROR)
     try:
-        module.set_attention_backend(name)
+        ModelMixin().set_attention_backend(name)  # of a model that has no attention
     finally:
         quiet.setLevel(level)
         _AttentionBackendRegistry.set_active_backend(default)

@@ -9,27 +9,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
-import torch
 
 from wanflow.graph.spec import ModelSpec
-from wanflow.models.adapters.of_model import Adapters, Lora, adapters_in
-from wanflow.models.adapters.source import AdaptedSource
-from wanflow.models.packing.form import Form
-from wanflow.models.packing.linear import packed_in, pieces_of, put_in
-from wanflow.models.packing.made import form_of
 from wanflow.models.segments.build import allowed, build
-from wanflow.models.segments.cut import DTYPES, BoundModule, dtype_of, may_pack, packable
-from wanflow.models.segments.discover import Segmentation, discover
-from wanflow.models.wan import clip, dit, dit_vace, umt5
-from wanflow.models.weights.checkpoint import STAGING_BYTES, Checkpoint
 from wanflow.models.weights.kinds import check_kind, has_vace
 from wanflow.models.weights.layout_config import config_of, is_told
 from wanflow.models.weights.layouts import laid_over, open_part
 from wanflow.models.weights.locate import missing
-from wanflow.models.weights.packing_source import PackingSource
 from wanflow.models.weights.pipeline import said_of_expert
+from wanflow.scheduler.profile import kind_cache
+from wanflow.scheduler.profile.cache_key import conditions
 
 if TYPE_CHECKING:
+    import torch
+
+    from wanflow.models.adapters.of_model import Adapters, Lora
+    from wanflow.models.packing.form import Form
+    from wanflow.models.segments.cut import BoundModule
+    from wanflow.models.segments.discover import Segmentation
+    from wanflow.models.weights.checkpoint import Checkpoint
     from wanflow.scheduler.run.streamer import WeightSource
 
 _ENCODERS = {"encode_frames", "encode_control"}  # ops that run a VAE's encoder
@@ -43,6 +41,9 @@ def segmentation_of(
 
     Of a VAE that means its decoder, its encoder, or both.
     """
+    from wanflow.models.segments.discover import Segmentation, discover
+    from wanflow.models.wan import clip, dit, dit_vace, umt5
+
     if part == "vae":
         from wanflow.models.wan import vae, vae_encoder  # with diffusers, which only a VAE needs
 
@@ -68,10 +69,17 @@ def _segmentation_once(
     """Find the segments of a module, or those of one that was built of the same config before.
 
     A module's forward on fake tensors takes longer than all else of a plan whose costs are known.
+    What was found is kept on disk, too.
     """
-    key = (part, json.dumps(dict(config), sort_keys=True, default=repr), frozenset(ops))
+    from wanflow.models.segments.kept import kept_segmentation
+
+    fields = json.dumps(dict(config), sort_keys=True, default=repr)
+    key = (part, fields, frozenset(ops))
     if key not in _SEGMENTATIONS:
-        _SEGMENTATIONS[key] = segmentation_of(part, module, ops)
+        identity = [part, fields, sorted(ops), conditions("cpu")]
+        _SEGMENTATIONS[key] = kept_segmentation(
+            kind_cache.folder(), identity, module, lambda: segmentation_of(part, module, ops)
+        )
     return _SEGMENTATIONS[key]
 
 
@@ -101,6 +109,10 @@ class LocatedModel:
     @functools.cached_property
     def model(self) -> BoundModule:
         """The module, cut into segments; WeightsError where the weights are not what it needs."""
+        from wanflow.models.packing.linear import pieces_of, put_in
+        from wanflow.models.segments.cut import DTYPES, BoundModule
+        from wanflow.models.weights.checkpoint import STAGING_BYTES
+
         part, checkpoint = self.spec.part, self.checkpoint
         module = build(part, self.config, self._where)
         segmentation = _segmentation_once(part, self.config, module, self._ops)
@@ -127,6 +139,8 @@ class LocatedModel:
 
     def _adapters_of(self, module: torch.nn.Module) -> Adapters:
         """The LoRAs, fitted to the plain module."""
+        from wanflow.models.adapters.of_model import Adapters, adapters_in
+
         if not self.loras:
             return Adapters((), ())
         self._adapters["of"] = adapters_in(module, self.loras, self.spec.name)
@@ -135,12 +149,17 @@ class LocatedModel:
     @property
     def adapters(self) -> Adapters:
         """The LoRAs, fitted to the module."""
+        from wanflow.models.adapters.of_model import Adapters
+
         if self.loras:
             self.model  # noqa: B018 - fits them
         return self._adapters.get("of", Adapters((), ()))
 
     def _forms(self, module: torch.nn.Module) -> Mapping[str, Form]:
         """The weights that are packed on the device: in their file, or when they are read."""
+        from wanflow.models.packing.made import form_of
+        from wanflow.models.segments.cut import may_pack, packable
+
         there = self.checkpoint.forms if self.checkpoint is not None else {}
         taken = {name for name, _ in module.named_parameters()}
         kept = {n: form for n, form in there.items() if n in taken and may_pack(module, n)}
@@ -153,6 +172,9 @@ class LocatedModel:
 
     def _read_bytes(self, module: torch.nn.Module) -> dict[str, int]:
         """What is read for the pieces of weights that are packed when they are read."""
+        from wanflow.models.packing.linear import pieces_of
+        from wanflow.models.segments.cut import DTYPES
+
         sizes = {}
         for name in self._made:
             numbers, *others = pieces_of(module, name)
@@ -165,9 +187,13 @@ class LocatedModel:
     @functools.cached_property
     def source(self) -> WeightSource | None:
         """What its tensors are read from, as they are to lie on the device."""
-        checkpoint, adapters = self.checkpoint, self.adapters
+        checkpoint = self.checkpoint
         if checkpoint is None:
             return None
+        from wanflow.models.adapters.source import AdaptedSource
+        from wanflow.models.weights.packing_source import PackingSource
+
+        adapters = self.adapters
         source: WeightSource = checkpoint
         if self.packing:
             self.model  # noqa: B018 - finds what is packed
@@ -190,16 +216,24 @@ class LocatedModel:
         }
 
     @property
+    def read_identity(self) -> list[object]:
+        """What of the weights decides a plan, but for `identity`: what is read in other bytes."""
+        if self.checkpoint is None:
+            return []
+        return [self.model.staging_bytes, sorted(self.model.read_bytes.items())]
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a person should know of the weights: what of them is not used, or not here."""
-        told = tuple(f"{self.spec.name}: {note}" for note in self.adapters.notes)
+        notes = self.adapters.notes if self.loras else ()
+        told = tuple(f"{self.spec.name}: {note}" for note in notes)
         if self.checkpoint is None or self.folder is None:
             return told
         expert = ""
         if self.spec.part == "transformer":
             expert = said_of_expert(self.folder, self.spec.expert)
-        notes = (expert, *self.checkpoint.notes, left_out(self.model.module, self.checkpoint))
-        return tuple(f"{self.spec.name}: {note}" for note in notes if note) + told
+        own = (expert, *self.checkpoint.notes, left_out(self.model.module, self.checkpoint))
+        return tuple(f"{self.spec.name}: {note}" for note in own if note) + told
 
 
 def bind_model(
@@ -273,6 +307,8 @@ def unused(taken: Collection[str], checkpoint: Checkpoint) -> list[str]:
 
 def _sizes(module: torch.nn.Module, names: Collection[str], precision: str) -> dict[str, int]:
     """The bytes that parameters have once they are read."""
+    from wanflow.models.segments.cut import dtype_of
+
     return {
         name: module.get_parameter(name).numel() * dtype_of(module, name, precision).itemsize
         for name in names
@@ -283,6 +319,9 @@ def _check(
     bound: BoundModule, part: str, checkpoint: Checkpoint, elsewhere: Collection[str]
 ) -> None:
     """Every tensor that will be read is there, in its shape and of floats, before anything runs."""
+    from wanflow.models.packing.linear import packed_in, pieces_of
+    from wanflow.models.wan import umt5
+
     packed = packed_in(bound.module)
     pieces = {piece for name in packed for piece in pieces_of(bound.module, name)}
     pieces.update(elsewhere)
@@ -303,6 +342,10 @@ def _staging_bytes(
     bound: BoundModule, part: str, checkpoint: Checkpoint | None, elsewhere: Collection[str]
 ) -> int:
     """A chunk's room if any tensor changes its dtype on the way in; assumed without weights."""
+    from wanflow.models.packing.linear import packed_in, pieces_of
+    from wanflow.models.wan import umt5
+    from wanflow.models.weights.checkpoint import STAGING_BYTES
+
     if checkpoint is None:
         return STAGING_BYTES
     wanted: dict[str, torch.dtype] = {

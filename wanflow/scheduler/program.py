@@ -12,14 +12,16 @@ import functools
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import attrs
-import torch
 
 from wanflow.scheduler.knobs import Knob, ProgramOutline
 
-Tensors = Mapping[str, torch.Tensor]
+if TYPE_CHECKING:
+    import torch
+
+Tensors: TypeAlias = "Mapping[str, torch.Tensor]"
 
 _NUMBER = re.compile(r"\.\d+")
 GATHERED = "gathered rows"  # the name under which a call finds the rows it asked for
@@ -175,6 +177,8 @@ def split_outputs(outputs: Tensors, inputs: Tensors) -> Outputs:
     """Tell new tensors from inputs that a call passes on under another name."""
     names = {id(tensor): name for name, tensor in inputs.items()}
     renames = {name: names[id(t)] for name, t in outputs.items() if id(t) in names}
+    if not renames:
+        return Outputs(outputs, renames)
     return Outputs({n: t for n, t in outputs.items() if n not in renames}, renames)
 
 

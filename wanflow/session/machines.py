@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 import attrs
-import torch
 
 from wanflow.memory_limits import tightest_total
 from wanflow.scheduler.machine.cards import Chip
@@ -13,6 +13,9 @@ from wanflow.scheduler.machine.datasheets import cpu_machine, guessed_machine
 from wanflow.scheduler.machine.figures import Machine
 from wanflow.scheduler.machine.learn import learn
 from wanflow.scheduler.machine.store import find, folder, load, path_of, save, stored
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = [
     "device_name", "estimate", "find", "folder", "keep_learned", "learn", "load", "measure",
@@ -22,7 +25,11 @@ __all__ = [
 
 def device_name(device: torch.device) -> str:
     """Name the machine of a device: `cpu`, or as the driver calls the card."""
-    return "cpu" if device.type == "cpu" else str(torch.cuda.get_device_properties(device).name)
+    if device.type == "cpu":
+        return "cpu"
+    import torch
+
+    return str(torch.cuda.get_device_properties(device).name)
 
 
 def this_machine(device: torch.device) -> Machine:
@@ -36,6 +43,8 @@ def this_machine(device: torch.device) -> Machine:
 
 def estimate(device: torch.device) -> Machine:
     """Say of a device what can be said without measuring."""
+    import torch
+
     ram_bytes = tightest_total().total_bytes
     if device.type == "cpu":
         return cpu_machine(ram_bytes, _instructions(), torch.get_num_threads())
@@ -48,6 +57,8 @@ def estimate(device: torch.device) -> Machine:
 
 def _instructions() -> str:
     """The fastest of the instructions for products that PyTorch finds here."""
+    import torch
+
     if torch.cpu._is_amx_tile_supported():  # noqa: SLF001 - there is no public way to ask
         return "amx"
     return "avx512" if torch.backends.cpu.get_cpu_capability() == "AVX512" else "avx2"
@@ -55,6 +66,8 @@ def _instructions() -> str:
 
 def measure(device: torch.device, name: str | None = None) -> Machine:
     """Measure a device and keep what was found, under *name* or that of the device."""
+    import torch
+
     from wanflow.scheduler.run.probe import probe
 
     # What pins memory asks for no device: it pins for the current one.

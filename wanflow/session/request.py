@@ -8,8 +8,7 @@ import attrs
 
 from wanflow.errors import InputError
 from wanflow.graph import Size
-from wanflow.models.packing.made import KINDS
-from wanflow.models.segments.cut import DTYPES
+from wanflow.models.precisions import PACKINGS, PRECISIONS
 
 PACKED_PARTS = ("transformer", "text_encoder")
 
@@ -64,7 +63,7 @@ def pairs(texts: Sequence[str], option: str, form: str) -> dict[str, str]:
 
 def precisions(texts: Sequence[str], models: Mapping[str, str]) -> dict[str, str]:
     """Return every model's precision: *models* has the graph's own; `[MODEL=]bf16` overrides."""
-    return dict(models) | _chosen(texts, models, DTYPES)
+    return dict(models) | _chosen(texts, models, PRECISIONS)
 
 
 def packings(texts: Sequence[str], parts: Mapping[str, str]) -> dict[str, str]:
@@ -75,13 +74,13 @@ def packings(texts: Sequence[str], parts: Mapping[str, str]) -> dict[str, str]:
     able = {name for name, part in parts.items() if part in PACKED_PARTS}
     for text in texts:
         name, separator, value = text.rpartition("=")
-        if value in KINDS and separator and name in parts and name not in able:
+        if value in PACKINGS and separator and name in parts and name not in able:
             raise InputError(
                 f"--precision {text!r}: {name!r} is a {parts[name]}, whose weights are not packed",
                 hint="packed are " + (", ".join(sorted(able)) or "transformers and text encoders"),
                 code="bad-precision",
             )
-    return {name: kind for name, kind in _chosen(texts, parts, KINDS).items() if name in able}
+    return {name: kind for name, kind in _chosen(texts, parts, PACKINGS).items() if name in able}
 
 
 def _chosen(
@@ -91,10 +90,10 @@ def _chosen(
     chosen: dict[str, str] = {}
     for text in texts:
         name, separator, value = text.rpartition("=")
-        if value not in DTYPES and value not in KINDS:
+        if value not in PRECISIONS and value not in PACKINGS:
             raise InputError(
                 f"--precision {text!r}: {value!r} is no precision",
-                hint=f"allowed: {', '.join([*DTYPES, *KINDS])}",
+                hint=f"allowed: {', '.join([*PRECISIONS, *PACKINGS])}",
                 code="bad-precision",
             )
         if separator and name not in models:

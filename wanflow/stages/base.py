@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
-import torch
 
 from wanflow.files.pictures import Picture, read_picture
 from wanflow.files.videos import Video, open_video
 from wanflow.graph import BoundStage, PortRef
 from wanflow.graph.values import parse_paths
-from wanflow.models.segments.cut import BoundModule
 from wanflow.scheduler.knobs import Knob
+
+if TYPE_CHECKING:
+    import torch
+
+    from wanflow.models.segments.cut import BoundModule
 
 
 @attrs.frozen

@@ -28,10 +28,10 @@ from wanflow.stages.strip_schedule import StripTurn, schedule
 
 WHOLE = "whole"
 _SETTINGS = (
-    "strips.32", "strips.16", "strips.8", "strips.4", "strips.2", "strips.1",
+    "strips.32", "strips.16", "strips.12", "strips.8", "strips.4", "strips.2", "strips.1",
     "frames.8", "frames.2",
 )  # fmt: skip
-_MOST_STRIPS = 10  # of a setting that is searched: each is a call a part and latent frame
+_MOST_STRIPS = 16  # of a setting that is searched: each is a call a part and latent frame
 
 
 def settings(longer: int) -> tuple[str, ...]:

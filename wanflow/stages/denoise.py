@@ -33,6 +33,13 @@ _SPLIT = Knob(
     "cross-attention and its feed-forward one after the other",
     levels={"parts": 3},
 )
+COMPILE = Knob(
+    "compile",
+    {"off": "bitwise", "on": "rounding"},
+    "on: what a block does between its matrix products is one compiled kernel each "
+    "(torch.compile); compiling takes its time before the first run",
+    searched=False,
+)
 
 
 @attrs.frozen
@@ -51,7 +58,8 @@ class Denoise(StageProgram):
     def knobs(self) -> tuple[Knob, ...]:
         """How the two passes of guidance share the weights, and what is there of a block."""
         rows = denoise_rows.knob(self.setup)
-        return (_CFG, _SPLIT, rows) if len(self._passes) > 1 else (_SPLIT, rows)
+        own = (_SPLIT, rows, COMPILE)
+        return (_CFG, *own) if len(self._passes) > 1 else own
 
     @property
     def _given(self) -> Conditions:
@@ -112,7 +120,10 @@ class Denoise(StageProgram):
     def _by_rows(self, knobs: Mapping[str, str]) -> RowCalls | None:
         value = knobs.get("rows", "all")
         in_parts = knobs.get("split") == "parts"
-        return None if value == "all" else RowCalls(self.setup, value, in_parts)
+        compiled = knobs.get(COMPILE.name) == "on"
+        if value == "all" and not compiled:
+            return None
+        return RowCalls(self.setup, value, in_parts, compiled)
 
     def _rotary(self, noise: str) -> Call:
         own, module, device = self.setup.own, self.module, self.setup.around.device

@@ -12,11 +12,9 @@ from typing import Any
 import attrs
 import torch
 
-from wanflow.errors import InputError
-from wanflow.models.wan import dit_heads, dit_rows
-from wanflow.models.wan.dit import every_block
+from wanflow.models.wan import dit_compiled, dit_heads, dit_rows
 from wanflow.models.wan.dit_rows import Rows, Scales
-from wanflow.models.wan.rope import Grid, Rope, make_rope
+from wanflow.models.wan.rope import Grid, Rope, WholeRope, make_rope
 from wanflow.scheduler.knobs import Knob
 from wanflow.scheduler.program import Call, Tensors
 from wanflow.stages.base import StageSetup
@@ -28,6 +26,7 @@ from wanflow.stages.vace_blocks import BlockCalls, BlockList
 _CHOICES = {"all": "bitwise", "4096": "rounding", "1024": "rounding"}
 _GROUPED = {"grouped": "rounding"}
 _GROUPED_SIZE, _GROUPS = 1024, 8
+_ALL = 1 << 30  # more rows than there are
 
 
 def knob(setup: StageSetup) -> Knob:
@@ -41,33 +40,51 @@ def knob(setup: StageSetup) -> Knob:
         "and values of an eighth of the heads at a time too, for a few percent more work",
         # Between these comes what costs no work: blocks in parts, see `denoise.py`.
         levels={"4096": 1, "1024": 2} | ({"grouped": 4} if groups else {}),
-        searched=not hooks_of(setup.module().module),
-    )
-
-
-def hooks_of(module: Any) -> list[str]:
-    """Name what diffusers has hooked to the blocks, a step cache for one."""
-    registries = (getattr(block, "_diffusers_hook", None) for block in every_block(module))
-    return sorted(
-        {name for registry in registries if registry is not None for name in registry.hooks}
     )
 
 
 @attrs.frozen
 class RowCalls:
-    """Makes the calls of a forward for one value of the knob other than `all`.
+    """Makes the calls of a forward for one value of the knob; `all` only where it is compiled.
 
-    A block is one call, or with *in_parts* three, each with its own part of the weights.
+    A block is one call, or with *in_parts* three, each with its own part of the weights. With
+    *compiled* kernels, what goes by groups of heads stays as it is.
     """
 
     setup: StageSetup
     value: str
     in_parts: bool
+    compiled: bool = False
 
     @property
     def rows(self) -> Rows:
         """The size of a chunk."""
+        if self.value == "all":
+            return Rows(_ALL)
         return Rows(_GROUPED_SIZE if self._is_grouped else int(self.value))
+
+    @property
+    def _how(self) -> str:
+        """What tells the blocks' calls apart from those at another setting."""
+        return f"{self.value}.compiled" if self.compiled else self.value
+
+    @property
+    def _forms(self) -> Any:
+        """The module with the functions of a block."""
+        return dit_compiled if self.compiled else dit_rows
+
+    @property
+    def _rope_names(self) -> tuple[str, str]:
+        names = ("table", "places") if self._turns_short else ("cos", "sin")
+        return self.setup.own(f"rope.{names[0]}"), self.setup.own(f"rope.{names[1]}")
+
+    @property
+    def _turns_short(self) -> bool:
+        return self._is_grouped or not self.compiled
+
+    def _rope(self, values: Tensors) -> Rope | WholeRope:
+        first, second = (values[name] for name in self._rope_names)
+        return Rope(first, second) if self._turns_short else WholeRope(first, second)
 
     @property
     def _is_grouped(self) -> bool:
@@ -79,19 +96,21 @@ class RowCalls:
 
     def tables(self, noise: str) -> Call:
         """Make what all forwards look tokens up in: the rotary tables, a row a place, and times."""
-        own, module, device = self.setup.own, self._module, self.setup.around.device
+        module, device = self._module, self.setup.around.device
         conditions = self._given
 
         def run(values: Tensors) -> Tensors:
             grid = Grid.of(module, tuple(values[noise].shape))
             rope = make_rope(module, grid, device)
-            rotary = {own("rope.table"): rope.table, own("rope.places"): rope.places}
+            tables = attrs.astuple(rope if self._turns_short else WholeRope.of(rope), recurse=False)
+            rotary = dict(zip(self._rope_names, tables, strict=True))
             if conditions.times:
                 rotary[conditions.times] = conditions.index(values, noise)
             return rotary
 
         reads = conditions.reads if conditions.times else ()
-        return Call("rotary.places", run, (noise, *reads))
+        kind = "rotary.places" if self._turns_short else "rotary.whole"
+        return Call(kind, run, (noise, *reads))
 
     @property
     def _given(self) -> Conditions:
@@ -100,18 +119,7 @@ class RowCalls:
     def forward(
         self, passes: tuple[str, ...], step: int, latents: str, latent_shape: tuple[int, ...]
     ) -> Iterator[Call]:
-        """Yield the calls of the passes that go through the blocks together.
-
-        InputError where the blocks are hooked: a step cache would keep what is written over.
-        """
-        hooks = hooks_of(self._module)
-        if hooks:
-            raise InputError(
-                f"stage {self.setup.bound.name}: rows={self.value} writes over a block's input, "
-                f"and {', '.join(hooks)} would keep it",
-                hint="leave rows at all, or take the hook off",
-                code="hooked-blocks",
-            )
+        """Yield the calls of the passes that go through the blocks together."""
         for name in passes:
             yield self._embed(name, step, latents)
         pieces = (self._attend, self._cross, self._feed) if self.in_parts else (self._block,)
@@ -148,68 +156,70 @@ class RowCalls:
         own, block, rows = self.setup.own, blocks.block(self._module, index), self.rows
         conditions = self._given
         hidden, modulation = own(f"{blocks.state}.{name}"), own(f"modulation.{name}")
-        context, table, places = own(f"context.{name}"), own("rope.table"), own("rope.places")
+        context, forms = own(f"context.{name}"), self._forms
 
         def run(values: Tensors) -> Tensors:
-            x, rope = values[hidden], Rope(values[table], values[places])
+            x, rope = values[hidden], self._rope(values)
             scaled = dit_rows.scales(block, values[modulation], conditions.named(values))
             self._attended(block, x, scaled, rope)
-            dit_rows.cross(block, x, values[context], rows)
-            dit_rows.feed(block, x, scaled, rows)
+            forms.cross(block, x, values[context], rows)
+            forms.feed(block, x, scaled, rows)
             return {hidden: x}
 
-        reads = (hidden, context, modulation, table, places, *conditions.timed)
+        reads = (hidden, context, modulation, *self._rope_names, *conditions.timed)
         segment = self.setup.module().segment_of(f"{blocks.path}.{index}.attn1")
-        return Call(f"{blocks.kind}.{name}.{self.value}", run, reads, segment=segment, step=step)
+        return Call(f"{blocks.kind}.{name}.{self._how}", run, reads, segment=segment, step=step)
 
-    def _attended(self, block: Any, x: torch.Tensor, scaled: Scales, rope: Rope) -> None:
-        if self._is_grouped:
+    def _attended(
+        self, block: Any, x: torch.Tensor, scaled: Scales, rope: Rope | WholeRope
+    ) -> None:
+        if self._is_grouped and isinstance(rope, Rope):
             dit_heads.attend(block, x, scaled, rope, self.rows, _GROUPS)
         else:
-            dit_rows.attend(block, x, scaled, rope, self.rows)
+            self._forms.attend(block, x, scaled, rope, self.rows)
 
     def _attend(self, name: str, step: int, blocks: BlockList, index: int) -> Call:
         own, block = self.setup.own, blocks.block(self._module, index)
         conditions = self._given
         hidden, modulation = own(f"{blocks.state}.{name}"), own(f"modulation.{name}")
-        scales, table, places = own(f"scales.{name}"), own("rope.table"), own("rope.places")
+        scales = own(f"scales.{name}")
 
         def run(values: Tensors) -> Tensors:
             scaled = dit_rows.scales(block, values[modulation], conditions.named(values))
-            self._attended(block, values[hidden], scaled, Rope(values[table], values[places]))
+            self._attended(block, values[hidden], scaled, self._rope(values))
             return {hidden: values[hidden], scales: scaled.table}
 
         at = f"{blocks.path}.{index}"
         segment = self._part(f"{at}.attn1", f"{at}.scale_shift_table")
-        reads = (hidden, modulation, table, places, *conditions.timed)
-        return Call(
-            f"{blocks.kind}.attn1.{name}.{self.value}", run, reads, segment=segment, step=step
-        )
+        reads = (hidden, modulation, *self._rope_names, *conditions.timed)
+        kind = f"{blocks.kind}.attn1.{name}.{self._how}"
+        return Call(kind, run, reads, segment=segment, step=step)
 
     def _cross(self, name: str, step: int, blocks: BlockList, index: int) -> Call:
         own, block, rows = self.setup.own, blocks.block(self._module, index), self.rows
         hidden, context = own(f"{blocks.state}.{name}"), own(f"context.{name}")
+        forms = self._forms
 
         def run(values: Tensors) -> Tensors:
-            dit_rows.cross(block, values[hidden], values[context], rows)
+            forms.cross(block, values[hidden], values[context], rows)
             return {hidden: values[hidden]}
 
         segment = self._part(f"{blocks.path}.{index}.attn2", f"{blocks.path}.{index}.norm2")
-        kind = f"{blocks.kind}.attn2.{name}.{self.value}"
+        kind = f"{blocks.kind}.attn2.{name}.{self._how}"
         return Call(kind, run, (hidden, context), segment=segment, step=step)
 
     def _feed(self, name: str, step: int, blocks: BlockList, index: int) -> Call:
         own, block, rows = self.setup.own, blocks.block(self._module, index), self.rows
-        conditions = self._given
+        conditions, forms = self._given, self._forms
         hidden, scales = own(f"{blocks.state}.{name}"), own(f"scales.{name}")
 
         def run(values: Tensors) -> Tensors:
             scaled = Scales(values[scales], conditions.named(values))
-            dit_rows.feed(block, values[hidden], scaled, rows)
+            forms.feed(block, values[hidden], scaled, rows)
             return {hidden: values[hidden]}
 
         segment = self._part(f"{blocks.path}.{index}.ffn")
-        kind = f"{blocks.kind}.ffn.{name}.{self.value}"
+        kind = f"{blocks.kind}.ffn.{name}.{self._how}"
         return Call(kind, run, (hidden, scales, *conditions.timed), segment=segment, step=step)
 
     def _part(self, *paths: str) -> str:

@@ -84,6 +84,18 @@ class EncodeText(StageProgram):
         kept = None if texts is None else texts.find(tokens)
         return _Text(which, prompt, count, tokens, kept)
 
+    def decided(self) -> list[list[object]]:
+        """What of its prompts decides the calls, as plain data: how long, and which are kept."""
+        texts = [
+            self._text(which, prompt, way)
+            for way in TOKENS.choices
+            for which, prompt in self._prompts().items()
+        ]
+        return [
+            [t.which, t.count, len(t.tokens.ids) if t.tokens else None, t.kept is not None]
+            for t in texts
+        ]
+
     def calls(self, knobs: Mapping[str, str], shape: ShapeOf) -> Iterator[Call]:
         """Yield: what is read; else tokens, rows and mask; each half layer; the ends."""
         del shape

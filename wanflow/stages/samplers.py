@@ -1,8 +1,8 @@
-"""The samplers as functions of a step: diffusers' schedulers with their history handed in and out.
+"""The samplers as functions of a step: schedulers with their history handed in and out.
 
 A multistep sampler remembers earlier predictions. Here that history is named tensors that the
-scheduler owns like any other state: it can spill, be saved, and be counted. Each step builds the
-diffusers object anew (about a millisecond) and gives it its memory back.
+scheduler owns like any other state: it can spill, be saved, and be counted. Each step builds
+the scheduler anew and gives it its memory back: UniPC's is ours, the others are diffusers'.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from wanflow.graph.values import parse_numbers
+from wanflow.stages.unipc import ORDER, UniPC
 
 _TRAINING = 1000  # steps that a model was trained at, in all of diffusers' schedulers
 HISTORY = "m"  # predictions of earlier steps, oldest first: m0, m1
@@ -67,14 +68,6 @@ class Sampling:
         return torch.as_tensor(_prepared(self).sigmas.clone())
 
 
-def _unipc(shift: float) -> Any:
-    from diffusers import UniPCMultistepScheduler
-
-    return UniPCMultistepScheduler(
-        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift
-    )
-
-
 def _dpm(shift: float) -> Any:
     from diffusers import DPMSolverMultistepScheduler
 
@@ -89,7 +82,7 @@ def _euler(shift: float) -> Any:
     return FlowMatchEulerDiscreteScheduler(shift=shift)
 
 
-_MAKERS = {"unipc": _unipc, "dpm++": _dpm, "euler": _euler}
+_MAKERS = {"unipc": UniPC, "dpm++": _dpm, "euler": _euler}
 
 # Where the official grid starts before it is shifted. In Wan2.1's `wan/utils`, fm_solvers_unipc.py
 # takes the largest of 1000 training levels, fm_solvers.py (get_sampling_sigmas) pure noise.
@@ -105,7 +98,8 @@ def _prepared(sampling: Sampling) -> Any:
         scheduler.set_timesteps(sampling.steps)
     if sampling.grid == "official":
         _use_official_grid(scheduler, sampling)
-    scheduler.set_begin_index(0)
+    if not isinstance(scheduler, UniPC):
+        scheduler.set_begin_index(0)
     return scheduler
 
 
@@ -116,7 +110,7 @@ def _use_official_grid(scheduler: Any, sampling: Sampling) -> None:
     # whole numbers, so the last bit counts.
     levels = np.linspace(float(np.float32(start)), 0, sampling.steps + 1)[:-1]
     levels = shift * levels / (1 + (shift - 1) * levels)
-    times = levels * scheduler.config.num_train_timesteps
+    times = levels * _TRAINING
     scheduler.timesteps = torch.from_numpy(times).long()
     scheduler.sigmas = torch.from_numpy(np.append(levels, 0).astype(np.float32))
 
@@ -129,6 +123,8 @@ def history_names(sampler: str) -> tuple[str, ...]:
 def noised(sampling: Sampling, source: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     """Give the latents of a *source* with as much noise as the first step that is run wants."""
     scheduler = _prepared(sampling)
+    if isinstance(scheduler, UniPC):
+        return scheduler.noised(source, noise, sampling.first)
     scheduler.set_begin_index(sampling.first)
     at = scheduler.timesteps[sampling.first : sampling.first + 1]
     if sampling.sampler == "euler":
@@ -145,6 +141,8 @@ def step(
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Take step *index* of the whole schedule: return the new latents and the new history."""
     scheduler = _prepared(sampling)
+    if isinstance(scheduler, UniPC):
+        return _unipc_step(scheduler, sampling, index, prediction, latents, history)
     _restore(scheduler, sampling, index, history)
     (after,) = scheduler.step(prediction, scheduler.timesteps[index], latents, return_dict=False)
     return after, _history(scheduler, sampling.sampler)
@@ -159,29 +157,28 @@ def _restore(
     order, done = scheduler.config.solver_order, index - sampling.first
     scheduler.lower_order_nums = min(done, order)
     scheduler.model_outputs = [history.get(f"{HISTORY}{i}") for i in range(order)]
-    if sampling.sampler == "unipc":
-        scheduler.last_sample = history.get(LAST)
-        scheduler.this_order = _order_of(scheduler, index - 1, done)
-        past = scheduler.timesteps[max(index - order, sampling.first) : index]
-        scheduler.timestep_list = [None] * (order - len(past)) + list(past)
 
 
-def _order_of(scheduler: Any, index: int, done: int) -> int:
-    """The order of UniPC's predictor at *index*, as `UniPCMultistepScheduler.step` works it out.
-
-    It is the step number *done*, from 1. The corrector of the next step runs at it.
-    """
-    order = int(scheduler.config.solver_order)
-    if scheduler.config.lower_order_final:
-        order = min(order, len(scheduler.timesteps) - index)
-    return max(min(order, done), 1)
+def _unipc_step(
+    scheduler: UniPC,
+    sampling: Sampling,
+    index: int,
+    prediction: torch.Tensor,
+    latents: torch.Tensor,
+    history: Mapping[str, torch.Tensor],
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    scheduler.index, scheduler.done = index, index - sampling.first
+    scheduler.outputs = [history.get(f"{HISTORY}{i}") for i in range(ORDER)]
+    scheduler.last = history.get(LAST)
+    # The corrector runs at the order of the predictor before it.
+    scheduler.order = scheduler.order_at(index - 1, scheduler.done - 1)
+    after = scheduler.step(prediction, latents)
+    made = {f"{HISTORY}{i}": t for i, t in enumerate(scheduler.outputs) if t is not None}
+    return after, made | ({LAST: scheduler.last} if scheduler.last is not None else {})
 
 
 def _history(scheduler: Any, sampler: str) -> dict[str, torch.Tensor]:
     if sampler == "euler":
         return {}
     outputs = enumerate(scheduler.model_outputs)
-    history = {f"{HISTORY}{i}": tensor for i, tensor in outputs if tensor is not None}
-    if sampler == "unipc":
-        history[LAST] = scheduler.last_sample
-    return history
+    return {f"{HISTORY}{i}": tensor for i, tensor in outputs if tensor is not None}

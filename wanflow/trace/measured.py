@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import attrs
 
 from wanflow.trace.events import Event, Memory
@@ -45,6 +47,7 @@ class MeasuredPeaks:
     highest: dict[tuple[str, str], int] = attrs.field(factory=dict)
     alloc_retries: int = 0  # at most in one plan of the run
     alloc_failures: int = 0
+    hears: ClassVar[tuple[type[Memory], ...]] = (Memory,)
 
     def emit(self, event: Event) -> None:
         """Keep the highest."""

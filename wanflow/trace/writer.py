@@ -45,13 +45,19 @@ class MemorySink:
 
 @attrs.frozen
 class Tee:
-    """Give each event to every sink, in order."""
+    """Give each event to every sink, in order; one that `hears` only some kinds gets those."""
 
     sinks: tuple[TraceSink, ...]
+    _takers: dict[type[Event], list[TraceSink]] = attrs.field(factory=dict, init=False)
 
     def emit(self, event: Event) -> None:
         """Pass *event* on."""
-        for sink in self.sinks:
+        kind = type(event)
+        takers = self._takers.get(kind)
+        if takers is None:
+            takers = [s for s in self.sinks if kind in getattr(s, "hears", (kind,))]
+            self._takers[kind] = takers
+        for sink in takers:
             sink.emit(event)
 
 

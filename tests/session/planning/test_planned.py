@@ -5,7 +5,6 @@ from itertools import pairwise
 
 import attrs
 import pytest
-import torch
 
 from wanflow.errors import WeightsError
 from wanflow.session import plan
@@ -220,7 +219,7 @@ class TestDevice:
         """Where there is a GPU nothing of the planning touches it."""
         options = {"machine": "rtx4090", "vram": "2GiB"}
         request = request_for(**options)
-        place = attrs.evolve(find_place(request), device=torch.device("cuda", 0))
+        place = attrs.evolve(find_place(request), device_name="cuda:0")
         found = plan_prepared(prepare(request, place, to_run=False))
         assert found.report == planned(**options).report
 

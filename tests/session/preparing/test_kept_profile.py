@@ -151,5 +151,6 @@ def test_shapes_are_what_upstream_fills_in(part) -> None:
     (shapes,) = shapes_of({"model": located}).values()
     assert len(shapes) >= 2
     assert shapes == {
-        name: list(value) if isinstance(value := config[name], tuple) else value for name in shapes
+        name: list(value) if isinstance(value := getattr(config, name), tuple) else value
+        for name in shapes
     }

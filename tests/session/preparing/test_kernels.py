@@ -23,7 +23,7 @@ def prepared(*settings, graph="t2v-a14b-tiny"):
 def backends(model) -> set[str]:
     """What the attention of a model goes to."""
     blocks = model.model.module.blocks
-    return {a.processor._attention_backend.value for b in blocks for a in (b.attn1, b.attn2)}
+    return {a.backend for b in blocks for a in (b.attn1, b.attn2)}
 
 
 class TestAttention:

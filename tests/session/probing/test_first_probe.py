@@ -112,7 +112,7 @@ class TestWhen:
 class TestStopped:
     def test_nothing_is_left(self, monkeypatch, home):
         """Ctrl-C in the middle: no figures, no scratch."""
-        monkeypatch.setattr(first_probe, "tiny_run", lambda *_: interrupted())
+        monkeypatch.setattr("wanflow.session.probing.tiny_run.tiny_run", lambda *_: interrupted())
         with pytest.raises(KeyboardInterrupt):
             probed_place(TINY)
         assert store.stored() == []
@@ -143,8 +143,10 @@ class TestQuickProbe:
         factors = {"gemm.float32": 10.0, "conv.float32": 0.1}
         samples = {name: Sample.of([base.figure(name) * f]) for name, f in factors.items()}
         large = lambda *words: samples if QUICK in words else {}  # noqa: E731
-        monkeypatch.setattr(first_probe, "rates", large)
-        monkeypatch.setattr(first_probe, "tiny_run", lambda machine, *_: machine)
+        monkeypatch.setattr("wanflow.scheduler.run.probe.rates", large)
+        monkeypatch.setattr(
+            "wanflow.session.probing.tiny_run.tiny_run", lambda machine, *_: machine
+        )
         machine, _ = quick_probe(base, lambda: 0.0)
         assert machine.figure("gemm.float32") == base.figure("gemm.float32")
         assert machine.figure("conv.float32") == base.figure("conv.float32") * 0.1

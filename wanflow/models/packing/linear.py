@@ -8,8 +8,13 @@ from typing import Any, cast
 import torch
 
 from wanflow.models.packing.form import Form, Pieces
+from wanflow.units import MIB
 
 Apply = Callable[[torch.Tensor], torch.Tensor]
+
+_FEW_ROWS = 512  # a prompt has no more tokens
+_OPENED_BYTES = 12 * MIB  # less than `heap.MAPPED_BYTES`
+_BLOCK = 64  # outputs that kernels take at once
 
 
 class OpenLinear(torch.nn.Module):
@@ -49,8 +54,25 @@ class OpenLinear(torch.nn.Module):
         return lambda x: opened.linear(x, bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Apply it to `[..., in]`."""
-        return self.opened()(x)
+        """Apply it to `[..., in]`, some outputs at a time where *x* has few rows.
+
+        Of few rows opening takes longer than the product, and most of that is memory that is new to
+        the process: what is opened at a time is small enough to lie where the last was.
+        """
+        step = self._outputs_at_once(x.shape[:-1].numel())
+        if step >= self.out_features:
+            return self.opened()(x)
+        made = x.new_empty((*x.shape[:-1], self.out_features), dtype=self._like.dtype)
+        for start in range(0, self.out_features, step):
+            columns = slice(start, min(start + step, self.out_features))
+            made[..., columns] = self.opened(columns)(x)
+        return made
+
+    def _outputs_at_once(self, rows: int) -> int:
+        if rows > _FEW_ROWS:
+            return self.out_features
+        fit = _OPENED_BYTES // (self.in_features * self._like.dtype.itemsize)
+        return max(fit // _BLOCK, 1) * _BLOCK
 
 
 def is_opened(linear: Any) -> bool:

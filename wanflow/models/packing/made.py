@@ -12,8 +12,11 @@ import torch
 
 from wanflow.models.packing.form import PACKED, Pieces
 from wanflow.models.packing.scaled import SCALE, Scaled
+from wanflow.models.precisions import PACKINGS
 
-KINDS: Mapping[str, torch.dtype] = {"int8": torch.int8, "fp8": torch.float8_e4m3fn}
+KINDS: Mapping[str, torch.dtype] = dict(
+    zip(PACKINGS, (torch.int8, torch.float8_e4m3fn), strict=True)
+)
 _LARGEST: Mapping[torch.dtype, float] = {torch.int8: 127.0, torch.float8_e4m3fn: 448.0}
 
 

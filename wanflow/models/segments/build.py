@@ -1,4 +1,4 @@
-"""Build the diffusers and transformers modules on the meta device from an allow-list of fields.
+"""Build the modules of models on the meta device from an allow-list of fields.
 
 Nothing in a weights folder chooses a class or runs code: a `config.json` is read as plain JSON, and
 only known fields, within the bounds that a graph file's `config` has too, reach a constructor.
@@ -10,14 +10,14 @@ import json
 import reprlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from wanflow.errors import WeightsError
 from wanflow.graph.config_fields import FIELDS, inconsistencies
 from wanflow.graph.configs import known_config
-from wanflow.models.backends import attend_natively
+
+if TYPE_CHECKING:
+    import torch
 
 _DEFAULTS = "wan2.1-t2v-1.3b"  # upstream's constructors fill in Wan 2.1's
 _PICTURES = "wan2.1-i2v-14b"  # what a model that starts from text has no part for
@@ -74,6 +74,8 @@ def transformer_class(config: Mapping[str, object]) -> Any:
 
 def build(part: str, config: Mapping[str, object], where: str = "config") -> torch.nn.Module:
     """Build a part's module on the meta device, in eval mode, without gradients."""
+    import torch
+
     values = allowed(part, config, where)
     try:
         with torch.device("meta"):
@@ -84,36 +86,32 @@ def build(part: str, config: Mapping[str, object], where: str = "config") -> tor
 
 
 def _text_encoder(config: dict[str, Any]) -> torch.nn.Module:
-    from transformers import UMT5Config, UMT5EncoderModel
+    from wanflow.models.trees.umt5 import UMT5Encoder
 
-    settings = UMT5Config(**config)
-    settings._attn_implementation = "sdpa"  # noqa: SLF001 - the documented way is from_pretrained only
-    module: torch.nn.Module = UMT5EncoderModel(settings)
-    return module
+    return UMT5Encoder(config)
 
 
 def _image_encoder(config: dict[str, Any]) -> torch.nn.Module:
     from transformers import CLIPVisionConfig, CLIPVisionModel
 
     settings = CLIPVisionConfig(**config)
-    settings._attn_implementation = "sdpa"  # noqa: SLF001 - as above
+    settings._attn_implementation = "sdpa"  # noqa: SLF001 - the documented way is from_pretrained only
     module: torch.nn.Module = CLIPVisionModel(settings)
     return module
 
 
 def _transformer(config: dict[str, Any]) -> torch.nn.Module:
-    module: torch.nn.Module = transformer_class(config)(
-        **{n: v for n, v in config.items() if n not in _VACE_FIELDS or is_vace(config)}
+    from wanflow.models.trees.transformer import WanTransformer
+
+    return WanTransformer(
+        {n: v for n, v in config.items() if n not in _VACE_FIELDS or is_vace(config)}
     )
-    attend_natively(module)
-    return module
 
 
 def _vae(config: dict[str, Any]) -> torch.nn.Module:
-    from diffusers import AutoencoderKLWan
+    from wanflow.models.trees.vae import WanAutoencoder
 
-    module: torch.nn.Module = AutoencoderKLWan(**config)
-    return module
+    return WanAutoencoder(config)
 
 
 _BUILDERS: Mapping[str, Callable[[dict[str, Any]], torch.nn.Module]] = {

@@ -9,13 +9,14 @@ import attrs
 import torch
 
 from wanflow.models.packing.linear import packed
+from wanflow.models.precisions import PRECISIONS
 from wanflow.models.segments.discover import Segmentation
 from wanflow.scheduler.program import Segment, TensorSpec
 
 # Of every tensor in a slab: what CUDA's allocator promises, and more than MKL's 64.
 ALIGNMENT_BYTES = 256
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = dict(zip(PRECISIONS, (torch.float32, torch.bfloat16, torch.float16), strict=True))
 
 
 def _aligned(nbytes: int) -> int:
@@ -35,8 +36,10 @@ def dtype_of(module: torch.nn.Module, name: str, precision: str) -> torch.dtype:
         return linear.form.pieces[leaf].dtype
     fp32_modules = getattr(module, "_keep_in_fp32_modules", None) or ()
     is_transformers = type(module).__module__.startswith("transformers.")
-    applies = precision == "fp16" or not is_transformers
-    if applies and any(part in fp32_modules for part in name.split(".")):
+    always = precision == "fp16" or not is_transformers
+    if precision not in getattr(module, "keeps_fp32_at", (precision,) if always else ()):
+        fp32_modules = ()
+    if any(part in fp32_modules for part in name.split(".")):
         return torch.float32
     return DTYPES[precision]
 
@@ -130,7 +133,7 @@ class BoundModule:
     _places: dict[str, tuple[dict[str, torch.nn.Parameter | None], str]] = attrs.field(
         init=False, factory=dict
     )  # where each parameter is: looking for it takes longer than binding it
-    _absents: dict[str, torch.Tensor] = attrs.field(init=False, factory=dict)
+    _absents: dict[str, torch.nn.Parameter] = attrs.field(init=False, factory=dict)
 
     @segments.default
     def _cut(self) -> Mapping[str, Segment]:
@@ -200,8 +203,8 @@ class BoundModule:
         """What a parameter is while nothing is bound: made once."""
         absent = self._absents.get(spec.name)
         if absent is None:
-            absent = torch.empty(spec.shape, dtype=spec.dtype, device="meta")
-            self._absents[spec.name] = absent
+            empty = torch.empty(spec.shape, dtype=spec.dtype, device="meta")
+            absent = self._absents[spec.name] = torch.nn.Parameter(empty, requires_grad=False)
         return absent
 
     def _put(self, name: str, tensor: torch.Tensor) -> None:
@@ -211,4 +214,6 @@ class BoundModule:
             place = (self.module.get_submodule(owner)._parameters, leaf)  # noqa: SLF001
             self._places[name] = place
         parameters, leaf = place
-        parameters[leaf] = torch.nn.Parameter(tensor, requires_grad=False)
+        if not isinstance(tensor, torch.nn.Parameter):
+            tensor = torch.nn.Parameter(tensor, requires_grad=False)
+        parameters[leaf] = tensor

@@ -1,6 +1,6 @@
 """Wan's transformer by its parts: rotary tables, the embeddings, a block, the head.
 
-Drives `diffusers.WanTransformer3DModel`'s own submodules in the order of its forward
+Drives the submodules of `trees/transformer.py` in the order of upstream's forward
 (diffusers 0.42, `models/transformers/transformer_wan.py`). Shapes: latents `[B, C, F, H, W]`,
 hidden state `[B, tokens, width]`.
 """
@@ -94,8 +94,6 @@ def block(
     times: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Run one block; *times* `[B, tokens]` says whose modulation a token has, where they differ."""
-    if times is None:
-        return torch.as_tensor(block(hidden, context, modulation, rotary))
     return in_parts(block, hidden, context, modulation, rotary, times)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from wanflow.models.packing.linear import is_opened, opened
-from wanflow.models.wan.attention import dispatch, heads_of
+from wanflow.models.trees.attention import dispatch, heads_of
 from wanflow.models.wan.dit import every_block
 from wanflow.models.wan.dit_rows import Rows, Scales, add_gated, modulated, projection
 from wanflow.models.wan.rope import Rope

@@ -24,7 +24,7 @@ import attrs
 import torch
 
 from wanflow.models.packing.linear import Apply, is_opened, opened
-from wanflow.models.wan.attention import dispatch, heads_of
+from wanflow.models.trees.attention import dispatch, heads_of
 from wanflow.models.wan.dit import TEXT_TOKENS, Embedded, unpatchify
 from wanflow.models.wan.rope import Rope
 from wanflow.scheduler.profile.folded_loops import passes

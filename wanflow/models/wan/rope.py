@@ -59,6 +59,11 @@ class Rope:
         odd.copy_((first * sin).add_(second * cos))
         return result
 
+    def all(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines and sines of every token, `[tokens, half a head]`."""
+        cos, sin = self._rows(slice(None))[0, :, 0].unbind(-1)
+        return cos, sin
+
     def _rows(self, part: slice) -> torch.Tensor:
         """Cosines and sines `[1, rows, 1, half a head, 2]`."""
         half = self.table.shape[1]
@@ -67,6 +72,27 @@ class Rope:
         places = self.places[:, part].unbind()
         rows = [own.index_select(0, place) for own, place in zip(columns, places, strict=True)]
         return torch.cat(rows, dim=1)[None, :, None]
+
+
+@attrs.frozen
+class WholeRope:
+    """A row a token, `[tokens, head width]` fp32, for kernels that swap the halves of a pair.
+
+    *sin* has the sign with which a number's other half is added to it.
+    """
+
+    cos: torch.Tensor
+    sin: torch.Tensor
+
+    @classmethod
+    def of(cls, rope: Rope) -> WholeRope:
+        """Spread the short tables out."""
+        cos, sin = rope.all()
+        return cls(cos.repeat_interleave(2, dim=1), torch.stack((-sin, sin), dim=-1).flatten(1))
+
+    def rows(self, part: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """Give a chunk's."""
+        return self.cos[part], self.sin[part]
 
 
 def make_rope(module: Any, grid: Grid, device: torch.device) -> Rope:

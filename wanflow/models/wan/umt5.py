@@ -1,6 +1,6 @@
 """UMT5 by its parts: rows of the embedding, the mask, the halves of a layer, the final norm.
 
-Drives `transformers.UMT5EncoderModel`'s own submodules in the order of its forward
+Drives the submodules of `trees/umt5.py` in the order of upstream's forward
 (transformers 5, `models/umt5/modeling_umt5.py`, `UMT5Stack.forward` and `UMT5Block.forward`).
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+
+from wanflow.models.wan import umt5_heads
 
 EMBEDDING = "shared.weight"
 LAYERS = "encoder.block"
@@ -23,23 +25,15 @@ def walk(module: Any) -> torch.Tensor:
     return finish(module, hidden, mask, 1)
 
 
-def attention_mask(module: Any, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def attention_mask(_module: Any, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Turn a `[1, tokens]` mask into the layers' boolean `[1, 1, tokens, tokens]`."""
-    from transformers.masking_utils import create_bidirectional_mask
-
-    full_mask = create_bidirectional_mask(
-        config=module.encoder.config,
-        inputs_embeds=hidden,
-        attention_mask=mask,
-        allow_is_bidirectional_skip=False,
-    )
-    assert isinstance(full_mask, torch.Tensor)  # noqa: S101 - sdpa always materialises it
-    return full_mask.contiguous()
+    tokens = hidden.shape[1]
+    return mask.bool()[:, None, None, :].expand(-1, 1, tokens, -1).contiguous()
 
 
 def attend(module: Any, index: int, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Run a layer's attention: `[1, tokens, width]` to the same."""
-    return _within(module.encoder.block[index].layer[0](hidden, mask)[0])
+    return _within(umt5_heads.attend(module.encoder.block[index].layer[0], hidden, mask))
 
 
 def feed(module: Any, index: int, hidden: torch.Tensor) -> torch.Tensor:

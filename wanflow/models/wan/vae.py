@@ -1,6 +1,6 @@
 """Wan's VAE decoder by its parts, one latent frame at a time, its feature cache handed in and out.
 
-Drives `diffusers.AutoencoderKLWan`'s own submodules in the order of `_decode` and
+Drives the submodules of `trees/vae.py` in the order of `_decode` and
 `WanDecoder3d.forward` (diffusers 0.42, `models/autoencoders/autoencoder_kl_wan.py`). A part's cache
 is a list with a place for each causal convolution; a place holds None (first frame), the marker
 "Rep" (an upsampler that has seen one frame) or the last two frames of the convolution's input.
@@ -10,14 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_wan import CACHE_T, WanCausalConv3d, unpatchify
 
+from wanflow.models.trees.vae import CACHE_T, REPEAT, Cache, unpatchify
 from wanflow.scheduler.last_look import last_look
-
-Cache = list[Any]
-REPEAT = "Rep"
 
 
 def walk(module: Any) -> torch.Tensor:
@@ -49,7 +47,17 @@ def cache_places(module: Any, part: str) -> int:
     """How many places a part's cache has at most."""
     if part in ("in", "head"):
         return 1
-    return sum(isinstance(m, WanCausalConv3d) for m in _part(module, part).modules())
+    return convolutions(_part(module, part))
+
+
+_CONVOLUTIONS: WeakKeyDictionary[torch.nn.Module, int] = WeakKeyDictionary()
+
+
+def convolutions(part: torch.nn.Module) -> int:
+    """How many convolutions over time a part has; asked for each frame and strip, counted once."""
+    if part not in _CONVOLUTIONS:
+        _CONVOLUTIONS[part] = sum(isinstance(m, torch.nn.Conv3d) for m in part.modules())
+    return _CONVOLUTIONS[part]
 
 
 def _part(module: Any, part: str) -> Any:

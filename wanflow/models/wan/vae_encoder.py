@@ -1,6 +1,6 @@
 """Wan's VAE encoder by its parts, a chunk of frames at a time, its feature cache handed in and out.
 
-Drives `diffusers.AutoencoderKLWan`'s own submodules in the order of `_encode` and
+Drives the submodules of `trees/vae.py` in the order of `_encode` and
 `WanEncoder3d.forward` (diffusers 0.42, `models/autoencoders/autoencoder_kl_wan.py`): the clip's
 first frame by itself, then four at a time, a latent frame each. A part's cache is a list with a
 place for each causal convolution, None before the first chunk.
@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, patchify
 
 from wanflow.models.segments.discover import Segmentation, discover
-from wanflow.models.wan.vae import Cache, cached
+from wanflow.models.trees.vae import Cache, patchify
+from wanflow.models.wan.vae import cached, convolutions
 
 PREFIX = "encoder"
 STRIPS = f"{PREFIX}.strips"  # the segment of all that may run in strips
@@ -103,7 +103,7 @@ def cache_places(module: Any, part: str) -> int:
     """How many places a part's cache has at most."""
     if part in ("in", "head"):
         return 1
-    return sum(isinstance(m, WanCausalConv3d) for m in _part(module, part).modules())
+    return convolutions(_part(module, part))
 
 
 def _part(module: Any, part: str) -> Any:

@@ -7,11 +7,14 @@ a sentence, before any single tensor is.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from wanflow.errors import WeightsError
 from wanflow.graph.spec import ModelSpec
 from wanflow.models.segments.build import is_vace
-from wanflow.models.weights.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    from wanflow.models.weights.checkpoint import Checkpoint
 
 PATCHES = "patch_embedding.weight"  # of every transformer
 _DOUBLES = "decoder.up_blocks.0.upsampler.resample.1.weight"  # where Wan 2.2's autoencoder does

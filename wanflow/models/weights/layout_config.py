@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wanflow.errors import WeightsError
 from wanflow.graph.configs import known_config
 from wanflow.models.segments.build import read_config
-from wanflow.models.weights.checkpoint import Entry
 from wanflow.models.weights.pipeline import reason
 from wanflow.models.weights.shape_config import fitted
+
+if TYPE_CHECKING:
+    from wanflow.models.weights.checkpoint import Entry
 
 _WAN = "wan2.1-t2v-14b"  # text encoder and VAE are the same in all of Wan 2.1
 _PICTURES = "wan2.1-i2v-14b"  # so is CLIP in those that have it

@@ -21,14 +21,11 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
 from wanflow.errors import WeightsError
-from wanflow.models.weights.checkpoint import Checkpoint, merged
-from wanflow.models.weights.file_kind import index_file
-from wanflow.models.weights.official_names import is_official, renamed
-from wanflow.models.weights.packed_files import recognised
 from wanflow.models.weights.pipeline import (
     PAIRS,
     check_class,
@@ -39,9 +36,9 @@ from wanflow.models.weights.pipeline import (
     no_expert,
     part_of,
 )
-from wanflow.models.weights.prefix import without_prefix
-from wanflow.models.weights.spread import spread
-from wanflow.models.weights.tied import tied
+
+if TYPE_CHECKING:
+    from wanflow.models.weights.checkpoint import Checkpoint
 
 _DIT = "diffusion_pytorch_model*.safetensors"
 _CLIP = "models_clip_open-clip-xlm-roberta-large-vit-huge-14"
@@ -128,6 +125,14 @@ def is_official_folder(place: Path) -> bool:
 
 def open_part(part: str, place: Path) -> Checkpoint:
     """Index a part's files under diffusers' names; WeightsError names file and tensor."""
+    from wanflow.models.weights.checkpoint import Checkpoint, merged
+    from wanflow.models.weights.file_kind import index_file
+    from wanflow.models.weights.official_names import is_official, renamed
+    from wanflow.models.weights.packed_files import recognised
+    from wanflow.models.weights.prefix import without_prefix
+    from wanflow.models.weights.spread import spread
+    from wanflow.models.weights.tied import tied
+
     files = [place] if place.is_file() else weight_files(place)
     if is_official_folder(place):
         files = sorted(place.glob(_DIT))

@@ -11,13 +11,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeAlias
 
 from wanflow.graph.config_fields import MEASURED
 from wanflow.graph.configs import KNOWN, known_config
-from wanflow.models.weights.checkpoint import Entry
 from wanflow.models.weights.kinds import is_residual
 
-Entries = Mapping[str, Entry]
+if TYPE_CHECKING:
+    from wanflow.models.weights.checkpoint import Entry
+
+Entries: TypeAlias = "Mapping[str, Entry]"
 
 _RESIDUAL = "wan2.2-ti2v-5b"  # whose autoencoder is of a kind of its own
 _LAYER = "encoder.block.0.layer"

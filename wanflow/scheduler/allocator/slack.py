@@ -158,13 +158,9 @@ class _Replayer:
             self._numbers[state] = len(self._states)
             self._states.append(state)
         self._pool, self._at = pool, self._numbers[state]
-        numbers = {_name(block): number for number, block in blocks.items() if block is not None}
-        sources = tuple(numbers[_name(block)] for block in pool.used())
+        numbers = {block: number for number, block in blocks.items() if block is not None}
+        sources = tuple(map(numbers.__getitem__, pool.used()))
         return _Played(self._numbers[state], sources, peak_bytes)
-
-
-def _name(block: Any) -> Hashable:
-    return block if isinstance(block, tuple) else id(block)
 
 
 def _requests(pool: Pool, call: CallRecord) -> tuple[list[Any], int]:

@@ -68,11 +68,6 @@ class CallRecord:
     makes: tuple[Made, ...]
     renames: tuple[tuple[str, int], ...] = ()
 
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shapes of what it makes, by name."""
-        return {value.name: value.shape for value in self.makes}
-
 
 @attrs.frozen
 class SegmentUse:

@@ -21,7 +21,7 @@ import numpy as np
 from wanflow.scheduler.footprint.costs import Footprint, Made
 from wanflow.scheduler.footprint.lifetimes import lifetimes
 
-_LEVELS = 2  # sets that are planned with, beside the empty one
+_LEVELS = 4  # sets that are planned with, beside the empty one
 _SHARE = 0.01  # of the peak: a name that takes less is not worth moving
 
 

@@ -8,12 +8,17 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
-
 from wanflow import __version__
 from wanflow.files.folders import PACKAGE
+from wanflow.scheduler.profile.kernels_here import kernels_here
+from wanflow.scheduler.profile.kind_cache import folder
 
-_DECIDING = ("models", "scheduler", "stages")  # folders of sources that shape calls or count them
+_DECIDING = (
+    "models",
+    "scheduler",
+    "session/planning",
+    "stages",
+)  # sources that shape, count, choose
 
 
 def conditions(device: str) -> dict[str, object]:
@@ -21,23 +26,19 @@ def conditions(device: str) -> dict[str, object]:
 
     Kernels choose their workspaces by the processor's instructions and the number of threads.
     """
-    mkldnn = torch.ops.mkldnn
     return {
         "device": device,
         "versions": _versions(),
         "sources": sources_digest(PACKAGE),
-        "processor": [platform.machine(), torch.backends.cpu.get_cpu_capability()],
-        "onednn": [torch._C._get_mkldnn_enabled(), bool(mkldnn._is_mkldnn_bf16_supported())],  # noqa: SLF001
-        "threads": torch.get_num_threads(),
-        "default_dtype": str(torch.get_default_dtype()),
+        **kernels_here(folder()),
     }
 
 
 @functools.cache
 def _versions() -> dict[str, str]:
-    names = ("diffusers", "transformers", "numpy")
+    names = ("torch", "diffusers", "transformers", "numpy")
     return {
-        "wanflow": __version__, "torch": torch.__version__, "python": platform.python_version(),
+        "wanflow": __version__, "python": platform.python_version(),
         **{name: version(name) for name in names},
     }  # fmt: skip
 
@@ -46,8 +47,8 @@ def _versions() -> dict[str, str]:
 def sources_digest(package: Path) -> str:
     """Digest the sources of *package* that decide costs: their names, sizes and contents."""
     digest = hashlib.sha256()
-    for folder in _DECIDING:
-        for path in sorted((package / folder).rglob("*.py")):
+    for part in _DECIDING:
+        for path in sorted((package / part).rglob("*.py")):
             content = path.read_bytes()
             digest.update(f"{path.relative_to(package)} {len(content)}\n".encode() + content)
     return digest.hexdigest()

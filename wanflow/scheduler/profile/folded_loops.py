@@ -35,6 +35,11 @@ def counted_by(counting: Counting) -> Iterator[None]:
         _counting.reset(token)
 
 
+def is_counted() -> bool:
+    """Whether what happens now is counted, for a profile, and need not be computed."""
+    return _counting.get() is not None
+
+
 def passes(parts: Sequence[slice]) -> Iterator[slice]:
     """Yield each part; under a recorder, two of equally long ones in a row."""
     counting = _counting.get()

@@ -142,9 +142,10 @@ class DeviceWorks:
         meter.begin(call)
         outputs = split_outputs(guarded(self._placed, inputs), inputs)
         _check_made(call, outputs.makes)
-        making_room("a look at what was made", self.check.made, outputs.makes)
+        if outputs.makes:
+            making_room("a look at what was made", self.check.made, outputs.makes)
+            self._outputs = dict(outputs.makes)
         meter.end(outputs.makes.values())
-        self._outputs = dict(outputs.makes)
         if outputs.renames:
             for new, number in [(new, numbers[old]) for new, old in outputs.renames.items()]:
                 self._name(new, number)

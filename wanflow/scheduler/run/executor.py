@@ -139,7 +139,7 @@ class Executor:
                 if index == len(records):
                     msg = f"{placed.program.stage}/{placed.call.kind} comes after the plan's end"
                     raise AssertionError(msg)
-                self._shapes |= records[index].shapes
+                self._meet(records[index])
                 if index < begin:
                     continue
                 if self.stop is not None:
@@ -202,6 +202,10 @@ class Executor:
             works = self._works
             values = {name: (n, works.saved(n)) for name, n in works.numbers.items()}
             self.save(call.stage, call.step, values)
+
+    def _meet(self, call: CallRecord) -> None:
+        for value in call.makes:
+            self._shapes[value.name] = value.shape
 
     def _shape(self, name: str) -> tuple[int, ...]:
         return self._shapes[name]

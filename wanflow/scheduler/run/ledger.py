@@ -171,10 +171,11 @@ class Ledger:
         """Reserve room for one call while it runs; *slack_bytes* of it are the allocator's."""
         return _Reserving(self, name, nbytes, tier, cause, slack_bytes)
 
-    def _reserve(self, name: str, nbytes: int, tier: str, cause: Cause) -> None:
+    def _reserve(self, name: str, nbytes: int, tier: str, cause: Cause) -> int:
         account = self._tiers[tier]
         self._take(account, nbytes, name, tier, cause)
         account.reserved_bytes += nbytes
+        return account.budget_bytes - account.free_bytes
 
     def _release(self, nbytes: int, tier: str) -> None:
         account = self._tiers[tier]
@@ -278,9 +279,11 @@ class _Reserving:
     resident_bytes: int = 0
 
     def __enter__(self) -> None:
-        self.ledger._reserve(self.name, self.nbytes, self.tier, self.cause)  # noqa: SLF001
-        self.resident_bytes = self.ledger.resident_bytes(self.tier)
-        self.began_ns = self.ledger.now_ns()
+        ledger = self.ledger
+        self.resident_bytes = ledger._reserve(  # noqa: SLF001
+            self.name, self.nbytes, self.tier, self.cause
+        )
+        self.began_ns = ledger.now_ns()
 
     def __exit__(
         self,

@@ -20,7 +20,7 @@ import torch
 
 from wanflow.scheduler.plan.host_memory import NOTHING, RING
 from wanflow.scheduler.plan.schedule import HostPlan
-from wanflow.scheduler.program import Model, Segment, TensorSpec
+from wanflow.scheduler.program import Model, Segment, Tensors, TensorSpec
 from wanflow.scheduler.run.devices import DONE, Device, Ticket
 from wanflow.scheduler.run.player import Arrival
 from wanflow.scheduler.run.spilled_values import HostValues
@@ -53,6 +53,14 @@ class _Loaded:
         return Arrival(*span, waited_ns, asked_ns, self.ticket.copy)
 
 
+@attrs.frozen
+class _Views:
+    """A segment's parameters, as they are wherever it lies at an address."""
+
+    place: int
+    parameters: Tensors
+
+
 @attrs.define
 class _Buffer:
     memory: torch.Tensor
@@ -81,6 +89,7 @@ class Streamer:
         self._ring: list[_Buffer] = []
         self._reader: _ReaderThread | None = None
         self._arenas: dict[str, torch.Tensor] = {}
+        self._views: dict[str, _Views] = {}  # of segments in arenas, where they lay last
         self.values = HostValues(device)
         self._coming: dict[int, tuple[torch.Tensor, Future[_Loaded]]] = {}
         self.notice: Callable[[torch.Tensor], object] = _nobody  # who counts memory
@@ -108,6 +117,7 @@ class Streamer:
 
     def close_arena(self, model: str) -> None:
         """Let it go; no segment may be in it."""
+        self._views = {k: v for k, v in self._views.items() if k.partition("/")[0] != model}
         del self._arenas[model]
 
     def start(self, key: str, offset_bytes: int | None = None) -> None:
@@ -133,9 +143,21 @@ class Streamer:
         waited = time.perf_counter_ns() - asked
         name, segment = self._segment(key)
         slab = self._slabs[key]
-        views = {spec.name: _view(slab, spec) for spec in segment.tensors}
-        self._models[name].bind(segment.name, views)
+        self._models[name].bind(segment.name, self._viewed(key, segment, slab))
         return loaded.arrival(waited, asked)
+
+    def _viewed(self, key: str, segment: Segment, slab: torch.Tensor) -> Tensors:
+        """Give a segment's parameters; those of a place that it lay in before are there still."""
+        place = slab.data_ptr()
+        seen = self._views.get(key)
+        if seen is not None and seen.place == place:
+            return seen.parameters
+        views = ((spec.name, _view(slab, spec)) for spec in segment.tensors)
+        made = {n: torch.nn.Parameter(view, requires_grad=False) for n, view in views}
+        arena = self._arenas.get(key.partition("/")[0])
+        if arena is not None and 0 <= place - arena.data_ptr() < arena.numel():
+            self._views[key] = _Views(place, made)  # a slab of its own would be held by them
+        return made
 
     def start_value(self, number: int) -> None:
         """Start bringing a spilled value back, in turn with the loads of weights."""
@@ -190,6 +212,7 @@ class Streamer:
         self.values.clear()
         for key in tuple(self._slabs):
             self.drop(key)
+        self._views.clear()
         self._arenas.clear()
         self._host.clear()
         self._filled.clear()

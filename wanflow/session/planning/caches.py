@@ -12,7 +12,6 @@ from wanflow.scheduler.plan.schedule import Plan
 from wanflow.session.planning.footprints import KnobSearch
 from wanflow.session.preparing.prepared import Prepared
 from wanflow.stages.cached_calls import REUSE
-from wanflow.stages.easy_cache import is_left_out
 from wanflow.stages.step_cache import PASSES
 
 
@@ -56,6 +55,8 @@ def _all_left_out(stage: BoundStage) -> BoundStage:
 
 def _idle(footprint: Footprint, prepared: Prepared) -> Footprint:
     """The footprint without the work of the blocks at the steps that EasyCache may leave out."""
+    from wanflow.stages.easy_cache import is_left_out
+
     may = {
         (stage.name, stage.steps.index(index))
         for stage in prepared.graph.stages

@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import attrs
 
@@ -18,15 +18,18 @@ from wanflow.scheduler.footprint.costs import Footprint
 from wanflow.scheduler.knobs import Knobs, StageSettings
 from wanflow.scheduler.machine.datasheets import as_on_paper
 from wanflow.scheduler.machine.figures import Machine
+from wanflow.scheduler.machine.machine_json import as_data
 from wanflow.scheduler.plan.knob_search import Group, KnobSetting, joined, setting_of, slice_of
 from wanflow.scheduler.plan.planner import plan as plan_footprints
 from wanflow.scheduler.plan.schedule import Plan
 from wanflow.scheduler.profile import kind_cache
 from wanflow.scheduler.profile.cache_key import conditions
 from wanflow.scheduler.profile.kind_cache import CallKindCache
-from wanflow.scheduler.profile.profiler import Profiler
 from wanflow.session.preparing.place import overhead_of
 from wanflow.session.preparing.prepared import Prepared
+
+if TYPE_CHECKING:
+    from wanflow.scheduler.profile.profiler import Profiler
 
 _ALL = 2  # so many knob settings are planned one by one
 _STEPS = 4  # of a repeating stage, where knob settings are compared
@@ -43,7 +46,7 @@ class KnobSearch:
         self.prepared = prepared
         place, elsewhere = prepared.place, prepared.request.machine is not None
         self._paper = as_on_paper(place.machine)
-        self._device = place.machine.device if elsewhere else place.device.type
+        self._device = place.machine.device if elsewhere else place.kind
         self._profiler = KnobProfiler(prepared, self._device)
         self._few_steps = KnobProfiler(_few_steps(prepared), self._device, self._profiler)
         self._groups: list[Group] = []
@@ -52,32 +55,65 @@ class KnobSearch:
 
     def at(self, budget_bytes: int) -> tuple[Footprint, ...]:
         """Give the footprints to plan with at a budget, one that needs least among them."""
-        knob_settings = self.prepared.knob_settings()
-        few = math.prod(len(stage.all) for stage in knob_settings.values()) <= _ALL
-        if few and self.prepared.rounds_one_way:
-            chosen = self.prepared.knobs()
-        else:
-            groups = self._grouped(knob_settings)
-            best = [group.at(self._on_paper(budget_bytes), self._plan_paper) for group in groups]
-            if self._paper.figures != self.prepared.place.rates.figures:
-                best = [
-                    group.rounding_as(setting, self._timed).at(budget_bytes, self._plan)
-                    for group, setting in zip(groups, best, strict=True)
-                ]
-            fastest = [group.fastest for group in groups]
-            # One group needs most of all: the others need only be no larger than that. What is
-            # taken depends on no budget, so that the minimum is the same at each.
-            floor = max(group.leanest.least_bytes for group in groups)
-            least = [
-                quick if quick.least_bytes <= floor else group.leanest
-                for group, quick in zip(groups, fastest, strict=True)
-            ]
-            chosen = [joined(best), joined(least), joined(fastest)]
+        chosen = self._chosen(budget_bytes)
         unique = {json.dumps(knobs, sort_keys=True): knobs for knobs in chosen}
         footprints = tuple(self._profiler.footprint(knobs) for knobs in unique.values())
         self._few_steps.keep()
         self._profiler.keep()
         return footprints
+
+    def _chosen(self, budget_bytes: int) -> Sequence[Knobs]:
+        """Look up which knob settings were chosen at a budget, else choose them."""
+        store = self.prepared.profile
+        key = self._choice_key(budget_bytes)
+        chosen: Sequence[Knobs] | None = store.choice(key)
+        if chosen is None:
+            chosen = self._choose(budget_bytes)
+            store.add_choice(key, chosen)
+        return chosen
+
+    def _choice_key(self, budget_bytes: int) -> object:
+        """All that decides a choice but what a profile is named by."""
+        ready, place = self.prepared, self.prepared.place
+        settings = ready.knob_settings()
+        machines = [as_data(place.rates), as_data(self._paper)]
+        pins = [ready.weight_pins(), ready.spill_pins(), ready.rounds_one_way]
+        ram = [place.ram_bytes, place.ram_is_stated]
+        knobs = {
+            name: [[*map(_plainly, s.all)], [*map(_plainly, s.always)]]
+            for name, s in settings.items()
+        }
+        return [
+            budget_bytes,
+            place.overhead_bytes,
+            machines,
+            pins,
+            ram,
+            knobs,
+            graph_steps(ready.graph),
+        ]
+
+    def _choose(self, budget_bytes: int) -> Sequence[Knobs]:
+        knob_settings = self.prepared.knob_settings()
+        few = math.prod(len(stage.all) for stage in knob_settings.values()) <= _ALL
+        if few and self.prepared.rounds_one_way:
+            return self.prepared.knobs()
+        groups = self._grouped(knob_settings)
+        best = [group.at(self._on_paper(budget_bytes), self._plan_paper) for group in groups]
+        if self._paper.figures != self.prepared.place.rates.figures:
+            best = [
+                group.rounding_as(setting, self._timed).at(budget_bytes, self._plan)
+                for group, setting in zip(groups, best, strict=True)
+            ]
+        fastest = [group.fastest for group in groups]
+        # One group needs most of all: the others need only be no larger than that. What is
+        # taken depends on no budget, so that the minimum is the same at each.
+        floor = max(group.leanest.least_bytes for group in groups)
+        least = [
+            quick if quick.least_bytes <= floor else group.leanest
+            for group, quick in zip(groups, fastest, strict=True)
+        ]
+        return [joined(best), joined(least), joined(fastest)]
 
     def plan(
         self,
@@ -200,25 +236,15 @@ class KnobProfiler:
     ) -> Footprint:
         """Look a footprint up, else profile it; on CUDA with what the allocator takes beside."""
         store, granularity = self._prepared.profile, self._prepared.place.machine.granularity_bytes
-        graph = self._prepared.graph
-        steps = [
-            [
-                s.steps.start,
-                s.steps.stop,
-                s.params.get("steps"),
-                s.reuse.key if s.reuse is not None else [],
-            ]
-            for s in graph.stages
-        ]
+        steps = graph_steps(self._prepared.graph)
         plain = {stage: dict(values) for stage, values in knobs.items()}
         key = [plain, list(stages), steps, granularity if self._device == "cuda" else 0]
-        footprint = store.footprint(key) if store is not None else None
+        footprint = store.footprint(key)
         if footprint is None:
             footprint = profile()
             if self.tools.estimator is not None:
                 footprint = self.tools.estimator.charged(footprint, granularity)
-            if store is not None:
-                store.add_footprint(key, footprint)
+            store.add_footprint(key, footprint)
         return footprint
 
     def slice(self, knobs: Knobs, stages: Sequence[str]) -> Footprint:
@@ -256,8 +282,7 @@ class KnobProfiler:
             for cache in (self.tools.slack, self.tools.kinds):
                 if cache is not None:
                     cache.keep()
-        if self._prepared.profile is not None:
-            self._prepared.profile.store.keep()
+        self._prepared.profile.store.keep()
 
 
 @attrs.frozen
@@ -271,6 +296,8 @@ class _Tools:
 
     @classmethod
     def opened(cls, prepared: Prepared, device: str) -> Self:
+        from wanflow.scheduler.profile.profiler import Profiler
+
         folder, about = kind_cache.folder(), conditions(device)
         identities, expandable = prepared.identities(), prepared.place.expandable
         kinds = CallKindCache(folder, identities, about)
@@ -304,6 +331,23 @@ def _few_steps(prepared: Prepared) -> Prepared:
     return attrs.evolve(
         prepared, graph=attrs.evolve(graph, stages=tuple(map(shorter, graph.stages)))
     )
+
+
+def graph_steps(graph: BoundGraph) -> list[list[object]]:
+    """The steps of each stage, and which of them a cache leaves out, as plain data."""
+    return [
+        [
+            s.steps.start,
+            s.steps.stop,
+            s.params.get("steps"),
+            s.reuse.key if s.reuse is not None else [],
+        ]
+        for s in graph.stages
+    ]
+
+
+def _plainly(knobs: Knobs) -> dict[str, dict[str, str]]:
+    return {stage: dict(values) for stage, values in knobs.items()}
 
 
 def keeps_for(graph: BoundGraph) -> Callable[[str], bool]:

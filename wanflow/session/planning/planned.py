@@ -163,7 +163,7 @@ def _report(prepared: Prepared, plan: Plan) -> dict[str, object]:
     return {
         "feasible": plan.feasible,
         "graph": prepared.graph.name,
-        "device": str(place.device) if not prepared.request.machine else place.machine.device,
+        "device": place.device_name if not prepared.request.machine else place.machine.device,
         "exact": prepared.request.exact,
         "cut_prompts": cut_prompts(prepared),
         "weights": {n: m.folder is not None for n, m in prepared.models.items()},

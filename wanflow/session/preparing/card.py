@@ -8,17 +8,20 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import attrs
-import torch
 
 from wanflow import cards, system
 from wanflow.environment import ALLOC_CONF, CUDA_ALLOC_CONF, VISIBLE_CARDS
 from wanflow.errors import InputError
 from wanflow.memory_limits import RAM, MemoryLimit
-from wanflow.scheduler.run.card_context import OwnContext
-from wanflow.scheduler.run.devices import refused_pinning
 from wanflow.units import GIB, MIB
+
+if TYPE_CHECKING:
+    import torch
+
+    from wanflow.scheduler.run.card_context import OwnContext
 
 _EXPANDABLE = "expandable_segments"
 _TRIED_BYTES = 32 * MIB  # two of the allocator's large segments
@@ -38,6 +41,8 @@ def find_card(index: int) -> torch.device:
     problem = cards.unusable(cards.torch_card(index), cards.torch_build())
     if problem is not None:
         raise problem.error
+    import torch
+
     device = torch.device("cuda", index)
     try:
         own_context(index)
@@ -65,6 +70,8 @@ def _unopened(device: torch.device, error: RuntimeError) -> InputError:
 
 def free_on(device: torch.device) -> MemoryLimit:
     """What of a card a budget may be taken from: what is free, and what our context takes of it."""
+    import torch
+
     free, total = torch.cuda.mem_get_info(device)
     return MemoryLimit(RAM, int(total), int(free) + own_context(device.index or 0).made_bytes)
 
@@ -75,6 +82,10 @@ def own_context(index: int) -> OwnContext:
 
     The driver's library tells what is free without a context; the runtime makes one to tell it.
     """
+    import torch
+
+    from wanflow.scheduler.run.card_context import OwnContext
+
     uuid = cards.torch_card(index).uuid
     seen = [card for card in system.look().driver.cards if uuid and uuid in card.uuid]
     free, _ = torch.cuda.mem_get_info(index)
@@ -95,6 +106,10 @@ def expandable_segments() -> bool:
 
 def tried_on(device: torch.device, ram_bytes: int) -> Trials:
     """Try on a card what plans rest on; InputError where the user asks for what is refused."""
+    import torch
+
+    from wanflow.scheduler.run.devices import refused_pinning
+
     with torch.cuda.device(device):
         trials = Trials(
             refused_expandable(device) if expandable_segments() else "",
@@ -117,6 +132,8 @@ def refused_expandable(device: torch.device) -> str:
     Drivers refuse the calls behind it in WSL (pytorch#192330), on vGPUs (xgboost#12217) and on
     Jetsons (unsloth-zoo#1235), and only when the first memory is asked for.
     """
+    import torch
+
     with allocator_set(expandable=True):
         try:
             torch.empty(_TRIED_BYTES, dtype=torch.uint8, device=device)
@@ -138,6 +155,8 @@ def allocator_set(*, expandable: bool) -> Iterator[None]:
     if users_allocator():
         yield
         return
+    import torch
+
     # There is no public way, and older builds tell nothing.
     before: str = getattr(torch._C, "_accelerator_getAllocatorSettings", str)()  # noqa: SLF001
     _set_allocator(_with_expandable(before, expandable=expandable))
@@ -154,4 +173,6 @@ def _with_expandable(settings: str, *, expandable: bool) -> str:
 
 
 def _set_allocator(settings: str) -> None:
+    import torch
+
     torch._C._accelerator_setAllocatorSettings(settings)  # noqa: SLF001 - there is no public way

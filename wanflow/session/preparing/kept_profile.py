@@ -1,12 +1,13 @@
-"""What was profiled before of a graph without weights: planned again without building a model.
+"""What was profiled before of a graph: planned again without fake tensors, and without PyTorch.
 
-With weights on disk the text's tokens decide the calls as well, and the models are built anyway.
+Without weights no model is built either. With weights on disk the lengths of the prompts decide the
+calls as well.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -44,6 +45,19 @@ class KeptProfile:
         """Remember them until `store.keep`."""
         rows = [attrs.asdict(outline) for outline in outlines]
         self.store.add(_OUTLINES, msgpack.packb(rows))
+
+    def choice(self, key: object) -> list[dict[str, dict[str, str]]] | None:
+        """Give the knob settings that were chosen under *key*, plain data."""
+        packed = self.store.find(digest(["choice", key]))
+        try:
+            return None if packed is None else [*plain(packed)]
+        except (ValueError, TypeError):
+            return None
+
+    def add_choice(self, key: object, chosen: Sequence[Mapping[str, Mapping[str, str]]]) -> None:
+        """Remember it until `store.keep`."""
+        plainly = [{stage: dict(knobs) for stage, knobs in one.items()} for one in chosen]
+        self.store.add(digest(["choice", key]), msgpack.packb(plainly))
 
     def footprint(self, key: object) -> Footprint | None:
         """Give the footprint under *key*, plain data, as it was charged by the allocator."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-
-import torch
-import torch.nn.functional as F  # noqa: N812
+from typing import TYPE_CHECKING
 
 from wanflow.errors import InputError
 from wanflow.graph import BoundGraph
-from wanflow.models.backends import attending
 from wanflow.models.bound import LocatedModel
+
+if TYPE_CHECKING:
+    import torch
 
 
 @contextmanager
@@ -19,6 +19,8 @@ def stages_attend(
     graph: BoundGraph, models: Mapping[str, LocatedModel], device: torch.device
 ) -> Iterator[None]:
     """Have each stage attend as its param says inside; InputError where it can't."""
+    from wanflow.models.backends import attending
+
     chosen: dict[str, str] = {}
     with ExitStack() as stack:
         for stage in graph.stages:
@@ -48,6 +50,9 @@ def repeatable(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
+    import torch
+    import torch.nn.functional as F  # noqa: N812
+
     cudnn = torch.backends.cudnn
     before = cudnn.benchmark, cudnn.deterministic
     cudnn.benchmark, cudnn.deterministic = False, True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -12,9 +13,10 @@ from wanflow.environment import MODELS
 from wanflow.errors import InputError, WeightsError
 from wanflow.graph.spec import ModelSpec
 from wanflow.graph.wording import did_you_mean
-from wanflow.models.adapters.lora_file import open_lora
-from wanflow.models.adapters.of_model import Lora
 from wanflow.models.bound import LocatedModel
+
+if TYPE_CHECKING:
+    from wanflow.models.adapters.of_model import Lora
 
 _FORM = "[MODEL=]FILE[@WEIGHT]"
 
@@ -100,8 +102,11 @@ def loras_of(
     spec: ModelSpec, options: Sequence[LoraOption], *, partial: bool, alone: bool
 ) -> tuple[Lora, ...]:
     """Open the LoRAs of a model. One for any is optional, unless the transformer is *alone*."""
-    if spec.part != "transformer":
+    if spec.part != "transformer" or not options:
         return ()
+    from wanflow.models.adapters.lora_file import open_lora
+    from wanflow.models.adapters.of_model import Lora
+
     return tuple(
         Lora(open_lora(o.path), o.weight, partial=partial, optional=o.model is None and not alone)
         for o in options

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import attrs
-import torch
 
 from wanflow.cards import TorchCard, cards_there, torch_card
 from wanflow.environment import CHECK
@@ -14,7 +14,6 @@ from wanflow.errors import InputError
 from wanflow.memory_limits import RAM, MemoryLimit, tightest_free
 from wanflow.scheduler.machine.figures import Machine
 from wanflow.scheduler.machine.store import find
-from wanflow.scheduler.run.devices import Device, open_device
 from wanflow.scheduler.run.ledger import Ledger
 from wanflow.session.machines import this_machine
 from wanflow.session.preparing.card import (
@@ -29,11 +28,22 @@ from wanflow.session.preparing.card import (
 from wanflow.session.request import Request
 from wanflow.units import GIB, Budget, format_bytes, parse_budget
 
+if TYPE_CHECKING:
+    import torch
+
+    from wanflow.scheduler.run.devices import Device
+
 _MARGIN_SHARE = 0.1  # of what is free, left alone by `auto`
 # Of the RAM that is free `--ram auto` takes so much, and leaves at least this: what is pinned can't
 # be given back to who needs it, our own process among them, which grows by libraries and frames.
 _RAM_SHARE, _RAM_LEFT_BYTES = 0.6, 4 * GIB
 _LEAST_RAM_SHARE = 0.25  # where that leaves nothing
+
+
+def _opened(device: torch.device) -> Device:
+    from wanflow.scheduler.run.devices import open_device
+
+    return open_device(device)
 
 
 @attrs.frozen
@@ -46,7 +56,7 @@ class Place:
     its accounts here, and with `checks` has them checked after every move.
     """
 
-    device: torch.device
+    device_name: str = attrs.field(converter=str)  # as PyTorch has it: `cpu`, `cuda:0`
     tier: str
     machine: Machine
     budget_bytes: int
@@ -59,8 +69,20 @@ class Place:
     trials: Trials | None = None
     notes: tuple[str, ...] = ()  # what a person should know of where this is
     checks: bool = attrs.field(factory=lambda: CHECK.value == "1")
-    open_device: Callable[[torch.device], Device] = open_device
+    open_device: Callable[[torch.device], Device] = _opened
     open_ledger: Callable[..., Ledger] = Ledger
+
+    @property
+    def device(self) -> torch.device:
+        """The device, for what computes on it."""
+        import torch
+
+        return torch.device(self.device_name)
+
+    @property
+    def kind(self) -> str:
+        """The kind of device: `cpu` or `cuda`."""
+        return self.device_name.partition(":")[0]
 
     @property
     def usable_bytes(self) -> int:
@@ -100,7 +122,7 @@ def find_place(request: Request) -> Place:
     """
     if request.machine is not None:
         _index_of(request.device)
-        return place_on(find(request.machine), torch.device("cpu"), request)
+        return place_on(find(request.machine), "cpu", request)
     device, notes = _device_here(request.device)
     place = place_on(this_machine(device), device, request)
     if device.type == "cuda":
@@ -110,7 +132,7 @@ def find_place(request: Request) -> Place:
     return attrs.evolve(place, notes=notes + place.notes)
 
 
-def place_on(machine: Machine, device: torch.device, request: Request) -> Place:
+def place_on(machine: Machine, device: torch.device | str, request: Request) -> Place:
     """Read `--vram` and `--ram` for a machine; where one is named, all of it counts as free."""
     kind = machine.device
     if kind == "cpu" and request.ram is not None:
@@ -121,9 +143,10 @@ def place_on(machine: Machine, device: torch.device, request: Request) -> Place:
         )
     budget, limit = parse_budget(request.vram), _free(machine, device, request)
     nbytes, limited_by = _budget_bytes(budget, machine, limit)
-    tier = "cpu" if kind == "cpu" else str(device) if device.type == "cuda" else "cuda:0"
+    name = str(device)
+    tier = "cpu" if kind == "cpu" else name if name.startswith("cuda") else "cuda:0"
     return Place(
-        device, tier, machine, nbytes,
+        name, tier, machine, nbytes,
         budget.text + (f", limited by {limited_by}" if limited_by else ""),
         overhead_of(machine),
         _ram_bytes(request, machine) if kind == "cuda" else None,
@@ -194,6 +217,8 @@ def find_device(wanted: str) -> torch.device:
 
 def _device_here(wanted: str) -> tuple[torch.device, tuple[str, ...]]:
     """Find a device of this computer, and note where a card is left out that may be wanted."""
+    import torch
+
     index = _index_of(wanted)
     if wanted == "cpu":
         return torch.device("cpu"), ()
@@ -227,11 +252,15 @@ def _index_of(wanted: str) -> int:
     )
 
 
-def _free(machine: Machine, device: torch.device, request: Request) -> MemoryLimit:
+def _free(machine: Machine, device: torch.device | str, request: Request) -> MemoryLimit:
     """What a budget of `auto` is taken from: all of a machine that is named."""
     if request.machine:
         return MemoryLimit(RAM, machine.capacity_bytes, machine.capacity_bytes)
-    return free_on(device) if device.type == "cuda" else tightest_free()
+    if str(device) == "cpu":
+        return tightest_free()
+    import torch
+
+    return free_on(torch.device(device))
 
 
 def _notes_on(card: TorchCard, trials: Trials) -> tuple[str, ...]:
@@ -259,9 +288,11 @@ def enforced(place: Place) -> Iterator[None]:
     Its segments are expandable unless they are refused or the user has set it up otherwise: plain
     ones lose a quarter of the memory to fragments. All of it is put back, the current card too.
     """
-    if place.device.type != "cuda":
+    if place.kind != "cuda":
         yield
         return
+    import torch
+
     room = place.budget_bytes - place.machine.context_bytes
     share = max(min(room / place.machine.capacity_bytes, 1.0), 0.0)
     before = torch.cuda.get_per_process_memory_fraction(place.device)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import torch
 
 from wanflow import __version__
 from wanflow.cards import no_bf16
@@ -22,7 +21,6 @@ from wanflow.graph.check import CheckedGraph
 from wanflow.graph.spec import ModelSpec
 from wanflow.graph.values import ValueType
 from wanflow.models.bound import LocatedModel, bind_model
-from wanflow.models.weights.identity import stat_key
 from wanflow.models.weights.locate import laid_over, locate, missing, parse_weights
 from wanflow.models.weights.tokenizer import PromptTokenizer, find_tokenizer, load_tokenizer
 from wanflow.scheduler.knobs import ProgramOutline, StageSettings, settings_of
@@ -42,8 +40,6 @@ from wanflow.session.preparing.stage_key import stage_identity
 from wanflow.session.preparing.step_caches import with_caches
 from wanflow.session.request import Request, packings, pairs, precisions
 from wanflow.stages import LatentSpace, StageSetup, Surroundings, make_program
-from wanflow.stages.clip import times_of
-from wanflow.stages.video_file import load_encoder
 
 # Pins that every stage has, beside the knobs of its op, where the device has what they need.
 _WEIGHTS = {"weights": ("resident", "stream")}
@@ -82,11 +78,14 @@ class Prepared:
 
     def identities(self) -> dict[str, object]:
         """What decides the costs of each stage's calls, besides knobs and inputs."""
+        space = self._latent_space()
         return {
             stage.name: stage_identity(
                 stage,
-                self._around(stage, None),
+                space,
+                self._latent_shape(stage, space),
                 self.models[stage.model] if stage.model else None,
+                wants_negative=self.wants_negative(stage),
             )
             for stage in self.graph.stages
         }
@@ -108,28 +107,40 @@ class Prepared:
         return tuple(notes)
 
     @functools.cached_property
-    def profile(self) -> KeptProfile | None:
-        """What was profiled before of this graph; None with weights.
+    def profile(self) -> KeptProfile:
+        """What was profiled before of this graph, with these lengths of prompts.
 
         Its footprints have names of models and know which values live to the end, costs don't.
         """
-        if any(located.folder is not None for located in self.models.values()):
-            return None
         elsewhere = self.request.machine is not None
-        device = self.place.machine.device if elsewhere else self.place.device.type
+        device = self.place.machine.device if elsewhere else self.place.kind
         names = [[stage.name, stage.model] for stage in self.graph.stages]
         outputs = sorted(f"{ref.stage}.{ref.port}" for ref in self.graph.outputs.values())
         about = [self.identities(), names, outputs, conditions(device), self.place.expandable]
+        read = {name: located.read_identity for name, located in self.models.items()}
+        about += [read, self._texts()]
         return KeptProfile.in_folder(folder(), about)
+
+    def _texts(self) -> list[object]:
+        """What of the prompts decides a plan; nothing where there is no tokenizer."""
+        encoding = [
+            stage
+            for stage in self.graph.stages
+            if stage.op.name == "encode_text" and self.tokenizer(stage, to_run=False) is not None
+        ]
+        if not encoding:
+            return []
+        from wanflow.stages.encode_text import EncodeText
+
+        return [EncodeText(self._setup(stage, None)).decided() for stage in encoding]
 
     @functools.cached_property
     def outlines(self) -> tuple[ProgramOutline, ...]:
         """What planning asks of each program but its calls."""
-        outlines = self.profile.outlines() if self.profile is not None else None
+        outlines = self.profile.outlines()
         if outlines is None:
             outlines = tuple(map(outline_of, self.programs(None)))
-            if self.profile is not None:
-                self.profile.add_outlines(outlines)
+            self.profile.add_outlines(outlines)
         steps = {s.name: len(s.steps) for s in self.graph.stages if s.op.repeats == "steps"}
         return tuple(attrs.evolve(o, steps=steps.get(o.stage, o.steps)) for o in outlines)
 
@@ -209,6 +220,8 @@ class Prepared:
         return StageSetup(stage, model, self._around(stage, out))
 
     def _around(self, stage: BoundStage, out: Path | None) -> Surroundings:
+        import torch
+
         space = self._latent_space()
         return Surroundings(
             device=self.place.device if out is not None else torch.device("cpu"),
@@ -261,6 +274,8 @@ class Prepared:
             return None
         if located.folder is None:
             raise missing(located.spec, graph_file(self.graph))
+        from wanflow.models.weights.identity import stat_key
+
         try:
             path = find_tokenizer(located.folder)
             return _tokenizer(path, stat_key(path.stat()))
@@ -364,6 +379,8 @@ def prepare(request: Request, place: Place, *, to_run: bool) -> Prepared:
         with stages_attend(bound, models, place.device):
             pass  # what a stage asks for is there; planning goes on with native
         if any(stage.op.name == "write_video" for stage in bound.stages):
+            from wanflow.stages.video_file import load_encoder
+
             load_encoder()
     prompts = prompts_of(bound, models, place, request)
     stated = {name: f"{kind} {packed.get(name, '')}".strip() for name, kind in chosen.items()}
@@ -402,6 +419,8 @@ def _check_lengths(graph: BoundGraph, files: Mapping[str, Picture | Video], temp
         videos = [video for video in opened if isinstance(video, Video)]
         frames, fps = stage.inputs.get("frames"), stage.inputs.get("fps")
         if videos and isinstance(frames, int):
+            from wanflow.stages.clip import times_of
+
             times_of(videos, frames, float(str(fps)) if fps is not None else None, temporal)
 
 

@@ -13,9 +13,9 @@ import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
-import torch
 
 from wanflow.environment import PROMPT_CACHE
 from wanflow.errors import StageFailed
@@ -23,14 +23,14 @@ from wanflow.files import cache
 from wanflow.files.folders import cache_folder
 from wanflow.graph import BoundGraph
 from wanflow.models.bound import LocatedModel
-from wanflow.models.wan import umt5
-from wanflow.models.weights.identity import identity, rows_digest
 from wanflow.scheduler.profile.cache_key import conditions
-from wanflow.scheduler.run.finite_check import is_finite
-from wanflow.session.machines import device_name
 from wanflow.session.preparing.place import Place
 from wanflow.session.request import Request
-from wanflow.stages.base import Tokens
+
+if TYPE_CHECKING:
+    import torch
+
+    from wanflow.stages.base import Tokens
 
 LARGEST_BYTES = 256 * 2**20  # of the whole folder
 MOST_FILES = 4096
@@ -51,6 +51,8 @@ class KeptRows:
 
     def read_into(self, rows: torch.Tensor) -> None:
         """Fill *rows*; StageFailed when the disk doesn't give them."""
+        import torch
+
         view = rows.reshape(-1).view(torch.uint8).numpy().data
         offset, done = cache.head_bytes(_MAGIC), 0
         try:
@@ -100,6 +102,10 @@ class Prompts:
 
         What is not finite is not kept: another run may be right.
         """
+        import torch
+
+        from wanflow.scheduler.run.finite_check import is_finite
+
         rows = rows.cpu()
         if rows.dtype != self.dtype or not is_finite(rows):
             return
@@ -135,6 +141,9 @@ def prompts_of(
     """Open the cache of each stage that encodes prompts here, with weights that are here."""
     if not (PROMPT_CACHE.value == "on" and request.prompt_cache) or request.machine is not None:
         return {}
+    from wanflow.models.wan import umt5
+    from wanflow.models.weights.identity import rows_digest
+
     prompts = {}
     for stage in graph.stages:
         located = models[stage.model] if stage.model else None
@@ -147,9 +156,12 @@ def prompts_of(
 
 
 def _identity(located: LocatedModel, place: Place) -> dict[str, object]:
+    from wanflow.models.weights.identity import identity
+    from wanflow.session.machines import device_name
+
     return {
         "model": located.identity,
         "weights": None if located.checkpoint is None else identity(located.checkpoint),
-        "conditions": conditions(place.device.type),
+        "conditions": conditions(place.kind),
         "device": device_name(place.device),
     }

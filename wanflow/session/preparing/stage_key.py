@@ -6,11 +6,16 @@ import attrs
 
 from wanflow.graph import BoundStage
 from wanflow.models.bound import LocatedModel
-from wanflow.stages.base import Surroundings
+from wanflow.stages.base import LatentSpace
 
 
 def stage_identity(
-    bound: BoundStage, around: Surroundings, located: LocatedModel | None
+    bound: BoundStage,
+    space: LatentSpace,
+    latent_shape: tuple[int, ...],
+    located: LocatedModel | None,
+    *,
+    wants_negative: bool,
 ) -> dict[str, object]:
     """Give the identity of a stage.
 
@@ -27,8 +32,8 @@ def stage_identity(
             n: str(v) for n, v in bound.inputs.items() if not isinstance(v, str) and n != "seed"
         },
         "given": sorted(n for n, v in bound.inputs.items() if isinstance(v, str) and v),
-        "latent_space": attrs.astuple(around.latent_space),
-        "latent_shape": around.latent_shape,
-        "wants_negative": around.wants_negative,
+        "latent_space": attrs.astuple(space),
+        "latent_shape": latent_shape,
+        "wants_negative": wants_negative,
         "model": None if located is None else located.identity,
     }

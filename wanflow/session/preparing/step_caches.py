@@ -7,19 +7,22 @@ know the steps, and says from when to when a stage would take.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import attrs
-import torch
 
 from wanflow.errors import InputError
 from wanflow.graph import BoundGraph, BoundStage
 from wanflow.graph.reuse import Reuse
 from wanflow.graph.values import PortRef
 from wanflow.models.bound import LocatedModel
-from wanflow.models.weights.checkpoint import STAGING_BYTES, Checkpoint
 from wanflow.stages import cache_tables, step_cache
-from wanflow.stages.samplers import Sampling
 from wanflow.stages.step_cache import PASSES, StepCache
+
+if TYPE_CHECKING:
+    import torch
+
+    from wanflow.models.weights.checkpoint import Checkpoint
 
 _TIME = "condition_embedder.time_embedder"
 _CHECKPOINTS = ("480P", "720P")  # of one shape, told apart by the path in the graph
@@ -111,6 +114,11 @@ def _other(kind: str, config: str) -> str:
 
 def _time_changes(stage: BoundStage, model: LocatedModel, checkpoint: Checkpoint) -> list[float]:
     """The relative L1 change of the time embedding at each step of a stage, 0 at the first."""
+    import torch
+
+    from wanflow.models.weights.checkpoint import STAGING_BYTES
+    from wanflow.stages.samplers import Sampling
+
     module = model.model.module
     times = Sampling.of(stage.params).timesteps()[stage.steps.start : stage.steps.stop]
     staging = torch.empty(STAGING_BYTES, dtype=torch.uint8)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import attrs
-import torch
 
 from wanflow.environment import PROBE
 from wanflow.errors import WanflowError
@@ -15,22 +15,11 @@ from wanflow.remarks import remark
 from wanflow.scheduler.footprint.costs import DTYPES
 from wanflow.scheduler.machine.figures import FLOPS, Machine
 from wanflow.scheduler.machine.store import folder, path_of, save
-from wanflow.scheduler.run.probe import (
-    QUICK,
-    SMALL,
-    Sample,
-    about_probe,
-    disk,
-    memory,
-    rates,
-    scratch_folder,
-    starting,
-    with_samples,
-)
 from wanflow.session.preparing.place import Place, find_place, place_on
-from wanflow.session.probing.tiny_run import prepare_tiny, tiny_run
-from wanflow.session.probing.video_times import video_times
 from wanflow.session.request import Request
+
+if TYPE_CHECKING:
+    from wanflow.scheduler.run.probe import Sample
 
 _MOST_SECONDS = 1.7  # nothing more is begun after; what is begun takes up to 0.2 s
 _SUBJECT = "this CPU was not measured before a plan"
@@ -62,7 +51,7 @@ def probed_place(request: Request) -> Place:
 
 def _wants_probe(request: Request, place: Place) -> bool:
     wanted = request.probe and request.machine is None and PROBE.value == "on"
-    return wanted and place.device.type == "cpu" and not path_of(place.machine.name).exists()
+    return wanted and place.kind == "cpu" and not path_of(place.machine.name).exists()
 
 
 def quick_probe(
@@ -73,6 +62,22 @@ def quick_probe(
     What starting things costs comes first, then rates; those that no time is left for stay as they
     are in *base*. The libraries that planning loads anyway are loaded before.
     """
+    import torch
+
+    from wanflow.scheduler.run.probe import (
+        QUICK,
+        SMALL,
+        about_probe,
+        disk,
+        memory,
+        rates,
+        scratch_folder,
+        starting,
+        with_samples,
+    )
+    from wanflow.session.probing.tiny_run import prepare_tiny, tiny_run
+    from wanflow.session.probing.video_times import video_times
+
     device = torch.device("cpu")
     about, prepared = about_probe(device), prepare_tiny(base)
     began = clock()

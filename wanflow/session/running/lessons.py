@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import attrs
 
 from wanflow.errors import WanflowError
@@ -11,7 +13,7 @@ from wanflow.scheduler.machine.figures import Machine
 from wanflow.scheduler.machine.learn_files import learn_files
 from wanflow.session import machines
 from wanflow.trace import TraceSink
-from wanflow.trace.events import Event, Note, Workspace
+from wanflow.trace.events import Event, Move, Note, Transfer, Workspace
 
 
 @attrs.define
@@ -19,6 +21,7 @@ class Lessons:
     """A sink that hears what calls take, and at the end of the run learns from it."""
 
     machine: Machine
+    hears: ClassVar[tuple[type[Event], ...]] = (Workspace, Move, Transfer, Note)
     _times: CallTimes = attrs.field(factory=CallTimes, init=False)
     _save_seconds: list[float] = attrs.field(factory=list, init=False)
     _last_ns: int = attrs.field(default=0, init=False)
@@ -26,7 +29,7 @@ class Lessons:
     def emit(self, event: Event) -> None:
         """Keep calls and waits; a try that ran out of memory is forgotten."""
         self._times.hear(event)
-        if isinstance(event, Workspace):
+        if type(event) is Workspace:
             self._last_ns = event.ended_ns
 
     def saved(self, seconds: float) -> None:

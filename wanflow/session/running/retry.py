@@ -97,7 +97,7 @@ def execute(
 
 def _beside(place: Place) -> CardContext | None:
     """Follow what lies on a card beside the tensors; all tries of a run share it."""
-    if place.device.type != "cuda":
+    if place.kind != "cuda":
         return None
     own = own_context(place.device.index or 0)
     return CardContext(place.device, place.machine.context_bytes, own, place.budget_bytes)

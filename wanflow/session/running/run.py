@@ -19,6 +19,7 @@ from wanflow.scheduler.run.error_words import reported
 from wanflow.scheduler.run.executor import Outcome
 from wanflow.session.planning.planned import Planned, plan_prepared
 from wanflow.session.planning.record import record_footprints
+from wanflow.session.preparing.compiling import Compiled, check_compiler, compile_stages
 from wanflow.session.preparing.place import FindPlace, Place, enforced
 from wanflow.session.preparing.prepared import Prepared, prepare, versions
 from wanflow.session.probing.first_probe import probed_place
@@ -32,6 +33,7 @@ from wanflow.session.running.signals import stopping
 from wanflow.session.running.skipped_steps import SkippedSteps
 from wanflow.session.running.trace_header import trace_header
 from wanflow.trace import Tee, TraceSink, TraceWriter
+from wanflow.trace.events import Note
 from wanflow.trace.measured import MeasuredPeaks
 
 _PRODUCTS = {"write_video": "video", "write_picture": "picture", "write_frames": "folder"}
@@ -59,6 +61,7 @@ def run(
             code="machine-in-run",
         )
     planned = _feasible(prepare(request, on(request), to_run=True))
+    check_compiler(planned.plan.knobs, planned.prepared.place.device)
     folder = make_folder(out, planned.prepared.graph.name, force=force)
     with locked(folder):
         _forget(folder)
@@ -90,6 +93,7 @@ def resume(
             return finished
         planned = _as_before(job, on)
         job.check(fingerprint(planned.prepared))
+        check_compiler(planned.plan.knobs, planned.prepared.place.device)
         StateStore(folder / "state").load()  # what is damaged is refused before anything changes
         keep_trace(folder)
         return _carry_out(planned, folder, sink, watch, overwrite=True)
@@ -154,6 +158,7 @@ def _run_traced(
     overwrite: bool,
 ) -> dict[str, object]:
     """Run with every event in the trace; return the report of the run."""
+    compiled = compile_stages(planned.prepared, planned.plan.knobs)
     began, skipped = time.perf_counter(), SkippedSteps(watch)
     lessons, peaks = Lessons(planned.prepared.place.machine), MeasuredPeaks()
     with TraceWriter(
@@ -161,6 +166,7 @@ def _run_traced(
     ) as writer:
         tee = Tee((writer, lessons, peaks, *((sink,) if sink is not None else ())))
         record_footprints(planned, writer)
+        _note(compiled, tee)
         try:
             with enforced(planned.prepared.place):
                 seen = skipped.beside(planned)
@@ -175,7 +181,19 @@ def _run_traced(
         memory = _memory(planned.prepared.place, ran.outcome, peaks)
         writer.close("done", {"peak_bytes": memory["peak_bytes"], "seconds": seconds})
     done = _done(planned, folder, seconds, writer)
-    return {**done, **memory, "tries": ran.tries, "skipped_steps": skipped.report(ran.planned)}
+    return {
+        **done,
+        **memory,
+        "tries": ran.tries,
+        "skipped_steps": skipped.report(ran.planned),
+        "compile_seconds": compiled.seconds if compiled is not None else 0.0,
+    }
+
+
+def _note(compiled: Compiled | None, sink: TraceSink) -> None:
+    """Tell what was compiled: its time is none of the run's, which machines learn from."""
+    if compiled is not None:
+        sink.emit(Note("compiled", str(compiled), 0))
 
 
 @contextmanager
