@@ -63,8 +63,7 @@ class Side:
     def close(self) -> None:
         """Let it end."""
         assert self._process.stdin is not None  # noqa: S101 - it is a pipe
-        self._process.stdin.close()
-        self._process.wait()
+        self._process.communicate()  # closes both ends
 
     def _said(self) -> Row:
         assert self._process.stdout is not None  # noqa: S101 - it is a pipe

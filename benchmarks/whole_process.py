@@ -31,7 +31,7 @@ RUN = [
     "-i", f"guidance={GUIDANCE}", "--device", "cpu", "--no-prompt-cache", "--force",
 ]  # fmt: skip
 PLAN = ["plan", "t2v-14b", "-i", "size=1280*720", "--vram", "8GiB", "--machine", "rtx4090"]
-SMALL = ["plan", "t2v-tiny", "--vram", "8GiB", "--machine", "rtx4090"]
+SMALL = ["plan", "t2v-1.3b", "-i", "frames=5", "--vram", "8GiB", "--machine", "rtx4090"]
 Figures = dict[str, float]
 
 
@@ -98,7 +98,7 @@ def main() -> None:
     """Measure, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--shrink", action="store_true", help="one pair, and the tiny graph's plan")
+    parser.add_argument("--shrink", action="store_true", help="one pair, and a plan of t2v-1.3b")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     pairs = 1 if asked.shrink else asked.pairs

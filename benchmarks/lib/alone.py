@@ -127,8 +127,11 @@ class Alone:
         return bool(self.program.setup.bound.op.stream_outputs)
 
     def settings(self) -> list[dict[str, str]]:
-        """Every combination of the knobs' values, the plain one first."""
-        knobs = self.program.knobs
+        """Every combination of the knobs' values, the plain one first.
+
+        But for compiled kernels, which take a compiler, and minutes: `compiled_forward` has them.
+        """
+        knobs = [knob for knob in self.program.knobs if knob.name != "compile"]
         combined = itertools.product(*(knob.choices for knob in knobs))
         return [dict(zip((k.name for k in knobs), each, strict=True)) for each in combined]
 
