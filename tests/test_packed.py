@@ -117,3 +117,14 @@ def test_ram_that_is_stated_spares_the_disk() -> None:
     assert "from RAM, none from the disk" in whys[0]
     assert "from the disk" in whys[1]
     assert "none from the disk" not in whys[1]
+
+
+@pytest.mark.parametrize("rows", ["all", "1024", "grouped"])
+def test_opened_once_for_several_chunks_of_rows(rows: str) -> None:
+    """1,280 tokens: more than one chunk goes through a feed-forward that is open."""
+    inputs = {"prompt": "x", "size": "256*256", "steps": 1}
+    asked = Request(
+        "t2v-tiny", inputs, device="cpu", precision=("dit=int8",), pins=(f"denoise.rows={rows}",)
+    )
+    denoise = next(s for s in plan(asked).report["stages"] if s["stage"] == "denoise")
+    assert denoise["knobs"]["rows"] == rows

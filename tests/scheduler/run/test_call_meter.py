@@ -13,6 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 from wanflow.scheduler.footprint.costs import CallRecord, Cost
 from wanflow.scheduler.run.call_meter import CallMeter, run_meter
 from wanflow.scheduler.run.meter import CudaMeter, StorageMeter
+from wanflow.session import Request, plan, run
 
 KIB = 1024
 # Columns of the slow path: 27 values for each of 8 channels and 8 * 8 * 8 positions.
@@ -140,6 +141,22 @@ class TestCalls:
             made = Convolution().run(meter)
 
         assert meter.peak_bytes == made.nbytes + COLUMNS
+
+
+def test_a_run_that_is_sampled_measures_what_a_watched_one_does(tmp_path, monkeypatch) -> None:
+    """At the smallest budget, by the first call of each kind and by all of them."""
+    request = Request("t2v-tiny", {"prompt": "x", "steps": 2}, device="cpu", prompt_cache=False)
+    least = plan(request).report["minimum_bytes"]
+    request = attrs.evolve(request, vram=f"{least}B")
+    peaks = []
+    for check in ("0", "1"):
+        monkeypatch.setenv("WANFLOW_CHECK", check)
+        done = run(request, out=tmp_path / check)
+        watched, calls = done["watched_calls"]
+        assert 0 < watched < calls if check == "0" else watched == calls
+        peaks.append(done["peak_bytes"])
+
+    assert peaks[0] == peaks[1] <= least
 
 
 def test_each_device_has_its_own() -> None:

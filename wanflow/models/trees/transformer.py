@@ -57,7 +57,11 @@ class Gelu(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Run it."""
-        return F.gelu(self.proj(x), approximate=self.approximate)
+        return self.gelu(self.proj(x))
+
+    def gelu(self, x: torch.Tensor) -> torch.Tensor:
+        """What comes after the projection, which rows of a packed weight do by themselves."""
+        return F.gelu(x, approximate=self.approximate)
 
 
 class FeedForward(nn.Module):

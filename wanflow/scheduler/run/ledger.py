@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from types import TracebackType
 
 import attrs
 
@@ -250,12 +249,7 @@ class _Bringing:
         self.ledger._enter(self.item, self.tier, self.cause, self.room)  # noqa: SLF001
         self.began_ns = self.ledger.now_ns()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        where: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_what: object) -> None:
         if kind is not None:
             self.ledger._leave(self.item, self.tier, self.cause, self.room)  # noqa: SLF001
             return
@@ -285,12 +279,7 @@ class _Reserving:
         )
         self.began_ns = ledger.now_ns()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        where: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_what: object) -> None:
         self.ledger._release(self.nbytes, self.tier)  # noqa: SLF001
         if kind is None:
             self.ledger._used(self)  # noqa: SLF001
