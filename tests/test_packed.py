@@ -121,8 +121,8 @@ def test_ram_that_is_stated_spares_the_disk() -> None:
 
 @pytest.mark.parametrize("rows", ["all", "1024", "grouped"])
 def test_opened_once_for_several_chunks_of_rows(rows: str) -> None:
-    """1,280 tokens: more than one chunk goes through a feed-forward that is open."""
-    inputs = {"prompt": "x", "size": "256*256", "steps": 1}
+    """2,048 tokens: two chunks of 1,024 go through a feed-forward that is open."""
+    inputs = {"prompt": "x", "size": "512*512", "frames": 5, "steps": 1}
     asked = Request(
         "t2v-tiny", inputs, device="cpu", precision=("dit=int8",), pins=(f"denoise.rows={rows}",)
     )
