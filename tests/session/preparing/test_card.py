@@ -104,7 +104,9 @@ class TestTrials:
 
     def test_refused(self, pose):
         """The plan is made without: other slack, slower copies, and the machine itself is kept."""
-        request = Request("t2v-tiny", device="cuda", vram="560MiB", prompt_cache=False)
+        # Whole, decoding asks for pieces above 1 MiB: below, both kinds of segments have 2 MiB.
+        request = Request("t2v-tiny", device="cuda", vram="560MiB", prompt_cache=False,
+                          pins=("decode.strips=whole",))  # fmt: skip
         with pose("wsl"):
             refused = plan(request)
         with pose():
