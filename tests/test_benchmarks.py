@@ -339,6 +339,20 @@ def test_whole_process(tmp_path) -> None:
 
 
 @pytest.mark.wide
+def test_batch_rows(tmp_path) -> None:
+    """A batch beside single runs and a loop, memory over rows, the start of a queue."""
+    out = tmp_path / "report.json"
+    command = [sys.executable, "-m", "benchmarks.batch_rows", "--shrink", "--out", str(out)]
+    subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
+    report = json.loads(out.read_text())
+
+    assert set(report["turns"]["share"]) == {"of_single_runs", "of_plain_loop"}
+    assert report["turns"]["share"]["of_single_runs"] < 1
+    assert report["flat"]["exit"] == 0
+    assert report["queue"]["many"]["resident_bytes"] > 0
+
+
+@pytest.mark.wide
 def test_planning_time(tmp_path) -> None:
     """Cold, warm and the planner alone, of the tiny graph; as a process, as all can be run."""
     out = tmp_path / "report.json"

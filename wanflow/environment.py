@@ -58,6 +58,10 @@ ALLOC_CONF = Variable("PYTORCH_ALLOC_CONF", "PyTorch's allocator on a card")
 CUDA_ALLOC_CONF = Variable("PYTORCH_CUDA_ALLOC_CONF", "the same by its old name")
 VISIBLE_CARDS = Variable("CUDA_VISIBLE_DEVICES", "the cards that are seen")
 ONEDNN_ISA = Variable("ONEDNN_MAX_CPU_ISA", "what oneDNN may use of a CPU")
+GLOO_INTERFACE = Variable(
+    "GLOO_SOCKET_IFNAME", "where `--devices cpu*2` meets; `lo`: this computer alone", "lo"
+)
+RAY_USAGE = Variable("RAY_USAGE_STATS_ENABLED", "`1`: Ray tells its makers how it is used", "0")
 
 # What we don't read ourselves is here for `doctor`, and for who reads its report.
 VARIABLES = (
@@ -65,10 +69,16 @@ VARIABLES = (
     VISIBLE_CARDS, ALLOC_CONF, CUDA_ALLOC_CONF,
     Variable("OMP_NUM_THREADS", "threads of the kernels on a CPU"), ONEDNN_ISA,
     Variable("THP_MEM_ALLOC_ENABLE", "`0`: PyTorch asks for no large pages on a CPU", "1"),
+    GLOO_INTERFACE, RAY_USAGE,
     Variable("HF_HOME", "where the hub's token is"),
     Variable("HF_HUB_OFFLINE", "`1`: nothing is fetched"),
     Variable("NO_COLOR", "no colours on a terminal"), CONFIG_HOME, CACHE_HOME, DATA_HOME,
 )  # fmt: skip
+
+
+def set_default(variable: Variable) -> None:
+    """Set a library's variable to our default, unless the user has set it."""
+    os.environ.setdefault(variable.name, variable.default)
 
 
 def in_force() -> dict[str, str]:

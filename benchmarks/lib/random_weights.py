@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -28,6 +28,13 @@ class RandomWeights:
         for piece in self._pieces(name, target.shape, target.dtype):
             flat[done : done + len(piece)] = torch.frombuffer(piece, dtype=torch.uint8)
             done += len(piece)
+
+    def read_each_into(
+        self, targets: Mapping[str, torch.Tensor], staging: torch.Tensor | None
+    ) -> None:
+        """Fill several."""
+        for name, target in targets.items():
+            self.read_into(name, target, staging)
 
     def read_rows_into(
         self, name: str, rows: list[int], target: torch.Tensor, staging: torch.Tensor | None = None

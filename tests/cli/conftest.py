@@ -41,6 +41,7 @@ class Request:
     any_shape: bool = False
     loras: tuple = ()
     lora_partial: bool = False
+    devices: str = ""
 
 
 @pytest.fixture
@@ -88,6 +89,7 @@ def session(monkeypatch):
     """Stand in for `wanflow.session`; a test sets `plan`, `sweep` and `run` on it."""
     stub = types.ModuleType("wanflow.session")
     stub.Request = Request
+    stub.is_batch = lambda _folder: False
     monkeypatch.setitem(sys.modules, "wanflow.session", stub)
     monkeypatch.setattr(wanflow, "session", stub, raising=False)
     return stub

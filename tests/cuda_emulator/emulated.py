@@ -171,12 +171,19 @@ def _watch_host(clocks: Clocks, patch: pytest.MonkeyPatch) -> None:
     from wanflow.models.weights.checkpoint import Checkpoint
     from wanflow.scheduler.run.spilled_values import HostValues
 
-    read_into, kept = Checkpoint.read_into, HostValues.kept
+    read_into, read_each = Checkpoint.read_into, Checkpoint.read_each_into
+    kept = HostValues.kept
 
     @functools.wraps(read_into)
     def reading(source: Any, name: str, target: torch.Tensor, staging: Any) -> None:
         clocks.host(f"reading {name}", target.data_ptr(), target.nbytes, written=True)
         read_into(source, name, target, staging)
+
+    @functools.wraps(read_each)
+    def reading_each(source: Any, targets: Any, staging: Any) -> None:
+        for name, target in targets.items():
+            clocks.host(f"reading {name}", target.data_ptr(), target.nbytes, written=True)
+        read_each(source, targets, staging)
 
     @functools.wraps(kept)
     def looked_at(values: Any, number: int) -> torch.Tensor | None:
@@ -187,6 +194,7 @@ def _watch_host(clocks: Clocks, patch: pytest.MonkeyPatch) -> None:
         return tensor
 
     patch.setattr(Checkpoint, "read_into", reading)
+    patch.setattr(Checkpoint, "read_each_into", reading_each)
     patch.setattr(HostValues, "kept", looked_at)
 
 

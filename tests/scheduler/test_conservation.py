@@ -9,12 +9,12 @@ import gc
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from torch._subclasses.fake_tensor import FakeTensor
 
 from tests.scheduler.brute import machine
 from tests.scheduler.footprints import FOOTPRINTS, TOY
 from tests.scheduler.toys import bench, toy_model, toy_program
 from wanflow.scheduler.plan.planner import plan
+from wanflow.scheduler.profile.fakes import Fake
 from wanflow.scheduler.run.simulator import simulate
 from wanflow.trace import MemorySink
 from wanflow.trace.events import Event, Move, Verb, Workspace
@@ -76,7 +76,7 @@ class Storages:
         real = [
             t.untyped_storage()
             for t in tensors
-            if t.device.type == "cpu" and not isinstance(t, FakeTensor)
+            if t.device.type == "cpu" and not isinstance(t, Fake)
         ]
         return {storage.data_ptr(): storage.nbytes() for storage in real if storage.nbytes()}
 

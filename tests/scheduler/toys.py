@@ -88,6 +88,10 @@ class DictSource:
         self._read(name, staging)
         target.numpy()[:] = self._arrays[name]
 
+    def read_each_into(self, targets, staging) -> None:
+        for name, target in targets.items():
+            self.read_into(name, target, staging)
+
     def read_rows_into(self, name, rows, target, staging) -> None:
         self._read(name, staging)
         target.numpy()[:] = self._arrays[name][rows]

@@ -5,7 +5,19 @@ from typing import Annotated
 import typer
 
 from wanflow import __version__
-from wanflow.cli import doctor, explain, generate, graph, machine, models, plan, resume, run, trace
+from wanflow.cli import (
+    batch,
+    doctor,
+    explain,
+    generate,
+    graph,
+    machine,
+    models,
+    plan,
+    resume,
+    run,
+    trace,
+)
 from wanflow.cli.output import say
 
 EXIT_CODES = """\b
@@ -51,6 +63,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: half the start-up time, and it pipes well
 )
 app.command("run")(run.run)
+app.command("batch")(batch.batch)
 app.command(
     "generate",
     add_help_option=False,  # its own parser's, with all flags

@@ -26,7 +26,16 @@ def explain(
     from wanflow import session
     from wanflow.cli.render_explain import render
 
-    explained = session.explain(attrs.evolve(request, machine=machine), stage)
+    request = attrs.evolve(request, machine=machine)
+    if request.devices:
+        from wanflow.cli.render_ranks import render_explained
+
+        shared = session.explain_ranks(request, stage)
+        present(shared.report, lambda console: render_explained(shared.report, console), json=json)
+        if shared.problem is not None:
+            raise shared.problem
+        return 0
+    explained = session.explain(request, stage)
     present(explained.report, lambda console: render(explained.report, console), json=json)
     if explained.problem is not None:
         raise explained.problem

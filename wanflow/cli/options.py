@@ -37,6 +37,12 @@ def gather(
     device: Annotated[
         str, Option(metavar="NAME", envvar=DEVICE.name, help="auto, cuda, cuda:N or cpu.")
     ] = DEVICE.default,
+    devices: Annotated[
+        str,
+        Option(
+            metavar="LIST", help="Several that share one video: cuda:0,cuda:1; to plan rtx4090*4."
+        ),
+    ] = "",
     weights: Annotated[
         Many,
         Option(metavar="[MODEL=]PATH", help="Where weights are; else WANFLOW_MODELS is looked in."),
@@ -91,6 +97,7 @@ def gather(
         vram=vram,
         ram=ram,
         device=device,
+        devices=devices,
         weights=tuple(weights or ()),
         precision=tuple(precision or ()),
         settings=(*(settings or ()), *_grids(graph, sampler_grid)),

@@ -8,6 +8,7 @@ from typer import Option
 
 from wanflow.cli.options import Json, takes_request
 from wanflow.cli.output import present
+from wanflow.errors import InputError
 
 if TYPE_CHECKING:
     from wanflow.session import Request
@@ -32,10 +33,30 @@ def plan(
     from wanflow.cli.render_plan import render
 
     request = attrs.evolve(request, machine=machine)
+    if request.devices:
+        return _on_several(request, json=json, one_alone=bool(trace) or sweep)
     planned = session.sweep(request) if sweep else session.plan(request)
     if trace is not None:
         session.predict(planned, trace, force=force)
     present(planned.report, lambda console: render(planned.report, request, console), json=json)
+    if planned.problem is not None:
+        raise planned.problem
+    return 0
+
+
+def _on_several(request: "Request", *, json: bool, one_alone: bool) -> int:
+    """Plan for several devices that share one video."""
+    from wanflow import session
+    from wanflow.cli.render_ranks import render
+
+    if one_alone:
+        raise InputError(
+            "--sweep and --trace are of one device's plan",
+            hint="leave them out, or --devices",
+            code="devices-and-sweep",
+        )
+    planned = session.plan_ranks(request)
+    present(planned.report, lambda console: render(planned.report, console), json=json)
     if planned.problem is not None:
         raise planned.problem
     return 0

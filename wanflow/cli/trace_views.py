@@ -15,15 +15,24 @@ from wanflow.units import format_seconds
 Tier = Annotated[
     str | None, Option(metavar="NAME", help="Of this tier; else the one with the budget.")
 ]
+Rank = Annotated[
+    int | None, Option(metavar="N", min=0, help="Of this rank of several; else the first one's.")
+]
 VerbName = Literal["place", "offload", "stream", "free"]
 KindName = Literal["weights", "value", "state", "workspace"]
 
 
-def summary(file: File, *, json: Json = False) -> int:
-    """Show times, moves and peak memory of each stage."""
-    from wanflow.trace import summarise
+def summary(file: File, rank: Rank = None, *, json: Json = False) -> int:
+    """Show times, moves and peak memory of each stage; of several ranks side by side."""
+    from wanflow.trace.summary import summarise, summarise_ranks
 
-    return show("summary", summarise(trace_of(file)), json=json)
+    path = trace_of(file)
+    ranks = [summarise(path, rank)] if rank is not None else summarise_ranks(path)
+    if json and len(ranks) > 1:
+        say_json({**ranks[0].to_dict(), "ranks": [one.to_dict() for one in ranks]})
+        return 0
+    shown = show("summary", ranks[0], json=json)
+    return show("ranks", ranks) if len(ranks) > 1 else shown
 
 
 def events(
@@ -33,6 +42,7 @@ def events(
     stage: Annotated[str | None, Option(metavar="NAME", help="Only this stage.")] = None,
     name: Annotated[str | None, Option(metavar="PART", help="Only names that have PART.")] = None,
     limit: Annotated[int | None, Option(metavar="N", min=1, help="The first N of them.")] = None,
+    rank: Rank = None,
     *,
     json: Annotated[bool, Option("--json", help="One JSON object a line.")] = False,
 ) -> int:
@@ -43,7 +53,7 @@ def events(
     wanted = EventFilter(
         Verb(verb) if verb else None, Kind(kind) if kind else None, stage, name, limit
     )
-    with TraceReader(trace_of(file)) as reader, lines() as out:
+    with TraceReader(trace_of(file), rank or 0) as reader, lines() as out:
         render_events(reader, out, wanted, as_json=json, width=terminal_width(out))
         if problem := reader.info().problem:
             note(clean(f"note: the trace is {reader.info().state}: {problem}"))
@@ -69,6 +79,7 @@ def timeline(
     tier: Tier = None,
     stage: Annotated[str | None, Option(metavar="NAME", help="Only its time.")] = None,
     rows: Annotated[int, Option(metavar="N", min=1, help="So many objects.")] = 20,
+    rank: Rank = None,
     *,
     json: Json = False,
 ) -> int:
@@ -76,13 +87,19 @@ def timeline(
     from wanflow.trace import read, summarise
     from wanflow.trace.timeline import timeline as draw
 
-    path = trace_of(file)
-    summary = summarise(path)
+    path, of_rank = trace_of(file), rank or 0
+    summary = summarise(path, of_rank)
     where = tier or summary.budget_tier or ""
     held = where == summary.budget_tier
     budget, aside = (summary.budget_bytes, summary.overhead_bytes) if held else (None, 0)
     drawing = partial(
-        draw, lambda: read(path), where, budget, overhead_bytes=aside, rows=rows, stage=stage
+        draw,
+        lambda: read(path, of_rank),
+        where,
+        budget,
+        overhead_bytes=aside,
+        rows=rows,
+        stage=stage,
     )
     if json:
         say_json(drawing().to_dict())

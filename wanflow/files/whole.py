@@ -13,13 +13,14 @@ from secrets import token_hex
 from wanflow.errors import StageFailed
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FREE_SPACE = "free some space"  # what every error says whose reason may be a full disk
 
 
 def unwritable(
     path: Path, error: OSError, *, code: str = "write-failed", what: str = ""
 ) -> StageFailed:
     """Say that nothing could be written there, and what may help."""
-    hint = "free some space" if error.errno in FULL else ""
+    hint = FREE_SPACE if error.errno in FULL else ""
     reason = error.strerror or str(error) or type(error).__name__
     return StageFailed(f"{what}{path}: {reason}", hint=hint, code=code)
 

@@ -175,11 +175,16 @@ class Outputs:
 
 def split_outputs(outputs: Tensors, inputs: Tensors) -> Outputs:
     """Tell new tensors from inputs that a call passes on under another name."""
-    names = {id(tensor): name for name, tensor in inputs.items()}
-    renames = {name: names[id(t)] for name, t in outputs.items() if id(t) in names}
-    if not renames:
-        return Outputs(outputs, renames)
-    return Outputs({n: t for n, t in outputs.items() if n not in renames}, renames)
+    names = dict(zip(map(id, inputs.values()), inputs, strict=True))
+    makes: dict[str, torch.Tensor] = {}
+    renames: dict[str, str] = {}
+    for name, tensor in outputs.items():
+        given = names.get(id(tensor))
+        if given is None:
+            makes[name] = tensor
+        else:
+            renames[name] = given
+    return Outputs(makes, renames)
 
 
 class ShapeOf(Protocol):

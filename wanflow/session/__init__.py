@@ -15,10 +15,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from wanflow.session.batch.batch_folder import is_batch
     from wanflow.session.planning.advise import advise
     from wanflow.session.planning.explain import Explained, explain
     from wanflow.session.planning.planned import Planned, plan, sweep
     from wanflow.session.planning.replay import Replayed, replay
+    from wanflow.session.ranks.explain import explain_ranks
+    from wanflow.session.ranks.plan import RankedPlan, plan_ranks
     from wanflow.session.request import Request
     from wanflow.session.running.run import resume, run
     from wanflow.session.running.trace_header import write_prediction as predict
@@ -26,11 +29,15 @@ if TYPE_CHECKING:
 __all__ = [
     "Explained",
     "Planned",
+    "RankedPlan",
     "Replayed",
     "Request",
     "advise",
     "explain",
+    "explain_ranks",
+    "is_batch",
     "plan",
+    "plan_ranks",
     "predict",
     "replay",
     "resume",
@@ -40,10 +47,13 @@ __all__ = [
 
 # Where each name is: what runs loads PyTorch, what only plans may do without.
 _HOMES = {
+    "batch.batch_folder": ("is_batch",),
     "planning.advise": ("advise",),
     "planning.explain": ("Explained", "explain"),
     "planning.planned": ("Planned", "plan", "sweep"),
     "planning.replay": ("Replayed", "replay"),
+    "ranks.explain": ("explain_ranks",),
+    "ranks.plan": ("RankedPlan", "plan_ranks"),
     "request": ("Request",),
     "running.run": ("resume", "run"),
 }

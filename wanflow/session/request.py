@@ -24,6 +24,8 @@ class Request:
     `any_shape`: whether a size may be an area alone, as Wan's own command line has it with a video.
     `loras`: `[MODEL=]FILE[@WEIGHT]`, one after another; `lora_partial`: whether one is used without
     what nothing takes of it.
+    `devices`: several of them, `cuda:0,cuda:1`, that share one video; `vram` may then have a size a
+    device, `8GiB,6GiB`.
     `allow_nonfinite`: whether a run goes on with NaN or infinity in what a step leaves.
     """
 
@@ -46,6 +48,7 @@ class Request:
     allow_nonfinite: bool = False
     loras: tuple[str, ...] = ()
     lora_partial: bool = False
+    devices: str = ""
 
 
 def pairs(texts: Sequence[str], option: str, form: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ from wanflow.files.videos import Video, open_video
 from wanflow.graph import BoundStage, PortRef
 from wanflow.graph.values import parse_paths
 from wanflow.scheduler.knobs import Knob
+from wanflow.scheduler.ranks import Exchange, Rank
 
 if TYPE_CHECKING:
     import torch
@@ -64,8 +65,10 @@ class Surroundings:
     """What a stage may know of the run: where kernels run, where files go, how prompts are read.
 
     `tokenize` turns text into ids; None while planning without a tokenizer on disk. `out` is None
-    while planning. `texts` are prompts that need no encoding, `files` pictures and videos that were
-    checked, by path. `recipe` goes into a video; None for none.
+    while planning. `texts` are prompts that need no encoding, `more_prompts` those to encode
+    instead of the graph's own, by names with places; `files` are pictures and videos that were
+    checked, by path. `recipe` goes into a video; None for none. `rank` is which of several ranks
+    this is, None on one device, and `exchange` what carries tensors between them.
     """
 
     device: torch.device
@@ -76,7 +79,10 @@ class Surroundings:
     tokenize: Callable[[str, int], tuple[list[int], list[int]]] | None
     wants_negative: bool
     texts: KeptTexts | None = None
+    more_prompts: Mapping[str, str] = attrs.field(factory=dict)
     files: Mapping[str, Picture | Video] = attrs.field(factory=dict)
+    rank: Rank | None = None
+    exchange: Exchange | None = None
 
     def picture(self, path: str) -> Any:
         """Decode a picture as it is meant: a PIL image, RGB."""

@@ -11,10 +11,12 @@ from wanflow.models.wan import dit
 from wanflow.scheduler.knobs import Knob
 from wanflow.scheduler.profile.attention_backend import with_meant
 from wanflow.scheduler.program import Call, ShapeOf, Tensors
+from wanflow.scheduler.ranks import Exchange, Rank
 from wanflow.stages import denoise_rows, samplers
 from wanflow.stages.base import StageProgram
 from wanflow.stages.cached_calls import CachedCalls
 from wanflow.stages.conditions import Conditions
+from wanflow.stages.denoise_ranks import Sharing, share_knob, sharing_of
 from wanflow.stages.denoise_rows import RowCalls
 from wanflow.stages.easy_cache import EasyCache
 from wanflow.stages.samplers import Sampling
@@ -58,8 +60,21 @@ class Denoise(StageProgram):
     def knobs(self) -> tuple[Knob, ...]:
         """How the two passes of guidance share the weights, and what is there of a block."""
         rows = denoise_rows.knob(self.setup)
-        own = (_SPLIT, rows, COMPILE)
+        own: tuple[Knob, ...] = (_SPLIT, rows, COMPILE)
+        if (rank := self.setup.around.rank) is not None:
+            own = (share_knob(self.setup, rank, self._passes), *own)
         return (_CFG, *own) if len(self._passes) > 1 else own
+
+    def work_of(self, rank: Rank, exchange: Exchange, share: str) -> tuple[object, ...]:
+        """What a rank has of the stage: two that have the same have equal costs.
+
+        But for the frames that its first and last rows lie in, which it embeds as a whole.
+        """
+        sharing = Sharing(self.setup, rank, exchange, share, self._passes)
+        rows = sharing.rows(self.setup.around.latent_shape)
+        if rows is None:
+            return sharing.own_passes
+        return (*sharing.own_passes, rows.ranks, rows.own.stop - rows.own.start)
 
     @property
     def _given(self) -> Conditions:
@@ -85,10 +100,11 @@ class Denoise(StageProgram):
 
     def _calls(self, knobs: Mapping[str, str], shape: ShapeOf) -> Iterator[Call]:
         noise = self.setup.source("latents")
-        by_rows = self._by_rows(knobs)
+        latent_shape, latents = shape(noise), noise
+        sharing = sharing_of(self.setup, knobs, self._passes)
+        by_rows = self._by_rows(knobs, sharing, latent_shape)
         yield by_rows.tables(noise) if by_rows is not None else self._rotary(noise)
         yield self._timesteps()
-        latent_shape, latents = shape(noise), noise
         check_control(self.setup, shape, latent_shape)
         if "source" in self.setup.bound.inputs:
             latents = self.setup.own("latents")
@@ -96,13 +112,15 @@ class Denoise(StageProgram):
         easy = EasyCache(self.setup)
         for step in range(self.steps):
             yield from easy.decided(step, latents)
-            for names in self._groups(knobs):
+            for names in self._groups(knobs, sharing):
                 if by_rows is not None:
                     calls = by_rows.forward(names, step, latents, latent_shape)
                 else:
                     calls = self._forward(names, step, latents, latent_shape, knobs)
                 yield from easy.around(calls, in_place=by_rows is not None)
                 yield from easy.settled(names, step, latents)
+            if sharing is not None:
+                yield from sharing.traded(step)
             yield from self._advance(step, latents)
             latents = self.setup.own("latents")
         if self._given.replaces:
@@ -111,16 +129,23 @@ class Denoise(StageProgram):
         if references > 0 and self.setup.bound.steps.stop == self._sampling.steps:
             yield self._cut(references)
 
-    def _groups(self, knobs: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
+    def _groups(
+        self, knobs: Mapping[str, str], sharing: Sharing | None
+    ) -> tuple[tuple[str, ...], ...]:
         """Passes that go through the blocks together."""
+        passes = self._passes if sharing is None else sharing.own_passes
         if knobs.get("cfg") == "paired":
-            return (self._passes,)
-        return tuple((name,) for name in self._passes)
+            return (passes,)
+        return tuple((name,) for name in passes)
 
-    def _by_rows(self, knobs: Mapping[str, str]) -> RowCalls | None:
+    def _by_rows(
+        self, knobs: Mapping[str, str], sharing: Sharing | None, latent_shape: tuple[int, ...]
+    ) -> RowCalls | None:
         value = knobs.get("rows", "all")
         in_parts = knobs.get("split") == "parts"
         compiled = knobs.get(COMPILE.name) == "on"
+        if sharing is not None:  # always by rows: what is saved fits any number of ranks
+            return RowCalls(self.setup, value, in_parts, compiled, sharing.rows(latent_shape))
         if value == "all" and not compiled:
             return None
         return RowCalls(self.setup, value, in_parts, compiled)

@@ -12,7 +12,8 @@ from typing import Any
 import attrs
 import torch
 
-from wanflow.models.wan import dit_compiled, dit_heads, dit_rows
+from wanflow.models.wan import dit_compiled, dit_heads, dit_ranks, dit_rows
+from wanflow.models.wan.dit_ranks import RowShare
 from wanflow.models.wan.dit_rows import Rows, Scales
 from wanflow.models.wan.rope import Grid, Rope, WholeRope, make_rope
 from wanflow.scheduler.knobs import Knob
@@ -31,7 +32,8 @@ _ALL = 1 << 30  # more rows than there are
 
 def knob(setup: StageSetup) -> Knob:
     """How much of the sequence a kernel takes; `all` is the plain block."""
-    groups = dit_heads.can_group(setup.module().module)
+    alone = setup.around.rank is None  # ranks gather keys and values by groups of heads anyway
+    groups = alone and dit_heads.can_group(setup.module().module)
     return Knob(
         "rows",
         _CHOICES | (_GROUPED if groups else {}),
@@ -48,13 +50,15 @@ class RowCalls:
     """Makes the calls of a forward for one value of the knob; `all` only where it is compiled.
 
     A block is one call, or with *in_parts* three, each with its own part of the weights. With
-    *compiled* kernels, what goes by groups of heads stays as it is.
+    *compiled* kernels, what goes by groups of heads stays as it is. With a *share* the hidden state
+    is that of a rank's rows.
     """
 
     setup: StageSetup
     value: str
     in_parts: bool
     compiled: bool = False
+    share: RowShare | None = None
 
     @property
     def rows(self) -> Rows:
@@ -80,11 +84,19 @@ class RowCalls:
 
     @property
     def _turns_short(self) -> bool:
-        return self._is_grouped or not self.compiled
+        ranks = self.setup.around.rank is not None
+        return self._is_grouped or ranks or not self.compiled
 
     def _rope(self, values: Tensors) -> Rope | WholeRope:
         first, second = (values[name] for name in self._rope_names)
+        if self.share is not None:
+            second = second[:, self.share.own]
         return Rope(first, second) if self._turns_short else WholeRope(first, second)
+
+    def _named(self, values: Tensors) -> torch.Tensor | None:
+        """Which of the timesteps each token of the hidden state has."""
+        index = self._given.named(values)
+        return index if index is None or self.share is None else index[:, self.share.own]
 
     @property
     def _is_grouped(self) -> bool:
@@ -138,9 +150,8 @@ class RowCalls:
         def run(values: Tensors) -> Tensors:
             at = conditions.distinct(values[own("timesteps")][step])
             joined = conditions.joined(values, latents)
-            embedded = dit_rows.embed(
-                module, joined, at, values[text], rows, conditions.seen(values)
-            )
+            seen, own_rows = conditions.seen(values), self.share.own if self.share else None
+            embedded = dit_rows.embed(module, joined, at, values[text], rows, seen, own_rows)
             return {
                 own(f"hidden.{name}"): embedded.hidden,
                 own(f"time.{name}"): embedded.time,
@@ -160,7 +171,7 @@ class RowCalls:
 
         def run(values: Tensors) -> Tensors:
             x, rope = values[hidden], self._rope(values)
-            scaled = dit_rows.scales(block, values[modulation], conditions.named(values))
+            scaled = dit_rows.scales(block, values[modulation], self._named(values))
             self._attended(block, x, scaled, rope)
             forms.cross(block, x, values[context], rows)
             forms.feed(block, x, scaled, rows)
@@ -173,7 +184,9 @@ class RowCalls:
     def _attended(
         self, block: Any, x: torch.Tensor, scaled: Scales, rope: Rope | WholeRope
     ) -> None:
-        if self._is_grouped and isinstance(rope, Rope):
+        if self.share is not None and isinstance(rope, Rope):
+            dit_ranks.attend(block, x, scaled, rope, self.rows, self.share)
+        elif self._is_grouped and isinstance(rope, Rope):
             dit_heads.attend(block, x, scaled, rope, self.rows, _GROUPS)
         else:
             self._forms.attend(block, x, scaled, rope, self.rows)
@@ -185,7 +198,7 @@ class RowCalls:
         scales = own(f"scales.{name}")
 
         def run(values: Tensors) -> Tensors:
-            scaled = dit_rows.scales(block, values[modulation], conditions.named(values))
+            scaled = dit_rows.scales(block, values[modulation], self._named(values))
             self._attended(block, values[hidden], scaled, self._rope(values))
             return {hidden: values[hidden], scales: scaled.table}
 
@@ -214,7 +227,7 @@ class RowCalls:
         hidden, scales = own(f"{blocks.state}.{name}"), own(f"scales.{name}")
 
         def run(values: Tensors) -> Tensors:
-            scaled = Scales(values[scales], conditions.named(values))
+            scaled = Scales(values[scales], self._named(values))
             forms.feed(block, values[hidden], scaled, rows)
             return {hidden: values[hidden]}
 
@@ -231,8 +244,11 @@ class RowCalls:
         hidden, time = own(f"hidden.{name}"), own(f"time.{name}")
 
         def run(values: Tensors) -> Tensors:
-            index = conditions.named(values)
-            out = dit_rows.head(module, values[hidden], values[time], latent_shape, rows, index)
+            state, index = (values[hidden], values[time]), self._named(values)
+            if self.share is None:
+                out = dit_rows.head(module, *state, latent_shape, rows, index)
+            else:
+                out = dit_ranks.head(module, *state, latent_shape, rows, self.share, index)
             return {own(f"prediction.{name}"): out}
 
         kind = f"head.{name}.{self.rows.size}"

@@ -44,6 +44,24 @@ class _Text:
     kept: KeptText | None = None
 
 
+MORE = "more"  # prompts beside a graph's own are `more@0`, `more@1`, ...
+
+
+def _kind(which: str) -> str:
+    """Name what calls of prompts alike have in common."""
+    return which.partition("@")[0]
+
+
+def _places(which: str) -> tuple[str, ...]:
+    """Which of many alike it is; see `Call.places`."""
+    place = which.partition("@")[2]
+    return (place,) if place else ()
+
+
+def _length(text: _Text) -> list[int | None]:
+    return [text.count, len(text.tokens.ids) if text.tokens is not None else None]
+
+
 @attrs.frozen
 class EncodeText(StageProgram):
     """Makes `text.positive` and, where guidance wants it, `text.negative`: `[1, tokens, width]`.
@@ -65,6 +83,8 @@ class EncodeText(StageProgram):
         return cast("int", self.setup.param("max_tokens"))
 
     def _prompts(self) -> dict[str, str]:
+        if self.setup.around.more_prompts:
+            return dict(self.setup.around.more_prompts)
         prompts = {"positive": str(self.setup.value("prompt"))}
         if self.setup.around.wants_negative:
             given = self.setup.bound.inputs.get("negative_prompt") or ""
@@ -84,6 +104,11 @@ class EncodeText(StageProgram):
         kept = None if texts is None else texts.find(tokens)
         return _Text(which, prompt, count, tokens, kept)
 
+    def unkept(self, way: str) -> list[str]:
+        """The prompts that would have to be encoded, *way* being the value of the knob `tokens`."""
+        texts = [self._text(which, prompt, way) for which, prompt in self._prompts().items()]
+        return [text.prompt for text in texts if text.tokens is not None and text.kept is None]
+
     def decided(self) -> list[list[object]]:
         """What of its prompts decides the calls, as plain data: how long, and which are kept."""
         texts = [
@@ -92,7 +117,7 @@ class EncodeText(StageProgram):
             for which, prompt in self._prompts().items()
         ]
         return [
-            [t.which, t.count, len(t.tokens.ids) if t.tokens else None, t.kept is not None]
+            [t.which, *([None, None] if t.kept is not None else _length(t)), t.kept is not None]
             for t in texts
         ]
 
@@ -113,7 +138,8 @@ class EncodeText(StageProgram):
         norm = self.bound_model.segment_of("encoder.final_layer_norm")
         for text in texts:
             reads = (own(f"hidden.{text.which}"), own(f"ids_mask.{text.which}"))
-            yield Call("finish", self._finish(text), reads, segment=norm)
+            places = _places(text.which)
+            yield Call("finish", self._finish(text), reads, segment=norm, places=places)
 
     def _layers(self, which: Sequence[str]) -> Iterator[Call]:
         for index in range(len(self.module.encoder.block)):
@@ -140,7 +166,8 @@ class EncodeText(StageProgram):
             kept.read_into(made[0, :ids])
             return {name: made.to(device)}
 
-        return Call(f"cached.{text.which}", run, stand_in=blank)
+        which, places = _kind(text.which), _places(text.which)
+        return Call(f"cached.{which}", run, stand_in=blank, places=places)
 
     def _tokens(self, text: _Text) -> Call:
         ids_name = self.setup.own(f"ids.{text.which}")
@@ -161,8 +188,9 @@ class EncodeText(StageProgram):
             made = torch.zeros(1, count, dtype=torch.int64)
             return {ids_name: made, mask_name: torch.zeros_like(made)}
 
-        kind = f"tokens.{text.which}" if count == most else f"tokens.{text.which}.{count}"
-        return Call(kind, run, stand_in=stand_in)
+        which, places = _kind(text.which), _places(text.which)
+        kind = f"tokens.{which}" if count == most else f"tokens.{which}.{count}"
+        return Call(kind, run, stand_in=stand_in, places=places)
 
     def _rows(self, which: str) -> Call:
         ids = self.setup.own(f"ids.{which}")
@@ -170,7 +198,8 @@ class EncodeText(StageProgram):
         def run(values: Tensors) -> Tensors:
             return {self.setup.own(f"hidden.{which}"): values[GATHERED].unsqueeze(0).clone()}
 
-        return Call(f"rows.{which}", run, (ids,), gather=Gather(umt5.EMBEDDING, ids))
+        kind, gather = f"rows.{_kind(which)}", Gather(umt5.EMBEDDING, ids)
+        return Call(kind, run, (ids,), gather=gather, places=_places(which))
 
     def _mask(self, which: str) -> Call:
         own, module = self.setup.own, self.module
@@ -179,7 +208,8 @@ class EncodeText(StageProgram):
             hidden, mask = values[own(f"hidden.{which}")], values[own(f"ids_mask.{which}")]
             return {own(f"attention.{which}"): umt5.attention_mask(module, hidden, mask)}
 
-        return Call(f"mask.{which}", run, (own(f"hidden.{which}"), own(f"ids_mask.{which}")))
+        reads = (own(f"hidden.{which}"), own(f"ids_mask.{which}"))
+        return Call(f"mask.{_kind(which)}", run, reads, places=_places(which))
 
     def _attend(self, which: str, index: int, segment: str) -> Call:
         own, module = self.setup.own, self.module
@@ -188,7 +218,8 @@ class EncodeText(StageProgram):
         def run(values: Tensors) -> Tensors:
             return {hidden: umt5.attend(module, index, values[hidden], values[mask])}
 
-        return Call(f"attend.{which}", run, (hidden, mask), segment=segment)
+        kind, places = f"attend.{_kind(which)}", _places(which)
+        return Call(kind, run, (hidden, mask), segment=segment, places=places)
 
     def _feed(self, which: str, index: int, segment: str) -> Call:
         module, hidden = self.module, self.setup.own(f"hidden.{which}")
@@ -196,7 +227,8 @@ class EncodeText(StageProgram):
         def run(values: Tensors) -> Tensors:
             return {hidden: umt5.feed(module, index, values[hidden])}
 
-        return Call(f"feed.{which}", run, (hidden,), segment=segment)
+        kind, places = f"feed.{_kind(which)}", _places(which)
+        return Call(kind, run, (hidden,), segment=segment, places=places)
 
     def _finish(self, text: _Text) -> Callable[[Tensors], Tensors]:
         own, module, around = self.setup.own, self.module, self.setup.around

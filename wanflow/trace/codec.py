@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from typing import Any
 
 import attrs
@@ -51,7 +51,6 @@ class _RecordFields:
     record: Callable[..., Event]
     names: tuple[str, ...]
     wire: list[type]
-    get: Callable[[Event], tuple[Any, ...]]
     ints: tuple[int, ...]
     counts: Callable[[Sequence[Any]], tuple[int, ...]]
     words: tuple[tuple[int, dict[str, StrEnum]], ...]
@@ -69,7 +68,6 @@ def _layout(record: type[Any]) -> _RecordFields:
         record=record,
         names=tuple(field.name for field in fields),
         wire=[int if i in ints else list if i in lists else str for i in range(len(kinds))],
-        get=attrgetter(*(field.name for field in fields)),
         ints=ints,
         counts=itemgetter(*ints, ints[-1]),  # one twice: of a single index it would give no tuple
         words=tuple(
@@ -83,7 +81,13 @@ def _layout(record: type[Any]) -> _RecordFields:
 _BY_TYPE = {record: _layout(record) for record in _TAGS}
 _BY_TAG = {layout.tag: layout for layout in _BY_TYPE.values()}
 
-FIELDS: dict[str, tuple[str, ...]] = {tag: layout.names for tag, layout in _BY_TAG.items()}
+RANKED = "rank"
+"""The tag of an event of another rank than the first: its rank, then its own row."""
+
+FIELDS: dict[str, tuple[str, ...]] = {
+    **{tag: layout.names for tag, layout in _BY_TAG.items()},
+    RANKED: ("rank", "event"),
+}
 """The field names of each kind of event, in the order of its row; the header repeats them."""
 
 
@@ -92,13 +96,22 @@ def tag_of(event: Event) -> str:
     return _TAGS[type(event)]
 
 
-def encode(event: Event) -> bytes:
+def encode(event: Event, rank: int = 0) -> bytes:
     """Pack *event*; raises ValueError, TypeError or OverflowError for a field that can't be."""
     layout = _BY_TYPE[type(event)]
-    row = (layout.tag, *layout.get(event))
+    row = (layout.tag, *event.__dict__.values())  # its fields in order: a record has no slots
     if min(layout.counts(row)) < 0:
         raise ValueError(_negative(layout, row))
-    return pack(row)
+    return pack((RANKED, rank, row) if rank else row)
+
+
+def unranked(value: Any) -> tuple[int, Any]:
+    """Take the row of a rank's event apart: the rank, and the event's own row."""
+    if type(value) is not list or not value or value[0] != RANKED:
+        return 0, value
+    if len(value) < 3 or type(value[1]) is not int or value[1] < 1:
+        raise DamagedError("rank: a field is missing or has the wrong type")
+    return value[1], value[2]
 
 
 def decode(payload: bytes) -> Event | None:
@@ -113,7 +126,7 @@ def decode(payload: bytes) -> Event | None:
 def row_of(event: Event) -> Row:
     """Give *event* as a checked row."""
     layout = _BY_TYPE[type(event)]
-    return [layout.tag, *layout.get(event)]
+    return [layout.tag, *event.__dict__.values()]
 
 
 def event_of(row: Row) -> Event:

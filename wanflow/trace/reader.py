@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Self
 import attrs
 
 from wanflow.errors import InputError
-from wanflow.trace.codec import Row, checked, event_of
+from wanflow.trace.codec import Row, checked, event_of, unranked
 from wanflow.trace.events import Event
 from wanflow.trace.framing import (
     FORMAT,
@@ -64,11 +64,15 @@ class TraceFile:
 class TraceReader:
     """Open a trace, read its header, then iterate over its events once; `info` tells the rest.
 
-    Raises InputError when *path* is missing, empty, a folder, no trace, or of another version.
+    Of a run on several devices the events of one *rank* are read, and all are counted; `header`
+    says then what it says of that rank.
+
+    Raises InputError when *path* is missing, empty, a folder, no trace, or of another version, or
+    when its run had no such rank.
     """
 
-    def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+    def __init__(self, path: Path | str, rank: int = 0) -> None:
+        self.path, self.rank = Path(path), rank
         self._file = _open(self.path)
         self.header: dict[str, Any] = {}
         self._trailer: dict[str, Any] | None = None
@@ -78,6 +82,7 @@ class TraceReader:
         self._readable = True
         try:
             self._read_header()
+            self._choose_rank()
         except BaseException:
             self._file.close()
             raise
@@ -104,13 +109,15 @@ class TraceReader:
         self._file.seek(self._good_bytes)
         try:
             for value, nbytes in unpack_each(payloads(self._file)):
-                row = checked(value)
+                rank, own = unranked(value)
+                row = checked(own)
                 self._good_bytes += FRAME_BYTES + nbytes
                 if row is None:
                     self._skipped += 1
                 else:
                     self._records += 1
-                    yield row
+                    if rank == self.rank:
+                        yield row
         except DamagedError as error:
             record = self._records + self._skipped + 1
             self._end(_state_for(error), f"record {record}: {error}")
@@ -161,6 +168,23 @@ class TraceReader:
             self._good_bytes = header.nbytes
             self._readable = True
 
+    @property
+    def ranks(self) -> int:
+        """On how many devices the run was."""
+        rows = self.header.get("ranks")
+        return len(rows) if isinstance(rows, list) and rows else 1
+
+    def _choose_rank(self) -> None:
+        """Have the header say of the rank what it says of the run's first."""
+        if self.rank >= self.ranks:
+            raise InputError(
+                f"{self.path} has no rank {self.rank}: its run had {self.ranks}",
+                hint=f"--rank 0 to {self.ranks - 1}",
+                code="no-rank",
+            )
+        if self.ranks > 1 and isinstance(own := self.header["ranks"][self.rank], dict):
+            self.header = {**self.header, **own}
+
     def _check_version(self) -> None:
         version = self.header.get("version")
         if type(version) is not int or version != VERSION:
@@ -207,9 +231,9 @@ class TraceReader:
         self._readable = False
 
 
-def read(path: Path | str) -> Iterator[Event]:
+def read(path: Path | str, rank: int = 0) -> Iterator[Event]:
     """Yield the events of a trace one at a time; raises InputError, on the first, for no trace."""
-    with TraceReader(path) as reader:
+    with TraceReader(path, rank) as reader:
         yield from reader
 
 

@@ -128,12 +128,19 @@ class Summary:
         return fields if self.peak is None else {**fields, "peak": flat(fields["peak"])}
 
 
-def summarise(path: Path | str) -> Summary:
-    """Read a trace once and sum it up; raises InputError when it is no trace."""
+def summarise(path: Path | str, rank: int = 0) -> Summary:
+    """Read a trace once and sum a rank of it up; raises InputError when it is no trace."""
     tally = Tally()
-    with TraceReader(path) as reader:
+    with TraceReader(path, rank) as reader:
         tally.count(reader.rows())
         return _summary(tally, reader.info())
+
+
+def summarise_ranks(path: Path | str) -> list[Summary]:
+    """Sum up every rank of a trace, the first one first; one of a run on one device."""
+    with TraceReader(path) as reader:
+        ranks = reader.ranks
+    return [summarise(path, rank) for rank in range(ranks)]
 
 
 @attrs.define

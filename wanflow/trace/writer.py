@@ -16,12 +16,14 @@ from typing import Protocol, Self
 import attrs
 
 from wanflow.errors import InputError, StageFailed
+from wanflow.files.whole import FREE_SPACE
 from wanflow.trace.codec import FIELDS, encode
 from wanflow.trace.events import Event, Move, Transfer, Workspace
 from wanflow.trace.framing import FORMAT, MAX_RECORD_BYTES, VERSION, frame, seal, unpack
 
 _MANY = (Move, Transfer, Workspace)  # several a call; all others are written at once
 _LONGEST_NS = 20_000_000
+_PLAIN_BYTES = 4096  # a payload that is no longer can't hold too long a text or list
 _RESERVED = ("format", "version", "fields", "crc32")
 
 
@@ -100,13 +102,15 @@ class TraceWriter:
         """How many events are in the file, or on their way there."""
         return self._records + len(self._pending)
 
-    def emit(self, event: Event) -> None:
-        """Write *event*; does nothing once the trace is closed or was stopped."""
+    def emit(self, event: Event, rank: int = 0) -> None:
+        """Write *event* of a rank; does nothing once the trace is closed or was stopped."""
         with self._lock:
             if self._stopped or self._fd is None:
                 return
             try:
-                record = frame(_checked(encode(event)))
+                payload = encode(event, rank)
+                if len(payload) > _PLAIN_BYTES:
+                    _check(payload)
             except (ValueError, TypeError, OverflowError) as error:
                 # Written, it would end the trace for every reader: better one event less.
                 self._dropped += 1
@@ -115,7 +119,7 @@ class TraceWriter:
             now_ns = monotonic_ns()
             if not self._pending:
                 self._since_ns = now_ns
-            self._pending.append(record)
+            self._pending.append(frame(payload))
             if type(event) not in _MANY or now_ns - self._since_ns > _LONGEST_NS:
                 self._flush()
 
@@ -198,13 +202,11 @@ class TraceWriter:
             self._problem = self._problem or f"trace {self.path}: fsync: {error.strerror}"
 
 
-def _checked(payload: bytes) -> bytes:
-    """Refuse what a reader would refuse. Only a long payload can hold too long a text or list."""
+def _check(payload: bytes) -> None:
+    """Refuse what a reader would refuse."""
     if len(payload) > MAX_RECORD_BYTES:
         raise ValueError(f"it takes {len(payload)} bytes, the limit is {MAX_RECORD_BYTES}")
-    if len(payload) > 4096:
-        unpack(payload)
-    return payload
+    unpack(payload)
 
 
 def _create(path: Path, *, overwrite: bool) -> int:
@@ -219,6 +221,6 @@ def _create(path: Path, *, overwrite: bool) -> int:
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
         raise (StageFailed if full else InputError)(
             f"can't write trace {path}: {reason}",
-            hint="free some space" if full else "",
+            hint=FREE_SPACE if full else "",
             code="trace-unwritable",
         ) from error

@@ -91,6 +91,33 @@ class TestReading:
         checkpoint.read_into(name, target, torch.empty(staging_bytes, dtype=torch.uint8))
         assert torch.equal(target, tensors[name].to(dtype))
 
+    @pytest.mark.parametrize("most", [3, 1000, 1 << 20])
+    def test_all_at_once(self, saved, most, monkeypatch):
+        """Neighbours in a file are read together, however few bytes the system gives at a time."""
+        tensors, checkpoint = saved
+        preadv, asked = os.preadv, []
+
+        def few(handle, views, offset):
+            asked.append(len(views))
+            return preadv(handle, [views[0][:most]] if most < 1 << 20 else views, offset)
+
+        monkeypatch.setattr(os, "preadv", few)
+        targets = {name: torch.empty_like(tensor) for name, tensor in tensors.items()}
+        targets["matrix"] = torch.empty(40, 30, dtype=torch.bfloat16)
+        checkpoint.read_each_into(targets, torch.empty(1000, dtype=torch.uint8))
+        for name, target in targets.items():
+            assert torch.equal(target, tensors[name].to(target.dtype))
+        assert max(asked) > 1
+
+    def test_all_at_once_from_a_cut_file(self, saved):
+        """A file that was cut after it was opened is named."""
+        tensors, checkpoint = saved
+        path = checkpoint.entries["half"].path
+        os.truncate(path, path.stat().st_size - 200)
+        targets = {name: torch.empty_like(tensor) for name, tensor in tensors.items()}
+        with pytest.raises(WeightsError, match="ends before byte"):
+            checkpoint.read_each_into(targets, None)
+
     def test_only_the_target_is_written(self, saved):
         """A view into a slab is filled, and nothing beside it."""
         tensors, checkpoint = saved

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wanflow.scheduler.allocator.expandable import Expandable
+from wanflow.scheduler.allocator.expandable import Expandable, is_small
 from wanflow.scheduler.allocator.plain import Allocator, rounded, segment_bytes
 from wanflow.units import KIB, MIB
 
@@ -168,57 +168,60 @@ class TestAlways:
 class TestExpandable:
     def test_pages_that_hold_nothing_go(self) -> None:
         """What is left is what is touched."""
-        allocator = Expandable()
-        first = allocator.take(100 * MIB)
-        second = allocator.take(10 * MIB)
-        assert allocator.pinned_bytes == 120 * MIB
-        allocator.give(first)
-        assert allocator.pinned_bytes == 20 * MIB
-        allocator.give(second)
-        assert allocator.pinned_bytes == 0
+        pool = Expandable(small=False)
+        first = pool.take(100 * MIB)
+        second = pool.take(10 * MIB)
+        assert pool.pinned_bytes == 120 * MIB
+        pool.give(first)
+        assert pool.pinned_bytes == 20 * MIB
+        pool.give(second)
+        assert pool.pinned_bytes == 0
 
     def test_small_requests_have_pages_of_their_own(self) -> None:
         """Of two MiB."""
-        allocator = Expandable()
+        assert is_small(MIB)
+        assert not is_small(MIB + 1)
+        pool = Expandable(small=True)
         for _ in range(3):
-            allocator.take(MIB)
+            pool.take(MIB)
 
-        assert allocator.pinned_bytes == 4 * MIB
+        assert pool.pinned_bytes == 4 * MIB
 
     def test_smallest_gap_is_taken(self) -> None:
         """And the start of it."""
-        allocator = Expandable()
-        gaps = [allocator.take(n * MIB) for n in (30, 5, 20, 5, 40, 5)]
-        for handle in gaps[::2]:
-            allocator.give(handle)
+        pool = Expandable(small=False)
+        gaps = [pool.take(n * MIB) for n in (30, 5, 20, 5, 40, 5)]
+        for block in gaps[::2]:
+            pool.give(block)
 
-        assert gaps[2][1][0] == allocator.take(18 * MIB)[1][0]
+        assert gaps[2][0] == pool.take(18 * MIB)[0]
 
-    @given(TURNS)
-    def test_never_overlap_and_sums(self, turns) -> None:
+    @given(TURNS, st.booleans())
+    def test_never_overlap_and_sums(self, turns, small) -> None:
         """Blocks are apart; what is pinned is the pages they touch, counted one by one."""
-        allocator = Expandable()
-        for held in play(allocator, turns):
-            touched = set()
-            for small in (False, True):
-                spans = sorted(span for (pool, span), _ in held if pool == small)
-                ends = [address + size for address, size in spans]
-                assert all(e <= s[0] for e, s in zip(ends, spans[1:], strict=False))
-                page = (2 if small else 20) * MIB
-                for address, size in spans:
-                    pages = range(address // page, (address + size - 1) // page + 1)
-                    touched |= {(page, number) for number in pages}
-            assert allocator.pinned_bytes == sum(page for page, _ in touched)
-            assert allocator.pinned_bytes >= sum(size for _, size in held)
+        pool = Expandable(small=small)
+        page = (2 if small else 20) * MIB
+        for held in play(pool, turns):
+            spans = sorted(span for span, _ in held)
+            assert pool.used() == spans
+            ends = [address + size for address, size in spans]
+            assert all(e <= s[0] for e, s in zip(ends, spans[1:], strict=False))
+            touched = {
+                number
+                for address, size in spans
+                for number in range(address // page, (address + size - 1) // page + 1)
+            }
+            assert pool.pinned_bytes == len(touched) * page
+            assert pool.pinned_bytes >= sum(size for _, size in held)
 
-    @given(TURNS, SIZES)
-    def test_state_is_all_there_is(self, turns, size) -> None:
-        """An allocator that is made from it goes on in the same way; all freed is as at first."""
-        allocator = Expandable()
-        held = finish(allocator, turns)
-        again = Expandable(allocator.state())
-        assert allocator.take(size) == again.take(size)
-        assert allocator.pinned_bytes == again.pinned_bytes
-        for handle, _ in held:
-            again.give(handle)
+    @given(TURNS, SIZES, st.booleans())
+    def test_state_is_all_there_is(self, turns, size, small) -> None:
+        """A pool that is made from it goes on in the same way; all freed is as at first."""
+        pool = Expandable(small=small)
+        held = finish(pool, turns)
+        again = Expandable(pool.state(), small=small)
+        assert pool.take(size) == again.take(size)
+        assert pool.pinned_bytes == again.pinned_bytes
+        for block, _ in held:
+            again.give(block)
         assert len(again.used()) == 1

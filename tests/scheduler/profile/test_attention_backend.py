@@ -4,11 +4,11 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
 from wanflow.models.wan import dit
 from wanflow.scheduler.profile.attention_backend import meaning, meant, with_meant
+from wanflow.scheduler.profile.fakes import FakeMode
 from wanflow.scheduler.profile.kernel_workspace import workspace_of
 from wanflow.scheduler.profile.recorder import Recorder
 from wanflow.session import Request
@@ -18,7 +18,7 @@ from wanflow.session.preparing.prepared import prepare
 
 def room_bytes(backend: str) -> int:
     """What attention on a card takes at its peak, its result included."""
-    with FakeTensorMode(), meaning(backend):
+    with FakeMode(), meaning(backend):
         query, key, value = (torch.empty(1, 2, n, 16, dtype=torch.bfloat16) for n in (32, 64, 64))
         recorder = Recorder([query, key, value], workspace_of("cuda"))
         with recorder:
@@ -62,6 +62,6 @@ class TestStage:
         (denoise,) = (p for p in prepared.programs(None) if p.stage == "denoise")
         first = next(iter(denoise.calls({}, lambda _name: (1, 16, 5, 8, 8))))
 
-        with FakeTensorMode() as mode, patch.object(dit, "rotary_tables", lambda *_: (meant(), 0)):
-            latents = mode.from_tensor(torch.empty(1, 16, 5, 8, 8))
+        with FakeMode(), patch.object(dit, "rotary_tables", lambda *_: (meant(), 0)):
+            latents = torch.empty(1, 16, 5, 8, 8)
             assert first.run({"noise.latents": latents})["denoise.rope.cos"] == "sage"

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 
+from wanflow.scheduler.profile.fakes import FakeMode
 from wanflow.scheduler.profile.folded_loops import passes
 from wanflow.scheduler.profile.kernel_workspace import workspace_of
 from wanflow.scheduler.profile.recorder import Recorder
@@ -12,7 +12,7 @@ PARTS = [slice(0, 8), slice(8, 16), slice(16, 24), slice(24, 32), slice(32, 35)]
 
 
 def recorded(loop) -> Recorder:
-    with FakeTensorMode():
+    with FakeMode():
         weight, x = torch.empty(6, 6), torch.empty(40, 6)
         recorder = Recorder([weight, x], workspace_of("cpu"))
         with recorder:
@@ -44,7 +44,7 @@ class TestTurns:
     def test_a_loop_in_a_loop(self) -> None:
         """Counts multiply."""
         recorder = Recorder([], workspace_of("cpu"))
-        with FakeTensorMode(), recorder:
+        with FakeMode(), recorder:
             for _ in passes(PARTS):
                 for _ in passes(PARTS[:4]):
                     torch.empty(3)
@@ -60,7 +60,7 @@ class TestTurns:
                     message = "in the second pass"
                     raise ValueError(message)
 
-        with FakeTensorMode(), recorder:
+        with FakeMode(), recorder:
             with pytest.raises(ValueError, match="second"):
                 fails()
             torch.empty(3)

@@ -4,7 +4,6 @@ import attrs
 import numpy as np
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensor
 
 from tests.scheduler.measured import peak_bytes
 from tests.scheduler.toys import (
@@ -24,6 +23,7 @@ from wanflow.models.segments.cut import BoundModule
 from wanflow.models.wan import dit, umt5, vae
 from wanflow.scheduler.knobs import Knob
 from wanflow.scheduler.last_look import ANSWER_BYTES
+from wanflow.scheduler.profile.fakes import Fake
 from wanflow.scheduler.profile.profiler import Profiler
 from wanflow.scheduler.program import Call
 
@@ -333,7 +333,7 @@ class TestCalls:
         profiled(toy_program(model))
 
         found = [p.data for p in model.module.parameters()]
-        assert all(data.is_meta and not isinstance(data, FakeTensor) for data in found)
+        assert all(data.is_meta and not isinstance(data, Fake) for data in found)
 
     def test_segments_are_the_models(self) -> None:
         """All of them with their bytes, and one staging buffer for all."""
@@ -545,7 +545,7 @@ class TestStore:
         ]
 
         assert facts == [((3, 9), (1, 8), 10, 160, torch.bfloat16)] * 2
-        assert all(isinstance(t, FakeTensor) for t in found)
+        assert all(isinstance(t, Fake) for t in found)
 
     @pytest.mark.parametrize(
         "other",

@@ -18,6 +18,11 @@ class Weights(Protocol):
     def read_into(self, name: str, target: torch.Tensor, staging: torch.Tensor | None) -> None:
         """Read a whole tensor."""
 
+    def read_each_into(
+        self, targets: Mapping[str, torch.Tensor], staging: torch.Tensor | None
+    ) -> None:
+        """Read whole tensors by name."""
+
     def read_rows_into(
         self, name: str, rows: list[int], target: torch.Tensor, staging: torch.Tensor | None
     ) -> None:
@@ -40,6 +45,17 @@ class AdaptedSource:
         self.weights.read_into(name, target, staging)
         for change in self.changes.get(name, ()):
             change.add_to(target)
+
+    def read_each_into(
+        self, targets: Mapping[str, torch.Tensor], staging: torch.Tensor | None
+    ) -> None:
+        """Read tensors; what no adapter changes at once."""
+        own = {name for name in targets if name in self.pieces or name in self.changes}
+        for name in targets:
+            if name in own:
+                self.read_into(name, targets[name], staging)
+        others = {name: target for name, target in targets.items() if name not in own}
+        self.weights.read_each_into(others, staging)
 
     def read_rows_into(
         self, name: str, rows: list[int], target: torch.Tensor, staging: torch.Tensor | None

@@ -16,7 +16,6 @@ from typing import Any
 
 import attrs
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from wanflow.scheduler.profile.fake_module import Touched, fake_copy
 
@@ -75,10 +74,9 @@ def discover(
     *alike* are paths of lists whose elements it goes through one by one: the copy has only the
     first of each, and the others are taken to be used as that one is.
     """
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
     lists = {path: _list_at(module, path) for path in alike}
-    copied = fake_copy(module, mode, tuple(lists.values()))
-    used = _used(copied, forward, mode)
+    copied = fake_copy(module, tuple(lists.values()))
+    used = _used(copied, forward)
     for path, elements in lists.items():
         used = list(_repeated(used, path, len(elements)))
     sizes = {name: module.get_parameter(name).numel() for name in used}
@@ -92,10 +90,10 @@ def discover(
     return Segmentation(segments, parts)
 
 
-def _used(copied: torch.nn.Module, forward: Forward, mode: FakeTensorMode) -> list[str]:
+def _used(copied: torch.nn.Module, forward: Forward) -> list[str]:
     """Names of the parameters that *forward* touches, by first touch."""
     touched: dict[str, None] = {}
-    with torch.no_grad(), mode, Touched(copied, touched.setdefault):
+    with torch.no_grad(), Touched(copied, touched.setdefault):
         forward(copied)
     return list(touched)
 

@@ -17,6 +17,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import nn
 
+from wanflow.models.trees.channel_norm import normalize
+from wanflow.models.trees.convolution import conv3d
+
 CACHE_T = 2  # frames of its input that a convolution keeps
 REPEAT = "Rep"  # the place of an upsampler that has seen one frame
 # What diffusers' constructors fill in.
@@ -108,7 +111,9 @@ class WanCausalConv3d(nn.Conv3d):
             x = torch.cat([cache_x.to(x.device), x], dim=2)
             padding[4] -= cache_x.shape[2]
         x = F.pad(x, padding)  # what was put together is gone by the time it is convolved
-        return super().forward(x)
+        if self.stride != (1, 1, 1) or self.bias is None:
+            return super().forward(x)
+        return conv3d(x, self.weight, self.bias)
 
 
 class WanRMSNorm(nn.Module):
@@ -123,7 +128,7 @@ class WanRMSNorm(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalise dimension 1, at half precision in fp32."""
         half = x.dtype in (torch.float16, torch.bfloat16)
-        normalized = F.normalize(x.float() if half else x, dim=1).to(x.dtype)
+        normalized = normalize(x.float() if half else x).to(x.dtype)
         return torch.as_tensor(normalized * self.scale * self.gamma + self.bias)
 
 

@@ -106,10 +106,12 @@ def embed(
     text: torch.Tensor,
     rows: Rows,
     image: torch.Tensor | None = None,
+    own: slice | None = None,
 ) -> Embedded:
     """Embed patches by latent frames, times and text; *image* `[B, 257, image width]` goes first.
 
-    *timestep* `[B]`, or `[N]` distinct ones that an index spreads over the tokens.
+    *timestep* `[B]`, or `[N]` distinct ones that an index spreads over the tokens. *own* are the
+    rows that are wanted, None for all.
     """
     dtype = module.patch_embedding.weight.dtype
     time, modulation, context, seen = module.condition_embedder(
@@ -117,15 +119,25 @@ def embed(
     )
     if seen is not None:
         context = torch.cat([seen, context], dim=1)
-    hidden = patches(module.patch_embedding, latents.to(dtype), rows)
+    hidden = patches(module.patch_embedding, latents.to(dtype), rows, own)
     return Embedded(hidden, time, modulation.unflatten(1, (6, -1)), context)
 
 
-def patches(embedding: Any, latents: torch.Tensor, rows: Rows) -> torch.Tensor:
-    """Embed patches `[B, tokens, width]` by latent frames, as many as *rows* has of them."""
+def patches(
+    embedding: Any, latents: torch.Tensor, rows: Rows, own: slice | None = None
+) -> torch.Tensor:
+    """Embed patches `[B, tokens, width]` by latent frames, as many as *rows* has of them.
+
+    Of *own* rows, if they are given, the frames that they lie in are embedded.
+    """
     patch_t, patch_h, patch_w = embedding.kernel_size
     batch, _, frames, height, width = latents.shape
     per_frame = (height // patch_h) * (width // patch_w)
+    if own is not None:
+        first, last = own.start // per_frame, -(-own.stop // per_frame)
+        around = patches(embedding, latents[:, :, first * patch_t : last * patch_t], rows)
+        wanted = slice(own.start - first * per_frame, own.stop - first * per_frame)
+        return around if wanted == slice(0, around.shape[1]) else around[:, wanted].clone()
     step = patch_t * max(rows.size // per_frame, 1)
     hidden = latents.new_empty(batch, frames // patch_t * per_frame, embedding.out_channels)
     starts = range(0, frames, step)

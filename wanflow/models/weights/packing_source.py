@@ -41,6 +41,17 @@ class PackingSource:
                 scale = self._pack_into(weight, numbers)
             target.copy_(scale)
 
+    def read_each_into(
+        self, targets: Mapping[str, torch.Tensor], staging: torch.Tensor | None
+    ) -> None:
+        """Read tensors; what is not packed here at once."""
+        packed = {name for name in targets if f"{name.rpartition('.')[0]}.weight" in self.made}
+        for name in targets:
+            if name in packed:
+                self.read_into(name, targets[name], staging)
+        others = {name: target for name, target in targets.items() if name not in packed}
+        self.checkpoint.read_each_into(others, staging)
+
     def read_rows_into(
         self, name: str, rows: list[int], target: torch.Tensor, staging: torch.Tensor | None
     ) -> None:

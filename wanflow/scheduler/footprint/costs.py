@@ -23,6 +23,7 @@ class Cost:
     1) of the one that is given back; `origins` has the number of the request for each value that
     the call makes, 0 for one made elsewhere. `slack_bytes` is what a card's allocator reserves
     beyond all that is asked for, here and by the values there (`allocator/slack.py`).
+    `exchanged_bytes` is what other ranks send in it, in so many `exchanges`.
     """
 
     workspace_bytes: int
@@ -32,6 +33,8 @@ class Cost:
     requests: tuple[int, ...] = ()
     origins: tuple[int, ...] = ()
     slack_bytes: int = 0
+    exchanged_bytes: int = 0
+    exchanges: int = 0
 
     @property
     def running_bytes(self) -> int:

@@ -65,11 +65,17 @@ def lifetimes(
     for number, index in last.items():
         if number not in footprint.keeps:
             frees[index].append(number)
+    weights: dict[str | None, int] = {name: use.nbytes for name, use in footprint.segments.items()}
+    weights[None] = 0
     live, needs, now = [], [], staging_bytes
     for index, (call, freed) in enumerate(zip(footprint.calls, frees, strict=True)):
         now += absent[index]
         live.append(now)
-        weights = footprint.segments[call.segment].nbytes if call.segment is not None else 0
-        needs.append(now + weights + call.gathered_bytes + call.cost.running_bytes)
-        now += sum(value.nbytes for value in call.makes) - sum(sizes[number] for number in freed)
+        cost = call.cost
+        running = cost.workspace_bytes + cost.slack_bytes
+        needs.append(now + weights[call.segment] + call.gathered_bytes + running)
+        for value in call.makes:
+            now += value.nbytes
+        for number in freed:
+            now -= sizes[number]
     return Lifetimes(tuple(live), tuple(needs), tuple(tuple(f) for f in frees))

@@ -70,8 +70,9 @@ class _InternedRows:
     def call(self, call: CallRecord) -> list[object]:
         cost = call.cost
         flops = tuple(cost.flops.items())
-        work = (cost.workspace_bytes, flops, cost.memory_bytes, cost.kernels)
-        row = [cost.workspace_bytes, dict(flops), cost.memory_bytes, cost.kernels]
+        exchanged = (cost.exchanged_bytes, cost.exchanges) if cost.exchanges else ()
+        work = (cost.workspace_bytes, flops, cost.memory_bytes, cost.kernels, *exchanged)
+        row = [cost.workspace_bytes, dict(flops), cost.memory_bytes, cost.kernels, *exchanged]
         number = self.costs.number(work, row)
         segment = None if call.segment is None else self.segments[call.segment]
         kind = (self.stages[call.stage], call.kind, segment, number)

@@ -28,6 +28,7 @@ _MOST_NUMBERS = 2_000_000  # of values read and made, by all calls
 _MOST_NAMES = 20_000  # rows of one table
 
 
+_EXCHANGED_TOO = 6  # fields of a cost with what other ranks send
 _READ_TOO = 3  # fields of a segment that is read in other bytes than it has
 
 
@@ -101,12 +102,17 @@ class FootprintReader:
         self._segments.append(SegmentUse(_text(name), _int(nbytes), file_bytes=file_bytes))
 
     def _cost(self, row: list[Any]) -> None:
+        row, exchanged = (row[:4], row[4:]) if len(row) == _EXCHANGED_TOO else (row, [])
         workspace, flops, memory, kernels = _fields(row, 4)
         _bound(self._costs)
         if not isinstance(flops, dict) or not flops.keys() <= set(CLASSES):
             _wrong("cost: unknown kernels")
         amounts = {kind: _amount(amount) for kind, amount in flops.items()}
-        self._costs.append(Cost(_int(workspace), amounts, _int(memory), _int(kernels)))
+        cost = Cost(_int(workspace), amounts, _int(memory), _int(kernels))
+        if exchanged:
+            received, exchanges = map(_int, exchanged)
+            cost = attrs.evolve(cost, exchanged_bytes=received, exchanges=exchanges)
+        self._costs.append(cost)
 
     def _make(self, row: list[Any]) -> None:
         name, nbytes, is_state, shape = _fields(row, 4)

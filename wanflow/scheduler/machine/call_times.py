@@ -33,15 +33,17 @@ def by_rates(footprint: Footprint, machine: Machine) -> tuple[float, ...]:
 
 
 def _computing(footprint: Footprint, machine: Machine) -> list[float]:
-    return [
-        machine.compute_seconds(
-            call.cost.flops,
-            call.cost.memory_bytes,
-            footprint.dtypes.get(call.stage, "float32"),
-            call.cost.kernels,
-        )
-        for call in footprint.calls
-    ]
+    known: dict[tuple[int, str], float] = {}  # by cost, which thousands of calls share, and dtype
+    seconds = []
+    for call in footprint.calls:
+        dtype, cost = footprint.dtypes.get(call.stage, "float32"), call.cost
+        key = (id(cost), dtype)
+        if key not in known:
+            known[key] = machine.compute_seconds(
+                cost.flops, cost.memory_bytes, dtype, cost.kernels
+            ) + machine.exchanging_seconds(cost.exchanged_bytes, cost.exchanges)
+        seconds.append(known[key])
+    return seconds
 
 
 def usual(times: Sequence[float], times_median: float = 4.0) -> float:
@@ -91,7 +93,10 @@ class CallTimes:
                 gap = between
             else:
                 self._turns.append(between)
-        spans = self._spans.setdefault((work.stage, work.step, work.name), [])
+        key = (work.stage, work.step, work.name)
+        spans = self._spans.get(key)
+        if spans is None:
+            spans = self._spans[key] = []
         spans.append((max(work.ended_ns - work.began_ns, 0), gap))
         self._before, self._waited_ns = work, 0
         self._count += 1

@@ -20,6 +20,7 @@ import attrs
 
 from wanflow.scheduler.allocator.plain import LARGE_SEGMENT_BYTES, segment_bytes
 from wanflow.scheduler.machine.figures import Machine
+from wanflow.scheduler.machine.peer_links import EXCHANGE_SECONDS, peer_rate
 from wanflow.units import GIB, KIB, MIB
 
 _T, _G = 1e12, 1e9
@@ -120,6 +121,8 @@ class Card:
             cached_disk_rate=8 * _G,
             kernel_seconds=6e-6,
             call_seconds=100e-6,
+            exchange_rate=peer_rate(self.name, link),
+            exchange_seconds=EXCHANGE_SECONDS,
         )
 
 

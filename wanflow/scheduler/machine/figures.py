@@ -20,7 +20,8 @@ OVERHEADS = ("kernel_seconds", "call_seconds")
 TAKEN = ("context_bytes", "library_bytes")
 SMALL = tuple(f"small.{name}" for name in (*FLOPS, "memory_rate"))
 FILES = ("save_seconds", "save_rate", "video_seconds", "video_rate")
-FIGURES = (*FLOPS, *RATES, *OVERHEADS, *TAKEN, *SMALL, *FILES)
+PEERS = ("exchange_rate", "exchange_seconds")  # between several of them
+FIGURES = (*FLOPS, *RATES, *OVERHEADS, *TAKEN, *SMALL, *FILES, *PEERS)
 _OF_A_CARD, _OF_A_CPU = (*LINKS, *TAKEN), (*SMALL, *FILES)
 
 # What a call does of a class, in FLOPs, and its memory traffic, in bytes: at most so much goes at
@@ -70,6 +71,8 @@ class Machine:
     save_rate: float = 5e8  # bytes of them
     video_seconds: float = 0.1  # starting a video's encoder and ending it
     video_rate: float = 5e7  # bytes of its frames
+    exchange_rate: float = 1e9  # bytes that a rank is given by the others on its like
+    exchange_seconds: float = 200e-6  # until an exchange begins
     sources: Mapping[str, Source] = attrs.field(factory=dict)
     spreads: Mapping[str, float] = attrs.field(factory=dict)
     was: Mapping[str, float] = attrs.field(factory=dict)
@@ -89,8 +92,8 @@ class Machine:
 
     @property
     def matters(self) -> tuple[str, ...]:
-        """The figures that a prediction for this device uses."""
-        others = _OF_A_CPU if self.device == "cuda" else _OF_A_CARD
+        """The figures that a prediction for this device, by itself, uses."""
+        others = (*PEERS, *(_OF_A_CPU if self.device == "cuda" else _OF_A_CARD))
         return tuple(name for name in FIGURES if name not in others)
 
     def source(self, name: str) -> Source:
@@ -162,6 +165,10 @@ class Machine:
         starting = sum(parts.pop(name) for name in OVERHEADS)
         working = sum(parts.values())
         return max(starting, working) if self.device == "cuda" else starting + working
+
+    def exchanging_seconds(self, nbytes: int, exchanges: int) -> float:
+        """Time in which other ranks, each on a machine like this one, send *nbytes*."""
+        return exchanges * self.exchange_seconds + nbytes / self.exchange_rate
 
     def load(self, nbytes: int, *, from_host: bool, file_bytes: int) -> Load:
         """Time to bring weights to the device: from the disk, or from RAM when they are there.

@@ -13,6 +13,7 @@ from wanflow.scheduler.machine.figures import (
     FILES,
     FLOPS,
     OVERHEADS,
+    PEERS,
     RATES,
     SMALL,
     TAKEN,
@@ -23,15 +24,15 @@ from wanflow.scheduler.machine.figures import (
 _VERSION = 1
 _MOST_BYTES = 2**60
 _RANGES: Mapping[str, tuple[float, float]] = {
-    **dict.fromkeys((*FLOPS, *RATES, *SMALL, "save_rate", "video_rate"), (1.0, 1e21)),
-    **dict.fromkeys((*OVERHEADS, "save_seconds", "video_seconds"), (0.0, 10.0)),
+    **dict.fromkeys((*FLOPS, *RATES, *SMALL, "save_rate", "video_rate", PEERS[0]), (1.0, 1e21)),
+    **dict.fromkeys((*OVERHEADS, "save_seconds", "video_seconds", PEERS[1]), (0.0, 10.0)),
     **dict.fromkeys(TAKEN, (0, _MOST_BYTES)),
 }
 _SIZES = ("capacity_bytes", "ram_bytes", "granularity_bytes")
 _TEXTS = ("name", "device", "guessed_from", "about")
 _LONGEST = 500
 _SOURCES = get_args(Source)
-_LATER = {*SMALL, *FILES}  # figures that files from before them lack
+_LATER = {*SMALL, *FILES, *PEERS}  # figures that files from before them lack
 
 
 def as_data(machine: Machine) -> dict[str, object]:

@@ -40,13 +40,15 @@ class Arena:
 class Packed:
     """The arenas; each visit's offset in its model's (None: a slab of its own); each call's bytes.
 
-    `wanted_bytes` is the peak that all arenas would have had.
+    `wanted_bytes` is the peak that all arenas would have had. `misplaced` are segments that can't
+    lie at the end of a run where the next one finds them.
     """
 
     arenas: tuple[Arena, ...]
     offsets: tuple[int | None, ...]
     bytes_at: tuple[int, ...]
     wanted_bytes: int
+    misplaced: frozenset[str] = frozenset()
 
 
 def pack(
@@ -57,8 +59,10 @@ def pack(
     level = np.array(bytes_at, dtype=np.int64)
     arenas: list[Arena] = []
     wanted = 0
+    misplaced: set[str] = set()
     for model, numbers in _by_model(visits).items():
-        inside = _place(visits, issues, numbers)
+        inside = _place(visits, issues, [n for n in numbers if not visits[n].carry.ahead])
+        misplaced |= _put_back(visits, issues, numbers, inside)
         first = min(issues[n] for n in numbers)
         last = max(visits[n].last for n in numbers)
         arena = Arena(model, _height(visits, inside), first, last)
@@ -72,7 +76,9 @@ def pack(
             arenas.append(arena)
             for number, offset in inside.items():
                 offsets[number] = offset
-    return Packed(tuple(arenas), tuple(offsets), tuple(map(int, level)), wanted)
+    return Packed(
+        tuple(arenas), tuple(offsets), tuple(map(int, level)), wanted, frozenset(misplaced)
+    )
 
 
 def _by_model(visits: Sequence[Visit]) -> dict[str, list[int]]:
@@ -98,6 +104,28 @@ def _place(
     apart = bottom | {n: floor + at for n, at in above.items()}
     mixed = _first_fit(visits, issues, numbers)
     return min(mixed, apart, key=lambda offsets: _height(visits, offsets))
+
+
+def _put_back(
+    visits: Sequence[Visit], issues: Sequence[int], numbers: Sequence[int], offsets: dict[int, int]
+) -> set[str]:
+    """Have what stays for the next run lie where that finds it; give the segments that can't."""
+    begins = {visits[n].segment: offsets[n] for n in numbers if visits[n].carry.comes}
+    misplaced: set[str] = set()
+    for number in numbers:
+        visit = visits[number]
+        if not visit.carry.stays or visit.carry.comes:
+            continue
+        at = begins[visit.segment]
+        offsets.pop(number, None)
+        if any(
+            visits[n].last >= issues[number] and issues[n] <= visit.last
+            and there < at + visit.nbytes and at < there + visits[n].nbytes
+            for n, there in offsets.items()
+        ):  # fmt: skip
+            misplaced.add(visit.segment)
+        offsets[number] = at
+    return misplaced
 
 
 def _height(visits: Sequence[Visit], offsets: Mapping[int, int]) -> int:

@@ -19,6 +19,8 @@ from wanflow.scheduler.plan.queues import QueueTimes, play
 from wanflow.scheduler.plan.schedule import HostPlan
 from wanflow.scheduler.plan.spill import Gaps
 
+_NO_LOAD = Load(0.0, 0.0)
+
 
 @attrs.frozen
 class Work:
@@ -119,7 +121,9 @@ class Candidate:
 
     def from_disk_again(self, visit: Visit) -> bool:
         """Whether a visit's weights were read before and come from the disk all the same."""
-        return visit.again and not visit.values and visit.segment not in self.host.cached
+        if visit.values or visit.carry.comes:
+            return False
+        return visit.again and visit.segment not in self.host.cached
 
     @property
     def seconds(self) -> float:
@@ -148,8 +152,8 @@ def candidate(work: Work, keep: frozenset[int], budget_bytes: int | None, depth:
     if work.returns:
         visits = list(heapq.merge(work.returns, visits, key=lambda visit: visit.first))
     ahead = issue_ahead(visits, bytes_at, budget_bytes, depth)
-    host = _shared_host(work, visits, work.host_order)
-    timeline = _played(work, visits, ahead.issues, host)
+    host = shared_host(work, visits, work.host_order)
+    timeline = played(work, visits, ahead.issues, host)
     return Candidate(work, depth, keep, visits, ahead.issues, ahead.free, host, bytes_at, timeline)
 
 
@@ -162,8 +166,8 @@ def with_less_cached(best: Candidate) -> Candidate:
     order = [entry for entry in work.host_order if entry[0] in best.host.cached]
 
     def of(count: int) -> Candidate:
-        host = _shared_host(work, best.visits, order[:count])
-        return attrs.evolve(best, host=host, timeline=_played(work, best.visits, best.issues, host))
+        host = shared_host(work, best.visits, order[:count])
+        return attrs.evolve(best, host=host, timeline=played(work, best.visits, best.issues, host))
 
     def as_fast(count: int) -> bool:
         return of(count).seconds <= best.seconds
@@ -172,20 +176,32 @@ def with_less_cached(best: Candidate) -> Candidate:
     return best if count == len(order) else of(count)
 
 
-def _shared_host(work: Work, visits: Sequence[Visit], order: Sequence[tuple[str, int]]) -> HostPlan:
+def shared_host(work: Work, visits: Sequence[Visit], order: Sequence[tuple[str, int]]) -> HostPlan:
+    """Share the host's memory among *visits*, the segments of *order* first."""
     host = share_host(order, visits, work.machine, work.ram_bytes, work.gaps)
     return attrs.evolve(host, staging_bytes=work.host_staging_bytes)
 
 
-def _played(
-    work: Work, visits: Sequence[Visit], issues: Sequence[int], host: HostPlan
+def played(
+    work: Work,
+    visits: Sequence[Visit],
+    issues: Sequence[int],
+    host: HostPlan,
+    *,
+    first_run: bool = False,
 ) -> QueueTimes:
-    """Play the calls with every load from where it comes from."""
+    """Play the calls with every load from where it comes from.
+
+    What the run before left is there at once, in the *first_run* of a plan it is loaded.
+    """
     on_cpu = work.machine.device == "cpu"  # there, what was read before is in the page cache
     cached, times, segments = host.cached, work.loads, work.footprint.segments
-    loads = []
+    loads, seen = [], set()
     for v in visits:
         file_bytes = v.nbytes if v.values else segments[v.segment].file_bytes
-        again = v.again and (on_cpu or bool(v.values) or v.segment in cached)
-        loads.append(times[v.nbytes, file_bytes][again])
+        known = v.segment in seen if first_run and not v.values else v.again
+        again = known and (on_cpu or bool(v.values) or v.segment in cached)
+        found = v.carry.comes and not first_run
+        loads.append(_NO_LOAD if found else times[v.nbytes, file_bytes][again])
+        seen.add(v.segment)
     return play(work.compute_seconds, visits, issues, loads, work.leaving)

@@ -15,15 +15,16 @@ RING = 2  # buffers: one is read into while the other one is copied from
 NOTHING = HostPlan(frozenset(), 0, 0, 0)
 
 
-def host_order(uses: Uses) -> list[tuple[str, int]]:
+def host_order(uses: Uses, *, repeated: bool = False) -> list[tuple[str, int]]:
     """Segments that come again, with their bytes, in the order in which the host takes them.
 
     The most often read first, then the small ones, as more of them fit; among equals evenly spread.
+    Where the plan is run *repeated*ly every segment comes again.
     """
     counts: dict[tuple[str, int], int] = {}
     for run in uses.runs:
         counts[run.segment, run.nbytes] = counts.get((run.segment, run.nbytes), 0) + 1
-    again = [key for key, count in counts.items() if count > 1]
+    again = [key for key, count in counts.items() if count > 1 or repeated]
     even = [again[i] for i in spread(len(again))]
     return sorted(even, key=lambda key: (-counts[key], key[1]))
 

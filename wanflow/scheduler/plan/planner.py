@@ -7,13 +7,14 @@ queues. The fastest that fits wins; among equally fast ones the smallest.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from wanflow.scheduler.footprint.costs import Footprint, Rounding
 from wanflow.scheduler.machine.call_times import Timing, by_rates
 from wanflow.scheduler.machine.figures import Machine
 from wanflow.scheduler.plan.arenas import Packed, pack
 from wanflow.scheduler.plan.candidate import Candidate, candidate, with_less_cached, work_of
+from wanflow.scheduler.plan.carrying import carrying, first_seconds
 from wanflow.scheduler.plan.gc_pause import held_off
 from wanflow.scheduler.plan.schedule import Alternative, Plan
 from wanflow.scheduler.plan.search import largest, search, smallest
@@ -22,6 +23,8 @@ from wanflow.scheduler.plan.turns import stage_plans, turns_of
 from wanflow.units import format_bytes
 
 _ALTERNATIVES = 12
+_WORTH = 0.99  # of the seconds of a run: what a higher peak has to save
+Carrying = Callable[[Candidate, int, Collection[str]], Candidate]
 
 
 @held_off()
@@ -36,6 +39,7 @@ def plan(
     *,
     keep_rounding: bool = False,
     spare_disk: bool = False,
+    repeated: bool = False,
 ) -> Plan:
     """Return the fastest plan that fits *budget_bytes* on the device and *ram_bytes* on the host.
 
@@ -44,7 +48,8 @@ def plan(
     `none` or `all`. *timing* says what the calls take. With *keep_rounding* the plan rounds as the
     first variant does where that fits, else as the next: no time decides it. With *spare_disk* all
     of *ram_bytes* may be taken if nothing is then read from the disk twice, else what makes it
-    faster. Always returns a plan; look at `feasible`: an infeasible one is the smallest.
+    faster. A plan that is run *repeated*ly leaves weights for the next run. Always returns a plan;
+    look at `feasible`: an infeasible one is the smallest.
     """
     # Levels first: what is spilled changes what every call needs, so each set of gaps is searched
     # as a work of its own.
@@ -70,7 +75,8 @@ def plan(
     feasible = best.fits(budget_bytes)
     # Arenas after the choice: they cost no time, and room only where the budget has some left.
     room_bytes = budget_bytes if feasible and budget_bytes is not None else best.peak_bytes
-    chosen, packed = _in_arenas(best, room_bytes)
+    carries = carrying if repeated and feasible else _carrying_nothing
+    chosen, packed = _in_arenas(best, room_bytes, carries)
     # The host last: what it caches beyond what makes the plan faster is left to the page cache.
     if not (spare_disk and chosen.spares_disk):
         chosen = with_less_cached(chosen)
@@ -81,6 +87,7 @@ def plan(
         predicted_peak_bytes=max(packed.bytes_at, default=0),
         slack_bytes=_slack(chosen),
         predicted_seconds=chosen.timeline.seconds,
+        first_seconds=first_seconds(chosen),
         bound_seconds=chosen.timeline.bound_seconds,
         minimum_bytes=least.peak_bytes,
         minimum_cause=_cause(least),
@@ -131,16 +138,40 @@ def _searched(
     return tried
 
 
-def _in_arenas(best: Candidate, room_bytes: int) -> tuple[Candidate, Packed]:
+def _in_arenas(best: Candidate, room_bytes: int, carries: Carrying) -> tuple[Candidate, Packed]:
     """Put the weights into arenas; where they lack room, loads may be issued later at no cost."""
-    packed = _packed(best, room_bytes)
+    chosen, packed = _carried(best, room_bytes, room_bytes, carries)
     short = packed.wanted_bytes - room_bytes
     if short > 0:
         later = candidate(best.work, best.kept, room_bytes - short, best.depth)
-        other = _packed(later, room_bytes)
-        if later.order[0] <= best.order[0] and len(other.arenas) > len(packed.arenas):
-            return later, other
-    return best, packed
+        other, other_packed = _carried(later, room_bytes - short, room_bytes, carries)
+        if later.order[0] <= best.order[0] and len(other_packed.arenas) > len(packed.arenas):
+            return other, other_packed
+    return chosen, packed
+
+
+def _carried(
+    best: Candidate, carry_bytes: int, room_bytes: int, carries: Carrying
+) -> tuple[Candidate, Packed]:
+    """Leave weights for the next run, in arenas only where it finds them; each look drops some.
+
+    One run's peak stays what it is, unless more of the budget makes a run a hundredth faster.
+    """
+    least_bytes = min(best.peak_bytes, carry_bytes)
+    if carries(best, carry_bytes, ()).seconds >= _WORTH * carries(best, least_bytes, ()).seconds:
+        carry_bytes = least_bytes
+    chosen = carries(best, carry_bytes, ())
+    packed = _packed(chosen, room_bytes)
+    misplaced: frozenset[str] = frozenset()
+    while packed.misplaced:
+        misplaced |= packed.misplaced
+        chosen = carries(best, carry_bytes, misplaced)
+        packed = _packed(chosen, room_bytes)
+    return chosen, packed
+
+
+def _carrying_nothing(best: Candidate, _room_bytes: int, _without: Collection[str]) -> Candidate:
+    return best
 
 
 def _packed(chosen: Candidate, room_bytes: int) -> Packed:

@@ -19,11 +19,27 @@ from wanflow.scheduler.plan.spill import Gap
 
 
 @attrs.frozen
+class Carry:
+    """How weights go over the end of a run to the next one of the same plan.
+
+    `comes`: the run before left it there, else it is loaded. `stays`: it is left there. `ahead`: no
+    call of this run uses it, it is loaded for the next one.
+    """
+
+    comes: bool = False
+    stays: bool = False
+    ahead: bool = False
+
+
+NO_CARRY = Carry()
+
+
+@attrs.frozen
 class Visit:
     """One stay of a segment. `again`: it was there before. `stays`: through more than one run.
 
     Of spilled values that come back together for the call `first`, `values` has the numbers; their
-    load can't be issued before the call `earliest`.
+    load can't be issued before the call `earliest`. `carry` says how it goes over the end of a run.
     """
 
     segment: str
@@ -35,6 +51,7 @@ class Visit:
     stays: bool
     values: tuple[int, ...] = ()
     earliest: int = 0
+    carry: Carry = NO_CARRY
 
 
 @attrs.frozen

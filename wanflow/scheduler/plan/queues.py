@@ -54,11 +54,12 @@ def play(
     """
     now = disk_free = copy_free = 0.0
     spills = leaving or {}
-    waits, spans = [], []
+    waits, spans = [0.0] * len(compute_seconds), []
     ready: dict[int, float] = {}  # by the first call that uses the visit
     following, count = 0, len(visits)
+    issued = issues[0] if count else None  # the call at which the next visit is
     for call, seconds in enumerate(compute_seconds):
-        while following < count and issues[following] == call:
+        while issued == call:
             load = loads[following]
             began = max(now, disk_free)
             disk_free = began + load.disk_seconds
@@ -66,17 +67,25 @@ def play(
             if load.copy_seconds:
                 copy_free = arrived
             first = visits[following].first
-            ready[first] = max(ready.get(first, 0.0), arrived)
+            if not visits[following].carry.ahead:  # which no call of this run waits for
+                ready[first] = max(ready.get(first, 0.0), arrived)
             spans.append((began, arrived))
             following += 1
-        wait = max(ready.pop(call, 0.0) - now, 0.0)
-        waits.append(wait)
-        now += wait + seconds + spills.get(call, 0.0)
+            issued = issues[following] if following < count else None
+        took = seconds  # nothing more, most of the time
+        if ready:
+            waits[call] = wait = max(ready.pop(call, 0.0) - now, 0.0)
+            took += wait
+        if spills:
+            took += spills.get(call, 0.0)
+        now += took
     return QueueTimes(
         now,
         tuple(compute_seconds),
         tuple(waits),
-        tuple(spills.get(call, 0.0) for call in range(len(compute_seconds))),
+        tuple(spills.get(call, 0.0) for call in range(len(waits)))
+        if spills
+        else (0.0,) * len(waits),
         tuple(spans),
         sum(load.disk_seconds for load in loads),
         sum(load.copy_seconds for load in loads),

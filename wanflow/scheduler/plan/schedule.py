@@ -10,6 +10,7 @@ import attrs
 
 from wanflow.scheduler.footprint.costs import Footprint
 from wanflow.scheduler.plan.arenas import Arena
+from wanflow.scheduler.plan.prefetch import NO_CARRY, Carry
 from wanflow.scheduler.plan.queues import QueueTimes
 from wanflow.trace.events import Verb
 
@@ -21,7 +22,7 @@ class TierMove:
     `stage` and `step` are those it is for, which may come after the call at which the move begins.
     Spilled values come back (place) and leave (offload) by the same record: `values` has their
     numbers, and `segment` is a name for what moves at once. `offset_bytes` is a segment's place in
-    its model's arena; None where it has a slab of its own.
+    its model's arena; None where it has a slab of its own. `carry` is for the run before or after.
     """
 
     verb: Verb
@@ -32,6 +33,7 @@ class TierMove:
     cause: str
     values: tuple[int, ...] = ()
     offset_bytes: int | None = None
+    carry: Carry = NO_CARRY
 
 
 def arena_key(model: str) -> str:
@@ -121,7 +123,8 @@ class Plan:
     `minimum_cause` says what needs them. `slack_bytes` of the predicted peak are the allocator's
     rounding and fragments. `bound_seconds` is what the busiest of disk, copy and
     compute needs for this plan by itself. `depth` is how many loads may be ahead of the call that
-    runs.
+    runs. `first_seconds` is what the first of several runs takes, which finds nothing that another
+    one left there.
     """
 
     feasible: bool
@@ -129,6 +132,7 @@ class Plan:
     predicted_peak_bytes: int
     slack_bytes: int
     predicted_seconds: float
+    first_seconds: float
     bound_seconds: float
     minimum_bytes: int
     minimum_cause: str
@@ -142,6 +146,33 @@ class Plan:
     timeline: QueueTimes
     alternatives: tuple[Alternative, ...]
     footprint: Footprint
+
+    @property
+    def finds(self) -> dict[str, int | None]:
+        """The segments that the run before may have left, with their places in arenas."""
+        first = self.turns[0].brings if self.turns else ()
+        return {move.segment: move.offset_bytes for move in first if move.carry.comes}
+
+    @property
+    def carries(self) -> bool:
+        """Whether it leaves weights for the next run."""
+        return any(move.carry.stays for turn in self.turns for move in turn.drops)
+
+    def as_last(self) -> Plan:
+        """The same for a run that none comes after: nothing is loaded for it, nothing left."""
+        turns = [
+            attrs.evolve(
+                turn,
+                brings=tuple(move for move in turn.brings if not move.carry.ahead),
+                drops=tuple(
+                    attrs.evolve(move, carry=NO_CARRY)
+                    for move in turn.drops
+                    if not move.carry.ahead
+                ),
+            )
+            for turn in self.turns
+        ]
+        return attrs.evolve(self, turns=tuple(turns))
 
     @property
     def knobs(self) -> Mapping[str, Mapping[str, str]]:

@@ -9,6 +9,7 @@ import attrs
 from wanflow.scheduler.footprint.costs import StageFacts
 from wanflow.scheduler.plan.arenas import Packed
 from wanflow.scheduler.plan.candidate import Candidate
+from wanflow.scheduler.plan.prefetch import Visit
 from wanflow.scheduler.plan.schedule import StagePlan, TierMove, Turn
 from wanflow.trace.events import Verb
 from wanflow.units import format_bytes, format_seconds
@@ -30,10 +31,18 @@ def turns_of(chosen: Candidate, packed: Packed) -> tuple[Turn, ...]:
             brings[issue].append(TierMove(Verb.PLACE, *move, visit.values))
             continue
         cause = ("stays" if visit.stays else "for this use") + ahead
+        end = "last use"
+        if visit.carry.ahead:
+            verb, cause = Verb.STREAM, "for the next run"
+        if visit.carry.comes:
+            cause = "is there from the run before"
+        if visit.carry.stays:
+            end = "stays for the next run"
         place = (visit.segment, visit.nbytes, visit.stage)
         first, last = calls[visit.first].step, calls[visit.last].step
-        brings[issue].append(TierMove(verb, *place, first, cause, (), offset))
-        drops[visit.last].append(TierMove(Verb.FREE, *place, last, "last use", (), offset))
+        rest = ((), offset, visit.carry)
+        brings[issue].append(TierMove(verb, *place, first, cause, *rest))
+        drops[visit.last].append(TierMove(Verb.FREE, *place, last, end, *rest))
     spills: list[list[TierMove]] = [[] for _ in calls]
     for gap in chosen.work.gaps:
         cause = f"not used for {gap.comes - gap.leaves - 1} calls"
@@ -71,7 +80,8 @@ def _stage_plan(
     sizes = {run.segment: run.nbytes for run in uses.runs if run.stage == facts.stage}
     inside = [n for n, h in enumerate(uses.holds) if not h.bridges and h.stage == facts.stage]
     staying = [uses.holds[n] for n in inside if n in chosen.kept]
-    visits = [v for v in chosen.visits if v.stage == facts.stage and v.again]
+    of_stage = [v for v in chosen.visits if v.stage == facts.stage]
+    visits = [v for v in of_stage if v.again and not v.carry.comes]
     again = sum(v.nbytes for v in visits if not v.values)
     from_disk = sum(v.nbytes for v in visits if chosen.from_disk_again(v))
     source = _source(again, from_disk) if chosen.work.machine.device == "cuda" else ""
@@ -93,12 +103,24 @@ def _stage_plan(
         segments=len(sizes),
         resident_segments=len(staying),
         knobs=facts.knobs,
-        why=_why(len(sizes), len(inside), len(staying), again, source, waits) + _spills(spilled),
+        why=_why(len(sizes), len(inside), len(staying), again, source, waits)
+        + _spills(spilled)
+        + _stays(of_stage),
     )
 
 
 def _spills(nbytes: int) -> str:
     return f"; {format_bytes(nbytes)} of values wait on the host" if nbytes else ""
+
+
+def _stays(visits: Sequence[Visit]) -> str:
+    """Say what of a stage is there when the next run begins."""
+    ready = [v for v in visits if v.carry.stays]
+    if not ready:
+        return ""
+    ahead = sum(v.carry.ahead for v in ready)
+    loaded = f", {ahead} of them loaded ahead" if ahead else ""
+    return f"; {len(ready)} segments are there for the next run{loaded}"
 
 
 def _source(again_bytes: int, disk_bytes: int) -> str:

@@ -10,15 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from wanflow.scheduler.profile import fakes
 from wanflow.scheduler.profile.recorder import flatten, storage_key
 
 
 def fake_copy(
     module: torch.nn.Module,
-    mode: FakeTensorMode,
     firsts: Sequence[torch.nn.ModuleList] = (),
 ) -> torch.nn.Module:
     """Copy *module* with fake tensors for its own, wherever those are; it is left as it is.
@@ -31,10 +30,11 @@ def fake_copy(
         if inside in left_out:
             continue
         for parameter in inside.parameters(recurse=False):
-            fake = _fake(parameter, mode)
-            memo[id(parameter)] = torch.nn.Parameter(fake, requires_grad=False)
+            fake = fakes.like(parameter)
+            with fakes.FakeMode():
+                memo[id(parameter)] = torch.nn.Parameter(fake, requires_grad=False)
         for tensor in _tables(inside):
-            memo[id(tensor)] = _fake(tensor, mode)
+            memo[id(tensor)] = fakes.like(tensor)
     for elements in firsts:
         memo[id(elements)] = copy.deepcopy(elements[:1], memo)
     return copy.deepcopy(module, memo)
@@ -47,18 +47,21 @@ def _tables(module: torch.nn.Module) -> Iterator[torch.Tensor]:
             yield tensor
 
 
-def _fake(tensor: torch.Tensor, mode: FakeTensorMode) -> torch.Tensor:
-    shape = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
-    return FakeTensor(mode, shape, torch.device("cpu"))  # in the mode it would take ten times long
-
-
 class Touched(TorchDispatchMode):
-    """Tell *touch* the name of each parameter that an op is about to take, views of it included."""
+    """Tell *touch* the name of each parameter that an op is about to take, views of it included.
+
+    The module's are fakes, and so is all that is made of them.
+    """
 
     def __init__(self, module: torch.nn.Module, touch: Callable[[str], object]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._names = {storage_key(p): name for name, p in module.named_parameters()}
         self._touch = touch
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Don't have PyTorch's compiler told, which would be imported for that."""
+        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -66,4 +69,4 @@ class Touched(TorchDispatchMode):
             name = self._names.get(storage_key(tensor))
             if name is not None:
                 self._touch(name)
-        return func(*args, **kwargs)
+        return fakes.faked(func, args, kwargs)

@@ -21,6 +21,9 @@ class Counting(Protocol):
 
     times: int
 
+    def exchanged(self, nbytes: int) -> None:
+        """Ranks meet in an exchange, and this one is given so many bytes by the others."""
+
 
 _counting: ContextVar[Counting | None] = ContextVar("counting", default=None)
 
@@ -38,6 +41,13 @@ def counted_by(counting: Counting) -> Iterator[None]:
 def is_counted() -> bool:
     """Whether what happens now is counted, for a profile, and need not be computed."""
     return _counting.get() is not None
+
+
+def count_exchange(nbytes: int) -> None:
+    """Have an exchange counted, if anybody counts."""
+    counting = _counting.get()
+    if counting is not None:
+        counting.exchanged(nbytes)
 
 
 def passes(parts: Sequence[slice]) -> Iterator[slice]:

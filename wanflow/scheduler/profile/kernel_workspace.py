@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch._prims_common import suggest_memory_format
 
 from wanflow.environment import ONEDNN_ISA
 from wanflow.scheduler.profile.attention_backend import meant
+from wanflow.scheduler.profile.tensor_layouts import suggested
 
 _SPLITS = ((768, 256), (192, 64))  # query length from which a block of so many rows is used
 _KEY_SPLIT = 512
@@ -34,6 +34,12 @@ _TILES = (
     and torch.cpu._is_amx_tile_supported()  # noqa: SLF001 - the only way to ask
     and "AMX" in (ONEDNN_ISA.value or "AMX").upper()
 )
+# Instructions for bf16, which AVX-512 by itself lacks: oneDNN then sums all of a product in fp32.
+_BF16_NATIVE = (
+    torch.cpu._is_avx512_bf16_supported()  # noqa: SLF001 - the only way to ask
+    and any(word in (ONEDNN_ISA.value or "BF16").upper() for word in ("BF16", "FP16", "AMX", "ALL"))
+)
+_SUMS_ALIGNMENT_BYTES = 64
 _PACKED_BYTES = 3 << 19  # of a right side at most, a thread
 _TILE_SCRATCH_BYTES = 8 << 10
 _ATTENTION_PACKS = 6  # times a packed block of keys: what a thread was seen to take at most
@@ -134,6 +140,7 @@ def cpu_gemm(args: tuple[Any, ...], _kwargs: Mapping[str, Any], _out: object) ->
     """OneDNN's packed block of the right side and its sums in fp32, a thread each; bf16 only.
 
     Measured with oneDNN 3.11 on AVX-512 with bf16; a block has at most 1,024 by 64 and 256 by 64.
+    On AVX-512 without it the sums of one product are there whole.
     With tiles (AMX) it packs up to 1.5 MiB of the right side, and sums a long inner side in fp32:
     an upper bound, at one thread and at two (tests/scheduler/tiles.py).
     """
@@ -141,6 +148,10 @@ def cpu_gemm(args: tuple[Any, ...], _kwargs: Mapping[str, Any], _out: object) ->
     if left.dtype != torch.bfloat16 or not _BF16_GEMM:
         return 0
     rows, inner = left.shape[-2], left.shape[-1]
+    if not _BF16_NATIVE:
+        at_once = min(left.shape[0], torch.get_num_threads()) if left.dim() == 3 else 1
+        sums = _up(4 * rows * args[-1].shape[-1], _SUMS_ALIGNMENT_BYTES) + _ALIGNMENT_BYTES
+        return int(at_once * sums)
     if _TILES:
         threads, columns = torch.get_num_threads(), args[-1].shape[-1]
         sums = 4 * _up(rows, 16) * min(_up(columns, 64), _TILE_COLUMNS * threads)
@@ -160,7 +171,7 @@ def cuda_convolution(args: tuple[Any, ...], _kwargs: Mapping[str, Any], out: tor
     """
     data, weight = args[:2]
     last = _LAST.get(data.dim(), torch.contiguous_format)
-    layouts = {suggest_memory_format(tensor) for tensor in (data, weight)}
+    layouts = {suggested(tensor.shape, tensor.stride()) for tensor in (data, weight)}
     form = last if last in layouts else torch.contiguous_format
     copies = sum(
         _tensor_bytes(t) for t in (data, weight) if not t.is_contiguous(memory_format=form)

@@ -55,6 +55,7 @@ def _asked() -> dict[str, Any]:
     return {
         "processor": [platform.machine(), torch.backends.cpu.get_cpu_capability()],
         "onednn": [torch._C._get_mkldnn_enabled(), bool(mkldnn._is_mkldnn_bf16_supported())],  # noqa: SLF001
+        "bf16": torch.cpu._is_avx512_bf16_supported(),  # noqa: SLF001
         "threads": torch.get_num_threads(),
         "default_dtype": str(torch.get_default_dtype()),
     }

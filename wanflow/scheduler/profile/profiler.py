@@ -15,7 +15,6 @@ from contextlib import ExitStack, nullcontext
 
 import attrs
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from wanflow.scheduler.footprint.call_kinds import CallCost, CallKindStore
 from wanflow.scheduler.footprint.costs import (
@@ -27,9 +26,10 @@ from wanflow.scheduler.footprint.costs import (
     StageFacts,
 )
 from wanflow.scheduler.last_look import ANSWER_BYTES
+from wanflow.scheduler.profile import fakes
 from wanflow.scheduler.profile.kernel_workspace import workspace_of
-from wanflow.scheduler.profile.recorder import Recorder, dtype_name, storage_key
-from wanflow.scheduler.profile.tensor_layouts import fake_of, layout_of
+from wanflow.scheduler.profile.recorder import Recorder, dtype_name, really, storage_key
+from wanflow.scheduler.profile.tensor_layouts import layout_of
 from wanflow.scheduler.program import (
     GATHERED,
     Call,
@@ -82,7 +82,7 @@ class Profiler:
         self._workspace = workspace_of(device)
         self._kinds = kinds
         self._answer_bytes = ANSWER_BYTES[device]
-        self._fakes = None if real else FakeTensorMode(allow_non_fake_inputs=True)
+        self._real = real
         self._seen: dict[tuple[object, ...], ProfiledCall] = {}
 
     def profile(
@@ -109,9 +109,7 @@ class Profiler:
     ) -> ProfiledCall:
         """Measure a call; memoised by stage, kind and input shapes, and on disk by *knobs* too."""
         names = _Places(placed.call.places)
-        shapes = tuple(
-            (names.out(n), tuple(t.shape), t.stride(), t.dtype) for n, t in inputs.items()
-        )
+        shapes = tuple((names.out(n), *fakes.way_of(t)) for n, t in inputs.items())
         key = (placed.program.stage, placed.call.kind, _layout(placed), shapes)
         if key not in self._seen:
             whole_key = (*key, tuple(sorted(knobs.items())))
@@ -153,9 +151,9 @@ class Profiler:
         return profiled
 
     def _remake(self, kind: CallCost) -> ProfiledCall:
-        if self._fakes is None:
+        if self._real:
             raise AssertionError("kinds of calls are kept without what they make")
-        makes = {name: fake_of(layout, self._fakes) for name, layout in kind.makes.items()}
+        makes = {name: fakes.of_layout(layout) for name, layout in kind.makes.items()}
         return ProfiledCall(kind.cost, kind.by_dtype, makes, kind.renames)
 
     def _measure(self, placed: Placed, inputs: dict[str, torch.Tensor]) -> ProfiledCall:
@@ -163,14 +161,15 @@ class Profiler:
         with ExitStack() as stack:
             if call.segment is not None and model is not None:
                 stack.callback(model.unbind, call.segment)  # after the mode: nothing fake stays
-            if not call.numeric and self._fakes is not None:
-                stack.enter_context(self._fakes)
             weights: dict[str, torch.Tensor] = {}
             if call.segment is not None and model is not None:
                 specs = model.segments[call.segment].tensors
-                weights = {t.name: self._new(t.shape, t.dtype) for t in specs}
-                model.bind(call.segment, weights)
-            recorder = Recorder([*inputs.values(), *weights.values()], self._workspace)
+                weights = {t.name: self.fake(t.shape, t.dtype) for t in specs}
+                with nullcontext() if self._real else fakes.FakeMode():
+                    model.bind(call.segment, weights)
+            operate = fakes.as_given if call.numeric else fakes.faked
+            operate = really if self._real else operate
+            recorder = Recorder([*inputs.values(), *weights.values()], self._workspace, operate)
             stack.enter_context(recorder)
             outputs = dict((call.stand_in or call.run)(inputs))
         split = split_outputs(outputs, inputs)
@@ -184,23 +183,18 @@ class Profiler:
         cost = Cost(
             peak_bytes, recorder.flops, recorder.memory_bytes, recorder.kernels,
             tuple(recorder.requests), tuple(recorder.origin(t) for t in split.makes.values()),
+            exchanged_bytes=recorder.exchanged_bytes, exchanges=recorder.exchanges,
         )  # fmt: skip
         return ProfiledCall(cost, recorder.by_dtype, makes, split.renames)
 
     def _as_fake(self, tensor: torch.Tensor) -> torch.Tensor:
-        if self._fakes is None or type(tensor) is not torch.Tensor:
-            return tensor
-        return self._fakes.from_tensor(tensor)
-
-    def _new(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        if self._fakes is None:
-            return torch.full(shape, _ANY_WEIGHT, dtype=dtype)
-        return torch.empty(shape, dtype=dtype)
+        return tensor if self._real or type(tensor) is not torch.Tensor else fakes.like(tensor)
 
     def fake(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         """Return a fake tensor that stands for real bytes."""
-        with self._fakes or nullcontext():
-            return self._new(shape, dtype)
+        if self._real:
+            return torch.full(shape, _ANY_WEIGHT, dtype=dtype)
+        return fakes.empty(shape, dtype)
 
 
 def _layout(placed: Placed) -> str:

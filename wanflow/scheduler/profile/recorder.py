@@ -25,11 +25,28 @@ _CLASSES = {
 _ATTENTION = _aten._scaled_dot_product_flash_attention_for_cpu  # noqa: SLF001
 
 
-class Recorder(TorchDispatchMode):
-    """Count the live bytes of every storage made while active, and the FLOPs of every kernel."""
+Operate = Callable[[Any, tuple[Any, ...], Mapping[str, Any]], Any]
 
-    def __init__(self, known: Iterable[torch.Tensor], workspace: Callable[[Any], Kernel]) -> None:
+
+def really(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Do an operation on what it is given."""
+    return func(*args, **kwargs)
+
+
+class Recorder(TorchDispatchMode):
+    """Count the live bytes of every storage made while active, and the FLOPs of every kernel.
+
+    *operate* does the operations: `fakes.faked`, where all is fake.
+    """
+
+    def __init__(
+        self,
+        known: Iterable[torch.Tensor],
+        workspace: Callable[[Any], Kernel],
+        operate: Operate = really,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._operate = operate
         self._known = {storage_key(t) for t in known}
         self._workspace = workspace
         self._refs: dict[int, weakref.ref[Any]] = {}
@@ -42,8 +59,15 @@ class Recorder(TorchDispatchMode):
         self.peak_bytes = 0
         self.memory_bytes = 0
         self.kernels = 0
+        self.exchanged_bytes = 0  # that other ranks send
+        self.exchanges = 0
         self.flops: dict[str, float] = {}
         self.by_dtype: dict[str, float] = {}
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Don't have PyTorch's compiler told, which would be imported for that."""
+        return False
 
     def __enter__(self) -> Self:
         self._loops.enter_context(counted_by(self))
@@ -56,7 +80,7 @@ class Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        out = func(*args, **kwargs)
+        out = self._operate(func, args, kwargs)
         created = [t for t in flatten(out) if self._is_new(t)]
         for tensor in created:
             self._adopt(tensor)
@@ -71,6 +95,11 @@ class Recorder(TorchDispatchMode):
         """Count bytes that are there for a moment, beside all that is alive."""
         self.requests.append(-self._take(nbytes))
         self.peak_bytes = max(self.peak_bytes, self.live_bytes + nbytes)
+
+    def exchanged(self, nbytes: int) -> None:
+        """Count an exchange between ranks, which is given memory that is there."""
+        self.exchanged_bytes += self.times * nbytes
+        self.exchanges += self.times
 
     def _is_new(self, tensor: torch.Tensor) -> bool:
         key = storage_key(tensor)

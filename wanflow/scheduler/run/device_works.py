@@ -15,7 +15,7 @@ from wanflow.scheduler.plan.schedule import TierMove
 from wanflow.scheduler.program import GATHERED, Gather, Model, Placed, Tensors, split_outputs
 from wanflow.scheduler.run.error_words import guarded, making_room
 from wanflow.scheduler.run.finite_check import FiniteCheck
-from wanflow.scheduler.run.player import Arrival
+from wanflow.scheduler.run.player import Arrival, Leftover
 from wanflow.scheduler.run.streamer import Streamer
 
 Watch = Callable[[str, str, torch.Tensor], None]
@@ -50,7 +50,7 @@ class DeviceWorks:
     numbers: dict[str, int] = attrs.field(factory=dict, init=False)
     _names: dict[int, list[str]] = attrs.field(factory=dict, init=False)
     _placed: Placed = attrs.field(init=False)
-    _reads: list[str] = attrs.field(factory=list, init=False)
+    _reads: dict[str, int] = attrs.field(factory=dict, init=False)  # by name, their numbers
     _outputs: dict[str, torch.Tensor] = attrs.field(factory=dict, init=False)
     _rows: torch.Tensor | None = attrs.field(default=None, init=False)
 
@@ -60,11 +60,8 @@ class DeviceWorks:
         segment = None
         if call.segment is not None and model is not None:
             segment = f"{model.name}/{call.segment}"
-        names = [name for name in call.reads if name in numbers]
-        asked = (
-            placed.program.stage, call.kind, call.step, segment,
-            tuple([numbers[name] for name in names]),
-        )  # fmt: skip
+        reads = {name: numbers[name] for name in call.reads if name in numbers}
+        asked = (placed.program.stage, call.kind, call.step, segment, tuple(reads.values()))
         planned = (record.stage, record.kind, record.step, record.segment, record.reads)
         if asked != planned:
             msg = f"the plan has the call {planned}, the program {asked}"
@@ -72,7 +69,7 @@ class DeviceWorks:
         if call.gather is not None and model is None:
             msg = f"{record.stage}/{record.kind} gathers from no model"
             raise AssertionError(msg)
-        self._placed, self._reads, self.check.call = placed, names, record
+        self._placed, self._reads, self.check.call = placed, reads, record
 
     def saved(self, number: int) -> torch.Tensor:
         """A value wherever it is: one that is away, or on its way back, as the host has it."""
@@ -87,8 +84,9 @@ class DeviceWorks:
         self.values.clear()
         self._outputs.clear()
         self._rows = None
-        with suppress(RuntimeError):
-            self.streamer.close()
+        if not self.streamer.rests:
+            with suppress(RuntimeError):
+                self.streamer.close()
 
     def open_arena(self, model: str, nbytes: int) -> None:
         """Make the block that a model's segments lie in; OutOfMemory."""
@@ -97,6 +95,10 @@ class DeviceWorks:
     def close_arena(self, model: str) -> None:
         """Let it go."""
         self.streamer.close_arena(model)
+
+    def found(self, move: TierMove) -> Leftover:
+        """Say where the run before left a segment."""
+        return self.streamer.found(move.segment)
 
     def start_segment(self, move: TierMove) -> None:
         """Start a load; OutOfMemory where there is no room."""
@@ -135,20 +137,20 @@ class DeviceWorks:
 
     def run(self, call: CallRecord) -> None:
         """Run the program's call: what it makes is what the plan has, to the byte."""
-        values, numbers, meter = self.values, self.numbers, self.meter
-        inputs = {name: values[numbers[name]] for name in self._reads}
+        values, reads, meter = self.values, self._reads, self.meter
+        inputs = {name: values[number] for name, number in reads.items()}
         if self._rows is not None:
             inputs[GATHERED], self._rows = self._rows, None
         meter.begin(call)
         outputs = split_outputs(guarded(self._placed, inputs), inputs)
-        _check_made(call, outputs.makes)
-        if outputs.makes:
-            making_room("a look at what was made", self.check.made, outputs.makes)
-            self._outputs = dict(outputs.makes)
-        meter.end(outputs.makes.values())
-        if outputs.renames:
-            for new, number in [(new, numbers[old]) for new, old in outputs.renames.items()]:
-                self._name(new, number)
+        makes = outputs.makes
+        if makes or call.makes:
+            _check_made(call, makes)
+            making_room("a look at what was made", self.check.made, makes)
+            self._outputs = dict(makes)
+        meter.end(makes.values())
+        for new, old in outputs.renames.items():
+            self._name(new, reads[old])
 
     def _name(self, name: str, number: int) -> None:
         """Let a name stand for a value."""
@@ -172,6 +174,10 @@ class DeviceWorks:
     def drop(self, segment: str) -> None:
         """Let a segment's memory go."""
         self.streamer.drop(segment)
+
+    def leave(self, segment: str) -> None:
+        """Leave a segment's memory for the next run."""
+        self.streamer.leave(segment)
 
     def spill(self, move: TierMove) -> None:
         """Copy a value to the host and let its memory on the device go."""

@@ -103,6 +103,7 @@ class Executor:
             try:
                 self._drive()
             except BaseException:
+                self.streamer.rests = False  # what it holds is let go of too
                 works.let_go()
                 for tier in self.ledger.tiers:
                     cause = attrs.evolve(self._player.cause, why="the run failed")
@@ -150,7 +151,8 @@ class Executor:
         if index + 1 != len(records):
             msg = f"the programs made {index + 1} calls, the plan has {len(records)}"
             raise AssertionError(msg)
-        reported(f"stage {records[-1].stage!r}", self.streamer.close)
+        ended = self.streamer.rest if self.plan.carries else self.streamer.close
+        reported(f"stage {records[-1].stage!r}", ended)
         self._player.close()
         step_events.finish()
 
@@ -163,8 +165,10 @@ class Executor:
         """Reserve what is there all along; restore a resumed run. Returns the first call to run."""
         self._player.open()
         host, staging_bytes = self.plan.host, self.plan.footprint.staging_bytes
-        making_room("what reads pass through", self.streamer.open, host, staging_bytes)
         resume, self.resume = self.resume, None  # its tensors are the ledger's from here on
+        finds = self.plan.finds if resume is None else {}
+        buffers = (host, staging_bytes, finds, self.plan.arenas)
+        making_room("what reads pass through", self.streamer.open, *buffers)
         if resume is None:
             return 0
         where = f"going on after step {resume.step} of stage {resume.stage!r}"

@@ -115,7 +115,7 @@ class Ledger:
     def place(self, item: Item, tier: str, cause: Cause) -> None:
         """Account for an item whose bytes are there, in room that was reserved until now."""
         self._enter(item, tier, cause, "")
-        at = self.now_ns()
+        at = self._clock() - self._began
         self._emit(Verb.PLACE, item, tier, "", cause, at, at)
 
     def _enter(self, item: Item, tier: str, cause: Cause, room: str) -> None:
@@ -140,7 +140,7 @@ class Ledger:
         account = self._tiers[tier]
         item = account.items.pop(key)
         account.free_bytes += item.nbytes
-        at = self.now_ns()
+        at = self._clock() - self._began
         self._emit(Verb.FREE, item, tier, "", cause, at, at)
         if room:
             self._resize(room, item.nbytes, tier, cause)
@@ -168,27 +168,28 @@ class Ledger:
         self, name: str, nbytes: int, tier: str, cause: Cause, slack_bytes: int = 0
     ) -> AbstractContextManager[None]:
         """Reserve room for one call while it runs; *slack_bytes* of it are the allocator's."""
-        return _Reserving(self, name, nbytes, tier, cause, slack_bytes)
+        return _Reserving(self, self._tiers[tier], name, nbytes, tier, cause, slack_bytes)
 
-    def _reserve(self, name: str, nbytes: int, tier: str, cause: Cause) -> int:
-        account = self._tiers[tier]
-        self._take(account, nbytes, name, tier, cause)
-        account.reserved_bytes += nbytes
-        return account.budget_bytes - account.free_bytes
+    def _reserve(self, room: _Reserving) -> None:
+        account = room.account
+        self._take(account, room.nbytes, room.name, room.tier, room.cause)
+        account.reserved_bytes += room.nbytes
+        room.resident_bytes = account.budget_bytes - account.free_bytes
+        room.began_ns = self._clock() - self._began
 
-    def _release(self, nbytes: int, tier: str) -> None:
-        account = self._tiers[tier]
-        account.reserved_bytes -= nbytes
-        account.free_bytes += nbytes
-
-    def _used(self, room: _Reserving) -> None:
-        cause = room.cause
+    def _release(self, room: _Reserving, *, ran: bool) -> None:
+        account, cause = room.account, room.cause
+        account.reserved_bytes -= room.nbytes
+        account.free_bytes += room.nbytes
+        if not ran:
+            return
         work = Workspace(
             room.name, cause.stage, cause.step, room.tier, room.nbytes, room.resident_bytes,
-            room.began_ns, self.now_ns(), room.slack_bytes,
+            room.began_ns, self._clock() - self._began, room.slack_bytes,
         )  # fmt: skip
         self._sink.emit(work)
-        self._verify()
+        if self._check:
+            self.check_integrity()
 
     def _take(self, account: _Tier, nbytes: int, name: str, tier: str, cause: Cause) -> None:
         free_bytes = account.free_bytes - nbytes
@@ -208,15 +209,13 @@ class Ledger:
         self, verb: Verb, item: Item, tier: str, source: str, cause: Cause, began: int, ended: int
     ) -> None:
         waited = ended - began if verb is Verb.OFFLOAD else 0  # its memory is used again
+        account = self._tiers[tier]
         self._sink.emit(
             Move(
                 verb, item.kind, item.name, cause.stage, cause.step, source, tier, item.nbytes,
-                self.resident_bytes(tier), began, ended, waited, cause.why,
+                account.budget_bytes - account.free_bytes, began, ended, waited, cause.why,
             )
         )  # fmt: skip
-        self._verify()
-
-    def _verify(self) -> None:
         if self._check:
             self.check_integrity()
 
@@ -264,6 +263,7 @@ class _Reserving:
     """Room for one call."""
 
     ledger: Ledger
+    account: _Tier
     name: str
     nbytes: int
     tier: str
@@ -273,13 +273,7 @@ class _Reserving:
     resident_bytes: int = 0
 
     def __enter__(self) -> None:
-        ledger = self.ledger
-        self.resident_bytes = ledger._reserve(  # noqa: SLF001
-            self.name, self.nbytes, self.tier, self.cause
-        )
-        self.began_ns = ledger.now_ns()
+        self.ledger._reserve(self)  # noqa: SLF001
 
     def __exit__(self, kind: type[BaseException] | None, *_what: object) -> None:
-        self.ledger._release(self.nbytes, self.tier)  # noqa: SLF001
-        if kind is None:
-            self.ledger._used(self)  # noqa: SLF001
+        self.ledger._release(self, ran=kind is None)  # noqa: SLF001

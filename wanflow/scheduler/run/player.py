@@ -5,6 +5,7 @@ A run and a simulation differ only in their works, so a simulated trace is what 
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Protocol
@@ -18,7 +19,7 @@ from wanflow.scheduler.plan.schedule import Plan, TierMove, arena_key, arena_of
 from wanflow.scheduler.run.device_times import DeviceTimes
 from wanflow.scheduler.run.ledger import Cause, Item, Ledger
 from wanflow.scheduler.run.marks import CopySpan
-from wanflow.scheduler.run.walk import take_turn
+from wanflow.scheduler.run.walk import is_bare, take_turn
 from wanflow.trace.events import Kind, Transfer, Verb
 from wanflow.trace.writer import TraceSink
 
@@ -41,6 +42,18 @@ class Arrival:
     copy: CopySpan | None = None
 
 
+class Leftover(enum.Enum):
+    """Where the run before left a segment."""
+
+    NOWHERE = 0
+    HOST = 1
+    DEVICE = 2
+
+    def __bool__(self) -> bool:
+        """Whether it is anywhere."""
+        return self is not Leftover.NOWHERE
+
+
 class Works(Protocol):
     """What moves bytes and makes values, or says how long that takes."""
 
@@ -49,6 +62,9 @@ class Works(Protocol):
 
     def close_arena(self, model: str) -> None:
         """Let it go."""
+
+    def found(self, move: TierMove) -> Leftover:
+        """Say where the run before left a segment."""
 
     def start_segment(self, move: TierMove) -> None:
         """Start a load."""
@@ -77,6 +93,9 @@ class Works(Protocol):
     def drop(self, segment: str) -> None:
         """Let a segment's memory go."""
 
+    def leave(self, segment: str) -> None:
+        """Leave a segment there for the next run."""
+
     def spill(self, move: TierMove) -> None:
         """Copy a value to the host and let it go."""
 
@@ -101,8 +120,15 @@ class Player:
     works: Works
     cause: Cause = _OVER
     made: dict[int, Made] = attrs.field(factory=dict)
+    _bare: frozenset[int] = attrs.field(init=False)
     _coming: set[int] = attrs.field(factory=set, init=False)
     _last_use: Cause = attrs.field(default=_OVER, init=False)
+
+    @_bare.default
+    def _find_bare(self) -> frozenset[int]:
+        """Number the turns that are a call and nothing else."""
+        calls = zip(self.plan.footprint.calls, self.plan.turns, strict=True)
+        return frozenset(n for n, (call, turn) in enumerate(calls) if is_bare(call, turn))
 
     def open(self) -> None:
         """Reserve the buffers that are there from the first call to the last."""
@@ -130,11 +156,15 @@ class Player:
 
     def turn(self, index: int) -> None:
         """Take turn number *index*."""
-        call, turn = self.plan.footprint.calls[index], self.plan.turns[index]
-        self.cause = Cause(call.stage, call.step, call.kind)
+        call, cause = self.plan.footprint.calls[index], self.cause
+        if cause.why != call.kind or cause.step != call.step or cause.stage != call.stage:
+            self.cause = Cause(call.stage, call.step, call.kind)
+        if index in self._bare and not self._coming:
+            self.call(call)
+            return
         if self._last_use.step != call.step or self._last_use.stage != call.stage:
             self._last_use = Cause(call.stage, call.step, "last use")
-        take_turn(call, turn, self)
+        take_turn(call, self.plan.turns[index], self)
 
     def open_arena(self, arena: Arena) -> None:
         """Take an arena's bytes; its segments take theirs out of it."""
@@ -157,10 +187,14 @@ class Player:
             self._return(move, cause)
             return
         item = Item(move.segment, move.segment, Kind.WEIGHTS, move.nbytes)
+        found = self.works.found(move)
         source = "host" if self.ledger.holds("host", move.segment) else "disk"
         if move.segment in self.plan.host.cached and source == "disk":
-            with self.ledger.bring(Verb.PLACE, item, "host", "disk", cause):
+            with self.ledger.bring(Verb.PLACE, item, "host", "" if found else "disk", cause):
                 pass
+            source = "host" if found else source
+        if found is Leftover.DEVICE:
+            source = ""
         with self.ledger.bring(move.verb, item, self.tier, source, cause, arena_of(move)):
             self.works.start_segment(move)
 
@@ -196,9 +230,8 @@ class Player:
                 self._run(call)
         else:
             self._run(call)
-        ledger, cause = self.ledger, self.cause
         for value in call.makes:
-            ledger.place(item_of(value), self.tier, cause)
+            self.ledger.place(item_of(value), self.tier, self.cause)
             self.made[value.value] = value
             self.works.keep(value)
 
@@ -221,7 +254,7 @@ class Player:
 
     def drop(self, move: TierMove) -> None:
         """Let a segment go."""
-        self.works.drop(move.segment)
+        (self.works.leave if move.carry.stays else self.works.drop)(move.segment)
         why = attrs.evolve(self.cause, why=move.cause)
         self.ledger.free(move.segment, self.tier, why, arena_of(move))
 

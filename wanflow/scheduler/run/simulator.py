@@ -10,7 +10,7 @@ import attrs
 from wanflow.scheduler.footprint.costs import CallRecord
 from wanflow.scheduler.plan.schedule import Plan, TierMove
 from wanflow.scheduler.run.ledger import Ledger
-from wanflow.scheduler.run.player import Arrival, Player
+from wanflow.scheduler.run.player import Arrival, Leftover, Player
 from wanflow.scheduler.run.step_events import Figure, StepEvents
 from wanflow.trace.writer import TraceSink
 
@@ -79,6 +79,9 @@ class _PlannedWorks:
         """Go on to call number *index*."""
         self._index, self._waits = index, self.plan.timeline.waits[index]
 
+    def found(self, move: TierMove) -> Leftover:
+        return Leftover.DEVICE if move.carry.comes else Leftover.NOWHERE
+
     def start_segment(self, move: TierMove) -> None:
         queue = "copy" if move.segment in self._cached else "disk"
         self._segments[move.segment] = (queue, *self._load())
@@ -119,4 +122,4 @@ class _PlannedWorks:
     def _nothing(self, *_what: object) -> None:
         """Takes no time."""
 
-    open_arena = close_arena = gather = keep = drop = free = _nothing
+    open_arena = close_arena = gather = keep = drop = leave = free = _nothing

@@ -69,6 +69,7 @@ class StepEvents:
         self._last = {call.stage: index for index, call in enumerate(calls)}
         ends = {(call.stage, call.step): index for index, call in enumerate(calls)}
         self._step_ends = frozenset(ends.values())
+        self._peak_asked = _last_of_each_run([call.stage for call in calls])
         self._stages = {s.stage: s for s in plan.stages}
         self._opening: dict[str, bool] = {}  # stages at their first step: whether a call has run
         self._began: dict[str, int] = {}
@@ -88,10 +89,12 @@ class StepEvents:
 
     def after(self, index: int) -> None:
         """Call number *index* has run."""
+        if index not in self._peak_asked and index not in self._step_ends and not self._opening:
+            return
         call = self._plan.footprint.calls[index]
-        peak = self._ledger.take_turn_peak_bytes(self._tier)
-        if peak > self._peaks.get(call.stage, -1):
-            self._peaks[call.stage] = peak
+        if index in self._peak_asked:
+            peak = self._ledger.take_turn_peak_bytes(self._tier)
+            self._peaks[call.stage] = max(peak, self._peaks.get(call.stage, 0))
         step_ends = index in self._step_ends
         if call.stage in self._opening:
             self._look_beside(call.stage, step_ends=step_ends)
@@ -139,3 +142,11 @@ class StepEvents:
                 figure.alloc_retries, figure.alloc_failures,
             )  # fmt: skip
             self._sink.emit(memory)
+
+
+def _last_of_each_run(stages: Sequence[str]) -> frozenset[int]:
+    """Number the calls after which another stage's turn comes, or none."""
+    last = len(stages) - 1
+    return frozenset(
+        index for index, stage in enumerate(stages) if index == last or stages[index + 1] != stage
+    )

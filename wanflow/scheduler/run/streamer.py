@@ -11,21 +11,23 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Protocol, TypeVar
 
 import attrs
 import torch
 
+from wanflow.scheduler.plan.arenas import Arena
 from wanflow.scheduler.plan.host_memory import NOTHING, RING
 from wanflow.scheduler.plan.schedule import HostPlan
 from wanflow.scheduler.program import Model, Segment, Tensors, TensorSpec
 from wanflow.scheduler.run.devices import DONE, Device, Ticket
-from wanflow.scheduler.run.player import Arrival
+from wanflow.scheduler.run.player import Arrival, Leftover
 from wanflow.scheduler.run.spilled_values import HostValues
 
 _Result = TypeVar("_Result")
+_NO_SEGMENTS: Mapping[str, int | None] = {}
 
 
 class WeightSource(Protocol):
@@ -33,6 +35,11 @@ class WeightSource(Protocol):
 
     def read_into(self, name: str, target: torch.Tensor, staging: torch.Tensor | None) -> None:
         """Read a whole tensor into contiguous CPU memory."""
+
+    def read_each_into(
+        self, targets: Mapping[str, torch.Tensor], staging: torch.Tensor | None
+    ) -> None:
+        """Read whole tensors by name, each into contiguous CPU memory."""
 
     def read_rows_into(
         self, name: str, rows: list[int], target: torch.Tensor, staging: torch.Tensor | None
@@ -42,10 +49,13 @@ class WeightSource(Protocol):
 
 @attrs.frozen
 class _Loaded:
+    """`views` are a segment's tensors where they were read into its slab itself."""
+
     ticket: Ticket
     queue: str
     began_ns: int
     ended_ns: int
+    views: Tensors | None = None
 
     def arrival(self, waited_ns: int, asked_ns: int) -> Arrival:
         """Say how it came to whoever waited for it."""
@@ -93,15 +103,39 @@ class Streamer:
         self.values = HostValues(device)
         self._coming: dict[int, tuple[torch.Tensor, Future[_Loaded]]] = {}
         self.notice: Callable[[torch.Tensor], object] = _nobody  # who counts memory
+        self.rests = False  # between two runs
+        self._opened: object = None
+        self._left: set[str] = set()  # segments that are there for the next run
 
     @property
     def has_host_tier(self) -> bool:
         """Whether bytes pass through the host on their way to the device."""
         return self._device.has_host_tier
 
-    def open(self, host: HostPlan, staging_bytes: int) -> None:
-        """Make the buffers of *host*, a chunk for tensors that change dtype, and the reader."""
-        self._plan = host
+    def open(
+        self,
+        host: HostPlan,
+        staging_bytes: int,
+        finds: Mapping[str, int | None] = _NO_SEGMENTS,
+        arenas: Sequence[Arena] = (),
+    ) -> None:
+        """Make the buffers of *host*, a chunk for tensors that change dtype, and the reader.
+
+        After `rest` they are there, and of what was left that which the plan *finds*. All of it
+        goes first where the plan has other buffers, arenas or places in these.
+        """
+        plan = (host, staging_bytes, tuple(arenas), finds if arenas else None)
+        if self.rests and plan == self._opened:
+            self.rests = False
+            for key in self._left.difference(finds):
+                self._left.discard(key)
+                self.drop(key)
+            if self._staging is not None:
+                self.notice(self._staging)
+            return
+        if self.rests:
+            self.close()
+        self._plan, self._opened = host, plan
         self._staging = torch.empty(staging_bytes, dtype=torch.uint8) if staging_bytes else None
         if self._staging is not None:
             self.notice(self._staging)
@@ -112,16 +146,29 @@ class Streamer:
 
     def open_arena(self, model: str, nbytes: int) -> None:
         """Make the block of memory that a model's segments lie in from now on."""
-        self._arenas[model] = self._device.slab(nbytes)
+        if model not in self._arenas:
+            self._arenas[model] = self._device.slab(nbytes)
         self.notice(self._arenas[model])
 
     def close_arena(self, model: str) -> None:
-        """Let it go; no segment may be in it."""
+        """Let it go, unless something in it is there for the next run."""
+        if any(key.partition("/")[0] == model for key in self._left):
+            return
         self._views = {k: v for k, v in self._views.items() if k.partition("/")[0] != model}
         del self._arenas[model]
 
+    def found(self, key: str) -> Leftover:
+        """Say where the run before left a segment."""
+        if key in self._left:
+            return Leftover.DEVICE
+        return Leftover.HOST if key in self._filled else Leftover.NOWHERE
+
     def start(self, key: str, offset_bytes: int | None = None) -> None:
         """Start the load of a segment, into its model's arena or into a slab of its own."""
+        if key in self._left:  # loaded, or on its way
+            self._left.discard(key)
+            self.notice(self._slabs[key])
+            return
         name, segment = self._segment(key)
         if offset_bytes is None:
             slab = self._device.slab(segment.nbytes)
@@ -143,17 +190,20 @@ class Streamer:
         waited = time.perf_counter_ns() - asked
         name, segment = self._segment(key)
         slab = self._slabs[key]
-        self._models[name].bind(segment.name, self._viewed(key, segment, slab))
+        parameters = self._parameters(key, segment, slab, loaded.views)
+        self._models[name].bind(segment.name, parameters)
         return loaded.arrival(waited, asked)
 
-    def _viewed(self, key: str, segment: Segment, slab: torch.Tensor) -> Tensors:
+    def _parameters(
+        self, key: str, segment: Segment, slab: torch.Tensor, read: Tensors | None
+    ) -> Tensors:
         """Give a segment's parameters; those of a place that it lay in before are there still."""
         place = slab.data_ptr()
         seen = self._views.get(key)
         if seen is not None and seen.place == place:
             return seen.parameters
-        views = ((spec.name, _view(slab, spec)) for spec in segment.tensors)
-        made = {n: torch.nn.Parameter(view, requires_grad=False) for n, view in views}
+        views = read if read is not None else _views(slab, segment)
+        made = {n: torch.nn.Parameter(view, requires_grad=False) for n, view in views.items()}
         arena = self._arenas.get(key.partition("/")[0])
         if arena is not None and 0 <= place - arena.data_ptr() < arena.numel():
             self._views[key] = _Views(place, made)  # a slab of its own would be held by them
@@ -183,8 +233,15 @@ class Streamer:
     def drop(self, key: str) -> None:
         """Let a segment's slab go."""
         name, segment = self._segment(key)
+        pending = self._pending.pop(key, None)
+        if pending is not None:
+            pending.result().ticket.wait()  # nothing writes to memory that is let go of
         self._models[name].unbind(segment.name)
         del self._slabs[key]
+
+    def leave(self, key: str) -> None:
+        """Leave a segment's slab, or its load, for the next run."""
+        self._left.add(key)
 
     def gather(self, model: Model, tensor: str, ids: torch.Tensor) -> torch.Tensor:
         """Read the rows *ids* (any shape, int64) of a weight: `[ids.numel(), width]`."""
@@ -196,8 +253,14 @@ class Streamer:
         self._do(lambda: source.read_rows_into(tensor, wanted, rows, self._staging)).result()
         return rows.to(self._device.torch_device)
 
+    def rest(self) -> None:
+        """End a run that left something for the next one; `close` lets it go."""
+        self.rests = True
+        self.notice = _nobody
+
     def close(self) -> None:
         """Let everything go, after a failure too: no thread of ours writes to memory after this."""
+        self.rests = False
         if self._reader is not None:
             self._reader.close()
             self._reader = None
@@ -208,6 +271,7 @@ class Streamer:
 
     def _let_go(self) -> None:
         self._pending.clear()
+        self._left.clear()
         self._coming.clear()
         self.values.clear()
         for key in tuple(self._slabs):
@@ -230,13 +294,15 @@ class Streamer:
         """Runs on the reader's thread."""
         began = time.perf_counter_ns()
         queue_name = "copy" if key in self._filled else "disk"
-        ticket = self._bring(key, slab)
-        return _Loaded(ticket, queue_name, began, time.perf_counter_ns())
+        views, ticket = None, DONE
+        if self._device.has_host_tier:
+            ticket = self._bring(key, slab)
+        else:
+            views = self._read(key, slab)
+        return _Loaded(ticket, queue_name, began, time.perf_counter_ns(), views)
 
     def _bring(self, key: str, slab: torch.Tensor) -> Ticket:
-        if not self._device.has_host_tier:
-            self._read(key, slab)
-            return DONE
+        """Read a segment into the host's memory, and start the copy from there."""
         if key in self._plan.cached:
             if key not in self._host:  # its pages are locked here: that takes as long as reading
                 self._host[key] = self._device.host_buffer(slab.numel())
@@ -253,10 +319,11 @@ class Streamer:
         buffer.ticket = self._device.upload(host, slab)
         return buffer.ticket
 
-    def _read(self, key: str, target: torch.Tensor) -> None:
+    def _read(self, key: str, target: torch.Tensor) -> Tensors:
         name, segment = self._segment(key)
-        for spec in segment.tensors:
-            self._sources[name].read_into(spec.name, _view(target, spec), self._staging)
+        views = _views(target, segment)
+        self._sources[name].read_each_into(views, self._staging)
+        return views
 
     def _segment(self, key: str) -> tuple[str, Segment]:
         name, _, segment = key.partition("/")
@@ -303,6 +370,13 @@ def _nobody(_tensor: torch.Tensor) -> None:
     """Count nothing."""
 
 
-def _view(slab: torch.Tensor, spec: TensorSpec) -> torch.Tensor:
-    part = slab[spec.offset : spec.offset + spec.nbytes]
-    return part.view(spec.dtype).view(spec.shape)
+def _views(slab: torch.Tensor, segment: Segment) -> dict[str, torch.Tensor]:
+    """A segment's tensors where they lie in memory for it."""
+    dtypes = {spec.dtype for spec in segment.tensors}
+    wholes = {dtype: slab.view(dtype) for dtype in dtypes}
+    return {spec.name: _view(wholes[spec.dtype], spec) for spec in segment.tensors}
+
+
+def _view(whole: torch.Tensor, spec: TensorSpec) -> torch.Tensor:
+    size = spec.dtype.itemsize
+    return whole.narrow(0, spec.offset // size, spec.nbytes // size).view(spec.shape)

@@ -76,6 +76,12 @@ def take_turn(call: CallRecord, turn: Turn, hands: Hands) -> None:
     end_turn(turn, hands)
 
 
+def is_bare(call: CallRecord, turn: Turn) -> bool:
+    """Whether a turn is its call and nothing else, but for values that are on their way."""
+    around = (turn.opens, turn.brings, turn.drops, turn.frees, turn.spills, turn.closes)
+    return call.segment is None and not any(around)
+
+
 @attrs.define
 class Contents:
     """What lies where at a point of a plan: hands that only keep count.

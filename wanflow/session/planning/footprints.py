@@ -149,7 +149,7 @@ class KnobSearch:
         ram = ram_for(footprints, ram_bytes)
         return plan_footprints(
             footprints, machine, budget_bytes, pins, ram, spills, keep_rounding=True,
-            spare_disk=self.prepared.place.ram_is_stated,
+            spare_disk=self.prepared.place.ram_is_stated, repeated=self.prepared.repeated,
         )  # fmt: skip
 
     def _on_paper(self, budget_bytes: int) -> int:

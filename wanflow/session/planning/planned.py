@@ -6,7 +6,7 @@ from typing import cast
 
 import attrs
 
-from wanflow.errors import BudgetError
+from wanflow.errors import BudgetError, InputError
 from wanflow.scheduler.footprint.costs import Footprint
 from wanflow.scheduler.machine.datasheets import published_error
 from wanflow.scheduler.plan.gc_pause import held_off
@@ -43,6 +43,12 @@ class Planned:
 @held_off()
 def plan(request: Request, *, on: FindPlace = probed_place) -> Planned:
     """Plan without running: no weights and no GPU needed. *on* finds the place to plan for."""
+    if request.devices:
+        raise InputError(
+            f"{request.devices}: several devices have a plan each",
+            hint="wanflow.session.plan_ranks",
+            code="several-devices",
+        )
     return plan_prepared(prepare(request, on(request), to_run=False))
 
 

@@ -27,19 +27,21 @@ from wanflow.scheduler.knobs import ProgramOutline, StageSettings, settings_of
 from wanflow.scheduler.profile.cache_key import conditions
 from wanflow.scheduler.profile.kind_cache import folder
 from wanflow.scheduler.program import Program, outline_of
+from wanflow.scheduler.ranks import Exchange, Rank
 from wanflow.session.preparing.input_files import absolute, files_of, open_files, paths_of
 from wanflow.session.preparing.kept_profile import KeptProfile
 from wanflow.session.preparing.kernels import stages_attend
 from wanflow.session.preparing.loras import check_taken, graph_loras, loras_of, parse_loras
 from wanflow.session.preparing.masks import check_masks
 from wanflow.session.preparing.place import Place
-from wanflow.session.preparing.prompt_cache import Prompts, prompts_of
+from wanflow.session.preparing.prompt_cache import prompts_of
 from wanflow.session.preparing.schedule import scheduled
 from wanflow.session.preparing.shapes import in_shape
 from wanflow.session.preparing.stage_key import stage_identity
 from wanflow.session.preparing.step_caches import with_caches
 from wanflow.session.request import Request, packings, pairs, precisions
 from wanflow.stages import LatentSpace, StageSetup, Surroundings, make_program
+from wanflow.stages.base import KeptTexts
 
 # Pins that every stage has, beside the knobs of its op, where the device has what they need.
 _WEIGHTS = {"weights": ("resident", "stream")}
@@ -61,9 +63,12 @@ class Prepared:
     place: Place
     request: Request
     recipe: Mapping[str, object] | None  # None where the video is to hold none
-    prompts: Mapping[str, Prompts] = attrs.field(factory=dict)  # of stages that encode them
+    prompts: Mapping[str, KeptTexts] = attrs.field(factory=dict)  # of stages that encode them
     files: Mapping[str, ValueType] = attrs.field(factory=dict)  # inputs that are files
     opened: Mapping[str, Picture | Video] = attrs.field(factory=dict)  # these, by path
+    texts: Mapping[str, str] = attrs.field(factory=dict)  # prompts instead of the graph's own
+    repeated: bool = False  # run again and again, as the rows of a batch are
+    rank: Rank | None = None  # where several share it
 
     def programs(self, out: Path | None) -> tuple[Program, ...]:
         """Give the programs of all stages; with *out* None to plan them only, on fake `cpu`."""
@@ -87,6 +92,7 @@ class Prepared:
                 self.models[stage.model] if stage.model else None,
                 wants_negative=self.wants_negative(stage),
             )
+            | ({} if self.rank is None else {"rank": self.rank.key})
             for stage in self.graph.stages
         }
 
@@ -118,10 +124,10 @@ class Prepared:
         outputs = sorted(f"{ref.stage}.{ref.port}" for ref in self.graph.outputs.values())
         about = [self.identities(), names, outputs, conditions(device), self.place.expandable]
         read = {name: located.read_identity for name, located in self.models.items()}
-        about += [read, self._texts()]
+        about += [read, self.decided_texts()]
         return KeptProfile.in_folder(folder(), about)
 
-    def _texts(self) -> list[object]:
+    def decided_texts(self) -> list[object]:
         """What of the prompts decides a plan; nothing where there is no tokenizer."""
         encoding = [
             stage
@@ -215,6 +221,10 @@ class Prepared:
                 _check_exact(programs[stage], key, value)
         return pins
 
+    def setup_of(self, stage: str) -> StageSetup:
+        """What a stage's program is made from, to plan it."""
+        return self._setup(self.graph.stage(stage), None)
+
     def _setup(self, stage: BoundStage, out: Path | None) -> StageSetup:
         model = self.models[stage.model].model if stage.model is not None else None
         return StageSetup(stage, model, self._around(stage, out))
@@ -232,8 +242,19 @@ class Prepared:
             tokenize=self.tokenizer(stage, to_run=out is not None),
             wants_negative=self.wants_negative(stage),
             texts=self.prompts.get(stage.name),
+            more_prompts=self.texts if stage.op.name == "encode_text" else {},
             files=self.opened,
+            rank=self.rank,
+            exchange=self._exchange(to_run=out is not None),
         )
+
+    def _exchange(self, *, to_run: bool) -> Exchange | None:
+        """What carries tensors between ranks; while planning they are counted."""
+        if self.rank is None or to_run:
+            return None if self.rank is None else self.rank.exchange
+        from wanflow.scheduler.profile.counted_exchange import CountedExchange
+
+        return CountedExchange(self.rank.index)
 
     def _latent_space(self) -> LatentSpace:
         """Channels of what the transformer makes, factors of the VAE, Wan 2.1's without one."""
@@ -335,8 +356,17 @@ def graph_file(graph: BoundGraph | CheckedGraph) -> Path:
     return graph.source.path or Path("graph.yaml")
 
 
-def prepare(request: Request, place: Place, *, to_run: bool) -> Prepared:
-    """Bind the graph and build its models; with *to_run* every model must have weights."""
+def prepare(
+    request: Request,
+    place: Place,
+    *,
+    to_run: bool,
+    made: Mapping[str, LocatedModel] | None = None,
+) -> Prepared:
+    """Bind the graph and build its models; with *to_run* every model must have weights.
+
+    *made* are models of the same graph and options that need not be built again.
+    """
     checked = load(request.graph)
     specs = checked.spec.models
     options = parse_weights(request.weights, tuple(specs))
@@ -352,6 +382,9 @@ def prepare(request: Request, place: Place, *, to_run: bool) -> Prepared:
     loras = (*graph_loras(needed.values(), file), *loras)
     _check_bf16(place, {name: chosen[name] for name in needed}, request)
     for name, spec in needed.items():
+        if made is not None and name in made:
+            models[name] = made[name]
+            continue
         folder = locate(spec, options, file)
         if folder is None and to_run:
             raise missing(spec, file)
@@ -443,6 +476,12 @@ def _rules(models: Mapping[str, LocatedModel]) -> VideoRules | None:
 
 def versions() -> dict[str, str]:
     """Versions of what decides the picture."""
+    return dict(_versions())
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    """Read once: the metadata of a package are text that takes milliseconds to parse."""
     names = ("torch", "diffusers", "transformers", "av")
     return {"wanflow": __version__, **{n: importlib.metadata.version(n) for n in names}}
 

@@ -86,6 +86,8 @@ class Prompts:
     row_bytes: int
     dtype: torch.dtype
     rows_of: Callable[[Sequence[int]], str] = lambda _ids: ""
+    largest_bytes: int = attrs.field(factory=lambda: LARGEST_BYTES)
+    most_files: int = attrs.field(factory=lambda: MOST_FILES)
     _found: dict[Tokens, KeptRows | None] = attrs.field(factory=dict, init=False)
 
     def find(self, tokens: Tokens) -> KeptRows | None:
@@ -110,7 +112,7 @@ class Prompts:
         if rows.dtype != self.dtype or not is_finite(rows):
             return
         body = rows.contiguous().reshape(-1).view(torch.uint8).numpy().data
-        cache.put(self._file(tokens), _MAGIC, body, LARGEST_BYTES, MOST_FILES)
+        cache.put(self._file(tokens), _MAGIC, body, self.largest_bytes, self.most_files)
 
     def _file(self, tokens: Tokens) -> Path:
         rows = self.rows_of(tokens.ids)
@@ -141,6 +143,13 @@ def prompts_of(
     """Open the cache of each stage that encodes prompts here, with weights that are here."""
     if not (PROMPT_CACHE.value == "on" and request.prompt_cache) or request.machine is not None:
         return {}
+    return text_stores(graph, models, place, folder())
+
+
+def text_stores(
+    graph: BoundGraph, models: Mapping[str, LocatedModel], place: Place, path: Path
+) -> dict[str, Prompts]:
+    """Open the prompts in the folder *path* of each stage whose encoder's weights are here."""
     from wanflow.models.wan import umt5
     from wanflow.models.weights.identity import rows_digest
 
@@ -151,7 +160,7 @@ def prompts_of(
             row = located.model.rows(umt5.EMBEDDING)
             facts = _identity(located, place)
             rows_of = functools.partial(rows_digest, located.checkpoint, umt5.EMBEDDING)
-            prompts[stage.name] = Prompts(folder(), facts, row.nbytes, row.dtype, rows_of)
+            prompts[stage.name] = Prompts(path, facts, row.nbytes, row.dtype, rows_of)
     return prompts
 
 

@@ -30,11 +30,7 @@ class Job:
 
     def write(self) -> None:
         """Put it into the folder."""
-        request = attrs.asdict(self.request, recurse=False)
-        graph = Path(self.request.graph)
-        request["graph"] = str(graph.resolve()) if graph.is_file() else self.request.graph
-        request["inputs"] = _plain(self.request.inputs)
-        request["weights"] = [_absolute(text) for text in self.request.weights]
+        request = plain_request(self.request)
         write_json(self.folder / _FILE, {"request": request, "fingerprint": self.fingerprint})
 
     @classmethod
@@ -43,11 +39,7 @@ class Job:
         path = folder / _FILE
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
-            fields: dict[str, Any] = {
-                k: tuple(v) if isinstance(v, list) else v for k, v in data["request"].items()
-            }
-            fields["graph"] = str(Path(fields["graph"]))  # TypeError for what is no name
-            return cls(folder, Request(**fields), dict(data["fingerprint"]))
+            return cls(folder, request_of(data["request"]), dict(data["fingerprint"]))
         except (FileNotFoundError, NotADirectoryError):
             raise InputError(
                 f"{folder}: is no run folder", hint="a run folder holds request.json", code="no-run"
@@ -76,6 +68,23 @@ class Job:
                 hint="run it anew: wanflow run GRAPH --out DIR",
                 code="run-changed",
             )
+
+
+def plain_request(request: Request) -> dict[str, Any]:
+    """Give a request as plain data that stay true in another folder."""
+    plain = attrs.asdict(request, recurse=False)
+    graph = Path(request.graph)
+    plain["graph"] = str(graph.resolve()) if graph.is_file() else request.graph
+    plain["inputs"] = _plain(request.inputs)
+    plain["weights"] = [_absolute(text) for text in request.weights]
+    return plain
+
+
+def request_of(plain: Mapping[str, Any]) -> Request:
+    """Read what `plain_request` gave; TypeError or ValueError for what is no request."""
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}
+    fields["graph"] = str(Path(fields["graph"]))  # TypeError for what is no name
+    return Request(**fields)
 
 
 def _short(value: object) -> str:

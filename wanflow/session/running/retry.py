@@ -25,6 +25,7 @@ from wanflow.session.planning.planned import Planned, host_bytes, tightened
 from wanflow.session.preparing.card import own_context
 from wanflow.session.preparing.kernels import repeatable, stages_attend
 from wanflow.session.preparing.place import Place
+from wanflow.session.preparing.prepared import Prepared
 from wanflow.session.running.saved_state import Boundary, Saved, StateStore
 from wanflow.trace import TraceSink
 from wanflow.trace.events import Note
@@ -33,6 +34,7 @@ from wanflow.units import format_bytes
 # Of what the plan takes of the memory that ran out, by how often it did: the same plan, a tighter
 # one, the smallest.
 _SHARES = (1.0, 1.0, 0.9, 0.0)
+TRIES = len(_SHARES)
 
 
 @attrs.frozen
@@ -55,6 +57,8 @@ class _Shared:
     stop: Callable[[], None]
     context: CardContext | None
     saved: Callable[[float], None] | None
+    streamer: Streamer | None
+    saves: bool
     began_ns: int = attrs.field(factory=time.perf_counter_ns, init=False)
 
     def note(self, topic: str, text: str) -> None:
@@ -69,17 +73,24 @@ def execute(
     watch: Watch | None,
     stop: Callable[[], None],
     saved: Callable[[float], None] | None = None,
+    streamer: Streamer | None = None,
+    *,
+    tries: int = TRIES,
+    saves: bool = True,
 ) -> Ran:
     """Run the plan from what is saved in *folder*, else from its start.
 
-    *saved* hears the seconds that each saving of a step took. OutOfMemory (exit 6) after three
-    further tries, never on another device.
+    *saved* hears the seconds that each saving of a step took; without *saves* none is. *streamer*
+    has what the run before left, and what this one leaves. OutOfMemory (exit 6) after so many
+    *tries*, never on another device.
     """
+    most = tries
     place = planned.prepared.place
-    shared = _Shared(folder, StateStore(folder / "state"), sink, watch, stop, _beside(place), saved)
+    store, beside = StateStore(folder / "state"), _beside(place)
+    shared = _Shared(folder, store, sink, watch, stop, beside, saved, streamer, saves)
     rung, tries, full_host, full_device = planned, 1, 0, 0
     ended = _try(rung, shared)
-    while isinstance(ended, OutOfMemory) and tries < len(_SHARES):
+    while isinstance(ended, OutOfMemory) and tries < most:
         _make_room(place.device, ended)
         if ended.code == HOST_FULL and rung.plan.host.nbytes:
             full_host += 1
@@ -91,7 +102,7 @@ def execute(
         ended, tries = _try(rung, shared), tries + 1
     if isinstance(ended, OutOfMemory):
         _make_room(planned.prepared.place.device, ended)  # for whoever runs next in this process
-        raise _given_up(planned, ended)
+        raise _given_up(planned, ended, most - 1)
     return Ran(ended, rung, tries)
 
 
@@ -137,11 +148,12 @@ def _run_once(planned: Planned, shared: _Shared) -> Outcome:
     def note_nonfinite(text: str) -> None:
         shared.note("not finite", text)
 
+    streamer = shared.streamer or streamer_of(prepared, device)
     executor = Executor(
-        plan=planned.plan, programs=prepared.programs(shared.folder),
-        streamer=_streamer(planned, device), ledger=_ledger(planned, sink, device, shared.began_ns),
-        sink=sink, device=place.device, tier=place.tier, watch=shared.watch, stop=shared.stop,
-        save=save, resume=_resumption(store.load()),
+        plan=planned.plan, programs=prepared.programs(shared.folder), streamer=streamer,
+        ledger=_ledger(planned, sink, device, shared.began_ns), sink=sink,
+        device=place.device, tier=place.tier, watch=shared.watch, stop=shared.stop,
+        save=save if shared.saves else None, resume=_resumption(store.load()),
         nonfinite=note_nonfinite if prepared.request.allow_nonfinite else None,
         context=shared.context,
     )  # fmt: skip
@@ -179,12 +191,13 @@ def _make_room(device: torch.device, problem: OutOfMemory) -> None:
         ) from None
 
 
-def _given_up(planned: Planned, problem: OutOfMemory) -> OutOfMemory:
+def _given_up(planned: Planned, problem: OutOfMemory, again: int) -> OutOfMemory:
     place = planned.prepared.place
     return OutOfMemory(
         f"{problem.message}; the budget was {format_bytes(place.budget_bytes)} "
         f"({place.budget_bytes} bytes), "
-        f"the plan's peak {planned.report['predicted_peak_bytes']}; three more tries failed too",
+        f"the plan's peak {planned.report['predicted_peak_bytes']}"
+        + ("; three more tries failed too" if again else ""),
         hint=problem.hint or "free memory that other programs hold",
         code="out-of-memory",
     )
@@ -199,8 +212,8 @@ def _ledger(planned: Planned, sink: TraceSink, device: Device, began_ns: int) ->
     return place.open_ledger(budgets, sink, check=place.checks, began_ns=began_ns)
 
 
-def _streamer(planned: Planned, device: Device) -> Streamer:
-    prepared = planned.prepared
+def streamer_of(prepared: Prepared, device: Device) -> Streamer:
+    """Make what brings the weights of prepared models to a device."""
     models = {name: located.model for name, located in prepared.models.items()}
     found = {name: located.source for name, located in prepared.models.items()}
     sources = {name: source for name, source in found.items() if source is not None}

@@ -12,11 +12,12 @@ import attrs
 
 from wanflow.errors import InputError, Interrupted, StageFailed, WanflowError
 from wanflow.files.lock import locked
-from wanflow.files.whole import unwritable, write_json, writing
+from wanflow.files.whole import FREE_SPACE, unwritable, write_json, writing
 from wanflow.graph import BoundGraph
 from wanflow.scheduler.run.device_works import Watch
 from wanflow.scheduler.run.error_words import reported
 from wanflow.scheduler.run.executor import Outcome
+from wanflow.scheduler.run.streamer import Streamer
 from wanflow.session.planning.planned import Planned, plan_prepared
 from wanflow.session.planning.record import record_footprints
 from wanflow.session.preparing.compiling import Compiled, check_compiler, compile_stages
@@ -26,7 +27,7 @@ from wanflow.session.probing.first_probe import probed_place
 from wanflow.session.request import Request
 from wanflow.session.running.job import Job, fingerprint, finished_report, keep_trace
 from wanflow.session.running.lessons import Lessons
-from wanflow.session.running.retry import execute
+from wanflow.session.running.retry import TRIES, execute
 from wanflow.session.running.run_folder import make_folder
 from wanflow.session.running.saved_state import StateStore
 from wanflow.session.running.signals import stopping
@@ -37,6 +38,25 @@ from wanflow.trace.events import Note
 from wanflow.trace.measured import MeasuredPeaks
 
 _PRODUCTS = {"write_video": "video", "write_picture": "picture", "write_frames": "folder"}
+
+
+@attrs.frozen
+class Part:
+    """What of a run a process has: all of it, or what one of several ranks does.
+
+    `trace` is the file of its events; `tries` how often it may run out of memory; `saves` whether
+    the values after a step are saved; `tells` whether it says in the folder how it ended, `teaches`
+    whether the machine's figures are put right by what its calls took.
+    """
+
+    trace: str = "trace.msgpack"
+    tries: int = TRIES
+    saves: bool = True
+    tells: bool = True
+    teaches: bool = True
+
+
+WHOLE = Part()
 
 
 def run(
@@ -54,6 +74,10 @@ def run(
     sees every value as it is made. *on* finds the place to run on, and what opens its device there.
     BudgetError before anything runs when the budget can't hold it.
     """
+    if request.devices:
+        from wanflow.session.ranks.run import run_ranks
+
+        return run_ranks(request, out=out, force=force, sink=sink, on=on)
     if request.machine is not None:
         raise InputError(
             f"machine {request.machine!r} is for planning: a run happens where it happens",
@@ -64,9 +88,9 @@ def run(
     check_compiler(planned.plan.knobs, planned.prepared.place.device)
     folder = make_folder(out, planned.prepared.graph.name, force=force)
     with locked(folder):
-        _forget(folder)
+        forget(folder)
         Job(folder, planned.prepared.request, fingerprint(planned.prepared)).write()
-        return _carry_out(planned, folder, sink, watch, overwrite=force)
+        return carry_out(planned, folder, sink, watch, overwrite=force)
 
 
 def resume(
@@ -76,30 +100,63 @@ def resume(
     watch: Watch | None = None,
     on: FindPlace = probed_place,
     allow_nonfinite: bool = False,
+    devices: str = "",
 ) -> dict[str, object]:
     """Go on with a run that was cut short, from its last finished step.
 
     A run that is done is left alone: what its `run.json` holds is returned. *allow_nonfinite*
-    allows what the run's own request may not. InputError when the graph, the weights or the
-    versions are not what they were, or when another process runs there.
+    allows what the run's own request may not. *devices* are others than it was begun on.
+    InputError when the graph, the weights or the versions are not what they were, or when another
+    process runs there.
     """
     job = Job.read(folder)
     allowed = allow_nonfinite or job.request.allow_nonfinite
     job = attrs.evolve(job, request=attrs.evolve(job.request, allow_nonfinite=allowed))
-    with _saying_how_to_resume(folder), locked(folder):
+    with saying_how_to_resume(folder), locked(folder):
         finished = finished_report(folder)
         if finished is not None:
             StateStore(folder / "state").clear()  # the run may have been killed before it did so
             return finished
+        if devices or job.request.devices:
+            from wanflow.session.ranks.run import resume_ranks
+
+            return resume_ranks(job, devices, sink=sink, on=on)
         planned = _as_before(job, on)
         job.check(fingerprint(planned.prepared))
         check_compiler(planned.plan.knobs, planned.prepared.place.device)
         StateStore(folder / "state").load()  # what is damaged is refused before anything changes
         keep_trace(folder)
-        return _carry_out(planned, folder, sink, watch, overwrite=True)
+        return carry_out(planned, folder, sink, watch, overwrite=True)
 
 
-def _forget(folder: Path) -> None:
+def run_in(
+    planned: Planned,
+    folder: Path,
+    sink: TraceSink | None,
+    streamer: Streamer | None,
+    *,
+    part: Part = WHOLE,
+) -> dict[str, object]:
+    """Run a plan in its folder, or go on with what was begun there; a row of a batch.
+
+    What is done is left alone. InputError when what was begun is no more what the plan is of.
+    """
+    with saying_how_to_resume(folder), locked(folder):
+        finished = finished_report(folder)
+        if finished is not None:
+            StateStore(folder / "state").clear()
+            return finished
+        if StateStore(folder / "state").holds_any:
+            Job.read(folder).check(fingerprint(planned.prepared))
+            StateStore(folder / "state").load()
+            keep_trace(folder)
+        else:
+            forget(folder)
+            Job(folder, planned.prepared.request, fingerprint(planned.prepared)).write()
+        return carry_out(planned, folder, sink, overwrite=True, streamer=streamer, part=part)
+
+
+def forget(folder: Path) -> None:
     """Take away what would let an earlier run in the folder pass for this one."""
     report = folder / "run.json"
     try:
@@ -126,57 +183,67 @@ def _feasible(prepared: Prepared) -> Planned:
     return planned
 
 
-def _carry_out(
+def carry_out(
     planned: Planned,
     folder: Path,
     sink: TraceSink | None,
-    watch: Watch | None,
+    watch: Watch | None = None,
     *,
     overwrite: bool,
+    streamer: Streamer | None = None,
+    part: Part = WHOLE,
 ) -> dict[str, object]:
-    """Run a plan in its folder, from the start or from what was saved."""
-    with _saying_how_to_resume(folder), stopping() as stop:
+    """Run a plan in its folder, from the start or from what was saved.
+
+    *streamer* has what the run before left on the device, and what this one leaves.
+    """
+    with saying_how_to_resume(folder), stopping() as stop:
         resumed = StateStore(folder / "state").holds_any
         write_json(folder / "plan.json", {**planned.report, "calls": planned.plan.transitions()})
         start = getattr(sink, "start", None)
         if start is not None:
             start(planned.report)
-        report = _run_traced(planned, folder, sink, watch, stop, overwrite=overwrite)
+        report = run_traced(
+            planned, folder, sink, watch, stop, streamer, overwrite=overwrite, part=part
+        )
         report["resumed"] = resumed
         write_json(folder / "run.json", report)
         StateStore(folder / "state").clear()
     return report
 
 
-def _run_traced(
+def run_traced(
     planned: Planned,
     folder: Path,
     sink: TraceSink | None,
     watch: Watch | None,
     stop: Callable[[], None],
+    streamer: Streamer | None = None,
     *,
     overwrite: bool,
+    part: Part = WHOLE,
 ) -> dict[str, object]:
     """Run with every event in the trace; return the report of the run."""
     compiled = compile_stages(planned.prepared, planned.plan.knobs)
     began, skipped = time.perf_counter(), SkippedSteps(watch)
     lessons, peaks = Lessons(planned.prepared.place.machine), MeasuredPeaks()
-    with TraceWriter(
-        folder / "trace.msgpack", trace_header(planned), overwrite=overwrite
-    ) as writer:
+    with TraceWriter(folder / part.trace, trace_header(planned), overwrite=overwrite) as writer:
         tee = Tee((writer, lessons, peaks, *((sink,) if sink is not None else ())))
         record_footprints(planned, writer)
         _note(compiled, tee)
         try:
             with enforced(planned.prepared.place):
                 seen = skipped.beside(planned)
-                ran = execute(planned, folder, tee, seen, stop, lessons.saved)
+                ran = execute(
+                    planned, folder, tee, seen, stop, lessons.saved, streamer,
+                    tries=part.tries, saves=part.saves,
+                )  # fmt: skip
             reported("the outputs", _save_outputs, planned.prepared, folder, ran.outcome)
             seconds = time.perf_counter() - began  # what the plan predicts: until all is there
-            if not skipped.found_any:
+            if part.teaches and not skipped.found_any:
                 lessons.keep(ran.planned.plan.footprint, tee)
         except BaseException as error:
-            _close_failed(planned, folder, writer, error)
+            _close_failed(planned, folder, writer, error, tells=part.tells)
             raise
         memory = _memory(planned.prepared.place, ran.outcome, peaks)
         writer.close("done", {"peak_bytes": memory["peak_bytes"], "seconds": seconds})
@@ -197,7 +264,7 @@ def _note(compiled: Compiled | None, sink: TraceSink) -> None:
 
 
 @contextmanager
-def _saying_how_to_resume(folder: Path) -> Iterator[None]:
+def saying_how_to_resume(folder: Path) -> Iterator[None]:
     """Tell with whatever ends a run the command that goes on with it, if a step was saved."""
     try:
         yield
@@ -230,16 +297,18 @@ def _save_outputs(prepared: Prepared, folder: Path, outcome: Outcome) -> None:
                 raise unwritable(path, error) from None
             except SafetensorError as error:
                 raise StageFailed(
-                    f"{path}: {error}", hint="free some space", code="write-failed"
+                    f"{path}: {error}", hint=FREE_SPACE, code="write-failed"
                 ) from None
 
 
 def _close_failed(
-    planned: Planned, folder: Path, writer: TraceWriter, error: BaseException
+    planned: Planned, folder: Path, writer: TraceWriter, error: BaseException, *, tells: bool
 ) -> None:
     stopped = isinstance(error, (KeyboardInterrupt, Interrupted))
     status = "interrupted" if stopped else "failed"
     writer.close(status, {})
+    if not tells:
+        return
     message = error.message if isinstance(error, WanflowError) else type(error).__name__
     report = {**_facts(planned, folder), "status": status, "error": message}
     with suppress(WanflowError):  # the disk may be full: what came first is what is told

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from wanflow.errors import InputError, StageFailed
-from wanflow.files.whole import unwritable, write_json, writing
+from wanflow.files.whole import FREE_SPACE, unwritable, write_json, writing
 
 _VERSION = 2
 _INDEX = "index.json"
@@ -74,7 +74,7 @@ class StateStore:
             raise unwritable(self.folder, error, code="state-unwritable") from None
         except SafetensorError as error:  # it has no errno: a full disk is most of them
             raise StageFailed(
-                f"{self.folder}: {error}", hint="free some space", code="state-unwritable"
+                f"{self.folder}: {error}", hint=FREE_SPACE, code="state-unwritable"
             ) from None
         files = {key: self._files[key] for key in keys.values()}
         digests = {file: self._digests[file] for file in files.values()}

@@ -1,0 +1,79 @@
+"""A convolution by columns: PyTorch's own bits and no more memory, wherever it would write them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
+
+from wanflow.models.trees import convolution
+from wanflow.models.trees.convolution import conv3d
+from wanflow.scheduler.run.meter import AllocationMeter
+
+_LAYOUTS = (torch.contiguous_format, torch.channels_last_3d)
+
+
+@pytest.fixture(autouse=True)
+def _no_grad() -> Iterator[None]:
+    with torch.no_grad():
+        yield
+
+
+def _tensors(
+    channels: int, outputs: int, taps: tuple[int, ...], size: tuple[int, ...]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    maker = torch.Generator().manual_seed(sum(size))
+    shapes = (1, channels, *size), (outputs, channels, *taps), (outputs,)
+    clip, weight, bias = (torch.randn(shape, generator=maker) for shape in shapes)
+    return clip, weight, bias
+
+
+@pytest.mark.parametrize("layout", _LAYOUTS)
+@pytest.mark.parametrize("size", [(3, 10, 10), (6, 34, 18), (3, 5, 66), (4, 12, 7)])
+@pytest.mark.parametrize(("channels", "outputs"), [(32, 32), (16, 3), (33, 17), (64, 8)])
+@pytest.mark.parametrize("taps", [(3, 3, 3), (3, 1, 1), (1, 3, 3), (2, 3, 1)])
+def test_bits(
+    layout: torch.memory_format,
+    size: tuple[int, ...],
+    channels: int,
+    outputs: int,
+    taps: tuple[int, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are those of `F.conv3d`, as the tensor lies."""
+    monkeypatch.setattr(convolution, "_LEAST", 0)
+    clip, weight, bias = _tensors(channels, outputs, taps, size)
+    clip = clip.contiguous(memory_format=layout)
+    theirs, ours = F.conv3d(clip, weight, bias), conv3d(clip, weight, bias)
+    assert torch.equal(theirs, ours)
+    assert theirs.stride() == ours.stride()
+
+
+def test_part_of_a_clip() -> None:
+    """What lies in a larger tensor is read where it lies."""
+    clip, weight, bias = _tensors(32, 32, (3, 3, 3), (4, 20, 20))
+    part = clip[:, :, 1:, 3:17, 2:18]
+    assert torch.equal(F.conv3d(part, weight, bias), conv3d(part, weight, bias))
+
+
+@pytest.mark.parametrize("size", [(3, 18, 18), (6, 34, 34)])
+def test_memory(size: tuple[int, ...]) -> None:
+    """It takes what PyTorch's takes, which is what is planned."""
+    tensors = _tensors(32, 32, (3, 3, 3), size)
+    peaks = []
+    for run in (F.conv3d, conv3d):
+        with AllocationMeter() as meter:
+            run(*tensors)
+        peaks.append(meter.peak_bytes)
+    assert peaks[0] == peaks[1]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"), [(torch.bfloat16, (3, 18, 18)), (torch.float32, (12, 66, 34))]
+)
+def test_another_kernel(dtype: torch.dtype, size: tuple[int, ...]) -> None:
+    """Where PyTorch takes oneDNN's convolution, so do we."""
+    clip, weight, bias = (t.to(dtype) for t in _tensors(32, 8, (3, 3, 3), size))
+    assert torch.equal(F.conv3d(clip, weight, bias), conv3d(clip, weight, bias))

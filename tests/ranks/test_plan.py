@@ -1,0 +1,181 @@
+"""Plans of several ranks: what is asked for, what is exchanged, and which way is taken."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+import torch
+
+from wanflow.errors import InputError
+from wanflow.models.wan.dit_ranks import RowShare
+from wanflow.scheduler.machine.datasheets import named_machine
+from wanflow.scheduler.profile.counted_exchange import CountedExchange
+from wanflow.scheduler.profile.folded_loops import counted_by, passes
+from wanflow.scheduler.ranks import Rank, groups_of
+from wanflow.session import Request, explain_ranks, plan, plan_ranks
+from wanflow.session.ranks.devices import parse_devices
+
+
+def request(devices: str, **options) -> Request:
+    """A plan of the tiny graph."""
+    return Request("t2v-tiny", devices=devices, **{"vram": "1GiB", **options})
+
+
+class TestParse:
+    """`--devices` and `--vram`."""
+
+    def test_a_request_a_rank(self) -> None:
+        """Each with its device, and the one budget or its own."""
+        seats = parse_devices(request("cuda*2", vram="8GiB,6GiB"))
+
+        assert [(r.device, r.vram) for r in seats.requests] == [
+            ("cuda:0", "8GiB"),
+            ("cuda:1", "6GiB"),
+        ]
+        assert seats.kind == "cuda"
+        assert seats.is_here
+
+    def test_named_machines(self) -> None:
+        """Are to plan for, and may differ."""
+        seats = parse_devices(request("rtx4090*2,h100"))
+
+        assert [r.machine for r in seats.requests] == ["rtx4090", "rtx4090", "h100"]
+        assert not seats.is_here
+
+    @pytest.mark.parametrize(
+        ("devices", "options", "message"),
+        [
+            ("cuda:0,cuda:0", {}, "cuda:0 is given twice"),
+            ("cpu,cuda:0", {}, "can't be mixed"),
+            ("cpu,h100", {}, "can't be mixed"),
+            ("cpu*0", {}, "is no device"),
+            ("cpu*2,", {}, "'' is no device"),
+            ("cpu*65", {}, "64 at the most"),
+            ("gtx480*2", {}, "gtx480"),
+            ("cpu*2", {"vram": "1GiB,1GiB,1GiB"}, "3 budgets for 2 ranks"),
+            ("cpu*2", {"device": "cpu"}, "--device and --machine can't as well"),
+        ],
+    )
+    def test_what_cannot_be_meant(self, devices, options, message) -> None:
+        """Is told with what is wrong."""
+        with pytest.raises(InputError, match=message):
+            parse_devices(request(devices, **options))
+
+
+class TestRows:
+    """Shares of a sequence."""
+
+    @pytest.mark.parametrize("tokens", [1, 7, 80, 1560, 32760, 75600])
+    @pytest.mark.parametrize("ranks", [2, 3, 8])
+    def test_every_row_once(self, tokens, ranks) -> None:
+        """In order; and none has much more than its part."""
+        group = tuple(range(ranks))
+        parts = RowShare(tokens, group, 0, CountedExchange(0)).parts()
+
+        assert [row for part in parts for row in range(tokens)[part]] == list(range(tokens))
+        longest = max(part.stop - part.start for part in parts)
+        assert longest <= 1.13 * tokens / ranks + 1
+
+    def test_others_rows_are_counted(self) -> None:
+        """As often as a folded loop stands for."""
+
+        @attrs.define
+        class Counting:
+            times: int = 1
+            total: int = 0
+
+            def exchanged(self, nbytes: int) -> None:
+                self.total += self.times * nbytes
+
+        counting, share = Counting(), RowShare(100, (0, 1), 1, CountedExchange(1))
+        whole = torch.empty(1, 100, 4)
+        with counted_by(counting):
+            for _ in passes([slice(n, n + 1) for n in range(5)]):
+                share.gather(whole)
+
+        others = share.parts()[0]
+        assert counting.total == 5 * (others.stop - others.start) * 4 * whole.element_size()
+
+
+def test_groups_agree() -> None:
+    """Every rank's groups are among those that all make."""
+    for count in (1, 2, 3, 4, 8):
+        made = groups_of(count)
+        for index in range(count):
+            rank = Rank(index, count, "cpu")
+            own = [rank.everyone, rank.pair, *(rank.halves or ())]
+            assert all(group in made for group in own if group is not None and len(group) > 1)
+
+
+class TestPlan:
+    """`plan --devices`."""
+
+    def test_rows_exchange_keys_and_values(self) -> None:
+        """What the formula of the page says, and the seconds of the machine's rate."""
+        planned = plan_ranks(request("rtx4090*2", pins=("denoise.share=rows",)))
+        stage = next(s for s in planned.first.plan.footprint.stages if s.stage == "denoise")
+        module = planned.first.prepared.models["dit"].model.module
+        config = module.config
+        width, tokens = config.num_attention_heads * config.attention_head_dim, 5 * 4 * 4
+        out = config.out_channels * 4
+        a_pass = (config.num_layers * 2 * width + out) * tokens // 2 * 4
+
+        (first, second) = planned.chosen.ranks
+        assert first.exchanged_bytes == stage.steps * 2 * a_pass
+        machine = named_machine("rtx4090")
+        assert first.exchange_seconds >= first.exchanged_bytes / machine.exchange_rate
+        assert second.planned.plan.predicted_peak_bytes < first.planned.plan.predicted_peak_bytes
+
+    def test_guidance_wins_where_links_are_slow(self) -> None:
+        """And is exact on any device."""
+        planned = plan_ranks(request("rtx4090*2", exact=True))
+
+        assert planned.chosen.share == "guidance"
+        assert [row["share"] for row in planned.report["shares"]] == ["guidance"]
+
+    def test_budgets_differ(self) -> None:
+        """All ranks take the knobs of the one with least room."""
+        planned = plan_ranks(request("cpu*2", vram="1GiB,8MiB", pins=("denoise.share=rows",)))
+        knobs = [rank.planned.plan.knobs["denoise"] for rank in planned.chosen.ranks]
+
+        assert planned.problem is None
+        assert knobs[0] == knobs[1]
+        assert planned.chosen.ranks[1].planned.plan.predicted_peak_bytes <= 8 << 20
+
+    def test_a_rank_without_room(self) -> None:
+        """Is named with what it needs."""
+        planned = plan_ranks(request("cpu*2", vram="1GiB,1MiB"))
+
+        assert planned.problem is not None
+        assert planned.problem.message.startswith("rank 1: ")
+        assert planned.problem.exit_code == 3
+
+    def test_a_single_one_is_beside_it(self) -> None:
+        """What the same device plans by itself."""
+        planned = plan_ranks(request("h100*2"))
+        alone = plan(Request("t2v-tiny", machine="h100", vram="1GiB"))
+
+        assert planned.report["alone"]["predicted_seconds"] == alone.plan.predicted_seconds
+
+    def test_one_plan_is_not_several(self) -> None:
+        """Nothing that was asked for is left out in silence."""
+        with pytest.raises(InputError, match="have a plan each"):
+            plan(request("cpu*2"))
+
+    def test_a_step_cache_is_refused(self) -> None:
+        """With how to go without."""
+        cache = ("denoise.cache=easycache", "denoise.cache_threshold=0.1")
+        with pytest.raises(InputError, match="of one device's rows") as told:
+            plan_ranks(request("cpu*2", settings=cache))
+        assert "--set denoise.cache=none" in told.value.hint
+
+
+def test_explained() -> None:
+    """What an exchange costs, and the link at which it begins to pay."""
+    explained = explain_ranks(request("rtx4090*2"), "denoise")
+    rows = {row["share"]: row for row in explained.report["shares"]}
+
+    assert set(rows) == {"guidance", "rows"}
+    assert rows["rows"]["exchanged_bytes"] > rows["guidance"]["exchanged_bytes"]
+    for row in rows.values():
+        assert 0 < row["exchange_seconds"] <= row["stage_seconds"]

@@ -1,0 +1,210 @@
+"""Make the rows of a file, one after another on one device; go on with what is missing."""
+
+from __future__ import annotations
+
+import datetime
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+
+from wanflow.errors import InputError, Interrupted, WanflowError
+from wanflow.files.lock import locked
+from wanflow.files.whole import FREE_SPACE, unwritable
+from wanflow.graph import load
+from wanflow.graph.check import CheckedGraph
+from wanflow.graph.inputs import FILE_TYPES
+from wanflow.graph.values import ValueType
+from wanflow.graph.wording import did_you_mean, quoted
+from wanflow.session.batch import text_pass
+from wanflow.session.batch.batch_folder import Book, keep_request, read_request
+from wanflow.session.batch.making import Making, RowWatch
+from wanflow.session.batch.row_queue import RowQueue
+from wanflow.session.batch.rows_file import RowsFile
+from wanflow.session.batch.seat import Seat
+from wanflow.session.preparing.place import FindPlace
+from wanflow.session.probing.first_probe import probed_place
+from wanflow.session.request import Request
+from wanflow.session.running.signals import stopping
+
+
+@attrs.frozen
+class Options:
+    """How a batch is made: whether rows after one that failed are, and on which Ray cluster."""
+
+    keep_going: bool = True
+    ray: str | None = None
+
+
+_OPTIONS = Options()
+
+
+def batch(
+    request: Request,
+    rows: Path,
+    *,
+    out: Path | None = None,
+    options: Options = _OPTIONS,
+    force: bool = False,
+    watch: RowWatch | None = None,
+    on: FindPlace = probed_place,
+) -> dict[str, object]:
+    """Make every row of the file *rows*; return what `batch.json` says of the whole.
+
+    A row that fails does not stop the others, and is told in the result. InputError for a file that
+    is none, for a column that is no input, for a folder that holds something.
+    """
+    if request.machine is not None:
+        raise InputError(
+            f"machine {request.machine!r} is for planning: rows are made where they are made",
+            hint="leave the machine out",
+            code="machine-in-run",
+        )
+    if request.devices:
+        raise InputError(
+            f"--devices {request.devices}: shares one video among devices, and rows are many",
+            hint="--ray local has each card make rows",
+            code="devices-in-batch",
+        )
+    checked = load(request.graph)
+    found = RowsFile.open(rows)
+    _check_columns(checked, found)
+    folder = _made_folder(out, checked.spec.name, force=force)
+    with _saying_how_to_go_on(folder), locked(folder):
+        keep_request(folder, request, rows, attrs.asdict(options))
+        return _make_all(request, found, checked, folder, options, watch, on)
+
+
+def resume_batch(
+    folder: Path,
+    *,
+    watch: RowWatch | None = None,
+    on: FindPlace = probed_place,
+    ray: str | None = None,
+) -> dict[str, object]:
+    """Make what is missing of a batch: rows that were not begun, were cut short, or failed.
+
+    On the Ray cluster that it was made on, or on *ray*; `none` is this process alone.
+    """
+    request, rows, options = read_request(folder)
+    if ray is not None:
+        options["ray"] = None if ray == "none" else ray
+    found = RowsFile.open(rows)
+    checked = load(request.graph)
+    with _saying_how_to_go_on(folder), locked(folder):
+        return _make_all(request, found, checked, folder, Options(**options), watch, on)
+
+
+def _make_all(
+    request: Request,
+    rows: RowsFile,
+    checked: CheckedGraph,
+    folder: Path,
+    options: Options,
+    watch: RowWatch | None,
+    on: FindPlace,
+) -> dict[str, object]:
+    queue = RowQueue(rows, request.inputs, _free_inputs(checked))
+    book = Book(folder, queue, checked.spec.name)
+    book.look()
+    if watch is not None:
+        watch.opens(len(rows))
+    with stopping() as stop:
+        if any(True for _ in book.missing()):
+            book.write("running")
+            try:
+                if options.ray is None:
+                    _make_here(book, Seat.at(request, folder, on), watch, stop, options)
+                else:
+                    _make_on_ray(book, request, options.ray, watch, stop, options)
+            except BaseException as error:
+                book.end("interrupted" if _is_stop(error) else "failed")
+                raise
+        text_pass.forget(folder)
+        report = book.write("done")
+        report["table"] = str(book.write_table())
+    return {**report, "failures": book.failures()}
+
+
+def _make_here(
+    book: Book,
+    seat: Seat,
+    watch: RowWatch | None,
+    stop: Callable[[], None],
+    options: Options,
+) -> None:
+    try:
+        Making(book, seat, watch, stop, options.keep_going).make()
+    finally:
+        seat.close()
+
+
+def _make_on_ray(
+    book: Book,
+    request: Request,
+    address: str,
+    watch: RowWatch | None,
+    stop: Callable[[], None],
+    options: Options,
+) -> None:
+    from wanflow.session.batch.ray_batch import RayMaking, crew_of
+
+    with crew_of(request, book.folder, address) as crew:
+        RayMaking(book, crew, watch, stop, options.keep_going).make()
+
+
+def _is_stop(error: BaseException) -> bool:
+    return isinstance(error, KeyboardInterrupt | Interrupted)
+
+
+def _check_columns(checked: CheckedGraph, rows: RowsFile) -> None:
+    for name in rows.header:
+        if name not in checked.spec.inputs:
+            raise InputError(
+                f"{rows.path}, line 1: graph '{checked.spec.name}' has no input {quoted(name)}",
+                hint=did_you_mean(name, checked.spec.inputs),
+                code="unknown-input",
+            )
+
+
+def _free_inputs(checked: CheckedGraph) -> frozenset[str]:
+    """Inputs that decide no call: texts, seeds, and which files are given."""
+    free = (ValueType.TEXT, *FILE_TYPES)
+    return frozenset(
+        name for name, spec in checked.spec.inputs.items() if spec.type in free or name == "seed"
+    )
+
+
+def _made_folder(out: Path | None, graph: str, *, force: bool) -> Path:
+    if out is None:
+        stamp = datetime.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+        out = Path("runs") / f"{graph}-batch-{stamp}"
+    try:
+        if out.exists() and not out.is_dir():
+            raise InputError(f"--out {out}: is a file", code="out-exists")
+        if out.is_dir() and any(out.iterdir()) and not force:
+            raise InputError(
+                f"--out {out}: is not empty",
+                hint=f"choose another, or go on with it: wanflow resume {shlex.quote(str(out))}",
+                code="out-exists",
+            )
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(out, error, code="out-unwritable", what="--out ") from None
+    return out
+
+
+@contextmanager
+def _saying_how_to_go_on(folder: Path) -> Iterator[None]:
+    """Tell with whatever ends a batch the command that goes on with it."""
+    command = f"wanflow resume {shlex.quote(str(folder))}"
+    try:
+        yield
+    except WanflowError as error:
+        if not isinstance(error, InputError):
+            free = error.hint.startswith(FREE_SPACE)
+            error.hint = f"{FREE_SPACE}, then {command}" if free else command
+            error.detail["resume"] = command
+        raise

@@ -1,0 +1,120 @@
+"""How several ranks share a stage that denoises: its rows, or its two passes of guidance too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import attrs
+import torch
+
+from wanflow.errors import InputError
+from wanflow.models.wan.dit_ranks import RowShare
+from wanflow.models.wan.rope import Grid
+from wanflow.scheduler.knobs import Knob
+from wanflow.scheduler.program import Call, Tensors
+from wanflow.scheduler.ranks import Exchange, Group, Rank
+from wanflow.stages.base import StageSetup
+from wanflow.stages.vace_blocks import control_of
+
+SHARE = "share"
+
+
+def share_knob(setup: StageSetup, rank: Rank, passes: Sequence[str]) -> Knob:
+    """What ranks share; InputError where they can't."""
+    name = setup.bound.name
+    if setup.bound.reuse is not None:
+        raise InputError(
+            f"stage {name!r}: what a step cache holds is of one device's rows",
+            hint=f"--set {name}.cache=none, or a single --device",
+            code="ranks-and-cache",
+        )
+    choices: dict[str, str] = {}
+    if len(passes) > 1 and rank.halves is not None and (rank.count == 2 or not control_of(setup)):
+        # With one rank a half nothing is cut; more of them cut its rows.
+        is_cut = rank.count > 2 and rank.kind != "cpu"
+        choices["guidance"] = "rounding" if is_cut else "bitwise"
+    if not control_of(setup):
+        # A row's sums are those of one device; on a card a kernel may be picked by their number.
+        choices["rows"] = "bitwise" if rank.kind == "cpu" else "rounding"
+    if not choices:
+        raise InputError(
+            f"stage {name!r} can't be shared by {rank.count} ranks: VACE's blocks are not cut by "
+            "rows, and their guidance takes two ranks",
+            hint="two devices, or a single --device",
+            code="ranks-and-vace",
+        )
+    return Knob(
+        SHARE,
+        choices,
+        "guidance: half of the ranks take the pass with the prompt, the others that without; "
+        "rows: each takes a share of the sequence, and keys and values are gathered",
+        searched=False,  # one value for all ranks: whoever plans them all pins it
+    )
+
+
+@attrs.frozen
+class Sharing:
+    """What one rank does of a stage at a value of the knob."""
+
+    setup: StageSetup
+    rank: Rank
+    exchange: Exchange
+    value: str
+    passes: tuple[str, ...]  # of guidance, in all
+
+    @property
+    def _halves(self) -> tuple[Group, Group] | None:
+        return self.rank.halves if self.value == "guidance" else None
+
+    @property
+    def own_passes(self) -> tuple[str, ...]:
+        """The passes that this rank takes part in."""
+        halves = self._halves
+        if halves is None:
+            return self.passes
+        return (self.passes[int(self.rank.index in halves[1])],)
+
+    def rows(self, latent_shape: tuple[int, ...]) -> RowShare | None:
+        """This rank's rows; None where it has all of them."""
+        halves = self._halves
+        group = self.rank.everyone
+        if halves is not None:
+            group = next(half for half in halves if self.rank.index in half)
+        if len(group) == 1:
+            return None
+        tokens = Grid.of(self.setup.module().module, latent_shape).tokens
+        return RowShare(tokens, group, group.index(self.rank.index), self.exchange)
+
+    def traded(self, step: int) -> Iterator[Call]:
+        """Yield the call in which the halves give each other their predictions, if there are two.
+
+        It reads the text of both passes, so that what is saved after a step has both, whichever
+        rank saves it.
+        """
+        pair = self.rank.pair
+        if self._halves is None or pair is None:
+            return
+        exchange, passes = self.exchange, self.passes
+        (own,) = self.own_passes
+        (other,) = (name for name in passes if name != own)
+        names = {name: self.setup.own(f"prediction.{name}") for name in passes}
+
+        def run(values: Tensors) -> Tensors:
+            received = torch.empty_like(values[names[own]])
+            predictions = {own: values[names[own]], other: received}
+            exchange.fill([predictions[name] for name in passes], pair)
+            return {names[other]: received}
+
+        texts = (f"{self.setup.source('text')}.{name}" for name in passes)
+        yield Call(f"trade.{own}", run, (names[own], *texts), step=step)
+
+
+def sharing_of(
+    setup: StageSetup, knobs: Mapping[str, str], passes: tuple[str, ...]
+) -> Sharing | None:
+    """What a stage's setup and knobs say of it; None on one device."""
+    rank, exchange = setup.around.rank, setup.around.exchange
+    if rank is None or exchange is None:
+        return None
+    value = knobs.get(SHARE) or next(iter(share_knob(setup, rank, passes).choices))
+    return Sharing(setup, rank, exchange, value, passes)
