@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,6 @@ class Killer:
         del left_seconds
         if self.times.get(number, 0):
             self.times[number] -= 1
-            import threading
-
             threading.Thread(target=self._kill, args=(number,), daemon=True).start()
 
     def _kill(self, number: int) -> None:
@@ -149,10 +148,13 @@ class NodeKiller:
         del number, left_seconds
         self._begun += 1
         if self._begun == 4:
-            while not _saved(self.out / "0004"):
-                time.sleep(0.005)
-            self.cluster.remove_node(self.node, allow_graceful=False)
-            self.gone = True
+            threading.Thread(target=self._remove, daemon=True).start()
+
+    def _remove(self) -> None:
+        while not _saved(self.out / "0004"):
+            time.sleep(0.005)
+        self.cluster.remove_node(self.node, allow_graceful=False)
+        self.gone = True
 
     def ended(self, entry: Any) -> None:
         """A row is made."""
