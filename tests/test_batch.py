@@ -352,9 +352,17 @@ class TestRefused:
         """One that holds something, with how to go on."""
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "x").touch()
-        with pytest.raises(InputError, match="is not empty") as told:
+        with pytest.raises(InputError, match="is not empty"):
             batch(SMALL, rows_file(tmp_path), out=tmp_path / "out")
-        assert "wanflow resume" in told.value.hint
+
+    def test_rows_of_another_batch(self, tmp_path) -> None:
+        """With `force` they don't pass for this one's."""
+        out = tmp_path / "out"
+        batch(SMALL, rows_file(tmp_path, ROWS[:1]), out=out, on=find_place)
+        before = video(out / "0001")
+        batch(SMALL, rows_file(tmp_path, ROWS[1:2]), out=out, force=True, on=find_place)
+        assert video(out / "0001") != before
+        assert report_of(out / "0001")["seed"] == 2
 
     def test_machine(self, tmp_path) -> None:
         """Rows are made here."""

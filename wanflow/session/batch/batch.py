@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ import attrs
 
 from wanflow.errors import InputError, Interrupted, WanflowError
 from wanflow.files.lock import locked
-from wanflow.files.whole import FREE_SPACE, unwritable
+from wanflow.files.whole import FREE_SPACE
 from wanflow.graph import load
 from wanflow.graph.check import CheckedGraph
 from wanflow.graph.inputs import FILE_TYPES
@@ -27,6 +26,8 @@ from wanflow.session.batch.seat import Seat
 from wanflow.session.preparing.place import FindPlace
 from wanflow.session.probing.first_probe import probed_place
 from wanflow.session.request import Request
+from wanflow.session.running.run import forget
+from wanflow.session.running.run_folder import make_folder
 from wanflow.session.running.signals import stopping
 
 
@@ -71,10 +72,12 @@ def batch(
     checked = load(request.graph)
     found = RowsFile.open(rows)
     _check_columns(checked, found)
-    folder = _made_folder(out, checked.spec.name, force=force)
+    folder = make_folder(out, f"{checked.spec.name}-batch", force=force)
     with _saying_how_to_go_on(folder), locked(folder):
+        book = _book(request, found, checked, folder)
+        _forget_rows(book)
         keep_request(folder, request, rows, attrs.asdict(options))
-        return _make_all(request, found, checked, folder, options, watch, on)
+        return _make_all(book, request, options, watch, on)
 
 
 def resume_batch(
@@ -94,23 +97,25 @@ def resume_batch(
     found = RowsFile.open(rows)
     checked = load(request.graph)
     with _saying_how_to_go_on(folder), locked(folder):
-        return _make_all(request, found, checked, folder, Options(**options), watch, on)
+        book = _book(request, found, checked, folder)
+        return _make_all(book, request, Options(**options), watch, on)
+
+
+def _book(request: Request, rows: RowsFile, checked: CheckedGraph, folder: Path) -> Book:
+    return Book(folder, RowQueue(rows, request.inputs, _free_inputs(checked)), checked.spec.name)
 
 
 def _make_all(
+    book: Book,
     request: Request,
-    rows: RowsFile,
-    checked: CheckedGraph,
-    folder: Path,
     options: Options,
     watch: RowWatch | None,
     on: FindPlace,
 ) -> dict[str, object]:
-    queue = RowQueue(rows, request.inputs, _free_inputs(checked))
-    book = Book(folder, queue, checked.spec.name)
+    folder = book.folder
     book.look()
     if watch is not None:
-        watch.opens(len(rows))
+        watch.opens(len(book.queue.rows))
     with stopping() as stop:
         if any(True for _ in book.missing()):
             book.write("running")
@@ -177,23 +182,12 @@ def _free_inputs(checked: CheckedGraph) -> frozenset[str]:
     )
 
 
-def _made_folder(out: Path | None, graph: str, *, force: bool) -> Path:
-    if out is None:
-        stamp = datetime.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-        out = Path("runs") / f"{graph}-batch-{stamp}"
-    try:
-        if out.exists() and not out.is_dir():
-            raise InputError(f"--out {out}: is a file", code="out-exists")
-        if out.is_dir() and any(out.iterdir()) and not force:
-            raise InputError(
-                f"--out {out}: is not empty",
-                hint=f"choose another, or go on with it: wanflow resume {shlex.quote(str(out))}",
-                code="out-exists",
-            )
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise unwritable(out, error, code="out-unwritable", what="--out ") from None
-    return out
+def _forget_rows(book: Book) -> None:
+    """Take away what would let rows of an earlier batch in the folder pass for these."""
+    for number in book.queue.order():
+        if book.row_folder(number).is_dir():
+            forget(book.row_folder(number))
+    text_pass.forget(book.folder)
 
 
 @contextmanager
