@@ -87,7 +87,7 @@ class RayMaking:
             self._fill_seats(str(token))
             windows = iter(lambda: [*itertools.islice(missing, WINDOW)], [])
             waiting = next(windows, None)
-            while waiting or self._ready or self._working:
+            while waiting or self._ready or self._at_work:
                 self.stop()
                 if waiting and not self._encoding and self._idle and not self._ready:
                     self._encode(waiting)
@@ -97,10 +97,6 @@ class RayMaking:
                 self._take(str(token))
         finally:
             token.unlink(missing_ok=True)
-
-    @property
-    def _working(self) -> bool:
-        return self.crew.busy > 0
 
     def _fill_seats(self, token: str) -> None:
         """Start as many seats as there are places, no more than rows."""

@@ -59,11 +59,6 @@ class Crew:
         self._work[reference] = seat, about
 
     @property
-    def busy(self) -> int:
-        """How many answers are waited for."""
-        return len(self._work)
-
-    @property
     def seats(self) -> Sequence[int]:
         """Those that are not known to be dead."""
         return [*self._seats]
