@@ -5,6 +5,7 @@ import json
 import attrs
 
 from wanflow.session.batch.batch_folder import Book
+from wanflow.session.batch.outcomes import Outcomes
 from wanflow.session.batch.ray_batch import RayMaking
 from wanflow.session.batch.row_queue import RowQueue
 from wanflow.session.batch.rows_file import RowsFile
@@ -41,6 +42,6 @@ def test_does_not_wait_for_a_seat_without_a_row(tmp_path) -> None:
     queue = RowQueue(RowsFile.open(path), {}, frozenset({"prompt", "seed"}))
     book = Book(tmp_path, queue, "a-graph")
     crew = HalfACrew()
-    RayMaking(book, crew, None, lambda: None, keep_going=True).make()
+    RayMaking(Outcomes(book, None, keep_going=True), crew, lambda: None).make()
     assert crew.seats == [0, 1]
     assert book.counts()["done"] == 3

@@ -19,7 +19,8 @@ from wanflow.graph.values import ValueType
 from wanflow.graph.wording import did_you_mean, quoted
 from wanflow.session.batch import text_pass
 from wanflow.session.batch.batch_folder import Book, keep_request, read_request
-from wanflow.session.batch.making import Making, RowWatch
+from wanflow.session.batch.making import Making
+from wanflow.session.batch.outcomes import Outcomes, RowWatch
 from wanflow.session.batch.row_queue import RowQueue
 from wanflow.session.batch.rows_file import RowsFile
 from wanflow.session.batch.seat import Seat
@@ -120,10 +121,11 @@ def _make_all(
         if any(True for _ in book.missing()):
             book.write("running")
             try:
+                outcomes = Outcomes(book, watch, options.keep_going)
                 if options.ray is None:
-                    _make_here(book, Seat.at(request, folder, on), watch, stop, options)
+                    _make_here(outcomes, Seat.at(request, folder, on), stop)
                 else:
-                    _make_on_ray(book, request, options.ray, watch, stop, options)
+                    _make_on_ray(outcomes, request, options.ray, stop)
             except BaseException as error:
                 book.end("interrupted" if _is_stop(error) else "failed")
                 raise
@@ -133,31 +135,21 @@ def _make_all(
     return {**report, "failures": book.failures()}
 
 
-def _make_here(
-    book: Book,
-    seat: Seat,
-    watch: RowWatch | None,
-    stop: Callable[[], None],
-    options: Options,
-) -> None:
+def _make_here(outcomes: Outcomes, seat: Seat, stop: Callable[[], None]) -> None:
+    sink = outcomes.watch.sink if outcomes.watch is not None else None
     try:
-        Making(book, seat, watch, stop, options.keep_going).make()
+        Making(outcomes, seat, sink, stop).make()
     finally:
         seat.close()
 
 
 def _make_on_ray(
-    book: Book,
-    request: Request,
-    address: str,
-    watch: RowWatch | None,
-    stop: Callable[[], None],
-    options: Options,
+    outcomes: Outcomes, request: Request, address: str, stop: Callable[[], None]
 ) -> None:
     from wanflow.session.batch.ray_batch import RayMaking, crew_of
 
-    with crew_of(request, book.folder, address) as crew:
-        RayMaking(book, crew, watch, stop, options.keep_going).make()
+    with crew_of(request, outcomes.book.folder, address) as crew:
+        RayMaking(outcomes, crew, stop).make()
 
 
 def _is_stop(error: BaseException) -> bool:

@@ -17,7 +17,8 @@ import attrs
 
 from wanflow.errors import InputError, StageFailed, WanflowError
 from wanflow.session.batch.batch_folder import Book
-from wanflow.session.batch.making import WINDOW, RowWatch, ends_all
+from wanflow.session.batch.making import WINDOW
+from wanflow.session.batch.outcomes import Outcomes, ends_all
 from wanflow.session.batch.ray_cluster import Crew, Death, cluster
 from wanflow.session.batch.remote_seat import Answer, error_of
 from wanflow.session.request import Request
@@ -64,11 +65,9 @@ def _share(request: Request, ray: object, *, on_cards: bool) -> str:
 class RayMaking:
     """One batch on a crew."""
 
-    book: Book
+    outcomes: Outcomes
     crew: Crew
-    watch: RowWatch | None
     stop: Callable[[], None]
-    keep_going: bool
     _ready: deque[int] = attrs.field(factory=deque, init=False)  # rows whose prompts are encoded
     _losses: dict[int, int] = attrs.field(factory=dict, init=False)
     _idle: list[int] = attrs.field(factory=list, init=False)
@@ -77,6 +76,11 @@ class RayMaking:
     _false_starts: int = attrs.field(default=0, init=False)
     _seen: float = attrs.field(factory=time.monotonic, init=False)  # when a seat last was there
     _looked: float = attrs.field(factory=time.monotonic, init=False)
+
+    @property
+    def book(self) -> Book:
+        """The batch's."""
+        return self.outcomes.book
 
     def make(self) -> None:
         """Make what is missing."""
@@ -105,14 +109,13 @@ class RayMaking:
             self.crew.ask(self.crew.take_seat(), "about", "about", token)
 
     def _encode(self, window: list[int]) -> None:
-        if self.watch is not None:
-            self.watch.encodes(len(window))
+        self.outcomes.encodes(len(window))
         rows = []
         for number in window:
             try:
                 rows.append(self.book.queue.rows.read(number))
             except WanflowError as error:
-                self._failed(number, error)
+                self.outcomes.failed(number, error)
         self._encoding = True
         self._at_work += 1
         self.crew.ask(self._idle.pop(), ("encode", window), "encode", rows)
@@ -120,11 +123,8 @@ class RayMaking:
     def _begin(self, number: int) -> None:
         if self.book.status(number) != "waiting":
             return
-        self.book.running(number)
-        if self.watch is not None:
-            rows = sum(1 for _ in self.book.missing())
-            seats = max(len(self.crew.seats), 1)
-            self.watch.begins(number, self.book.seconds_a_row() * rows / seats)
+        rows, seats = sum(1 for _ in self.book.missing()), max(len(self.crew.seats), 1)
+        self.outcomes.begins(number, self.book.seconds_a_row() * rows / seats)
         inputs = self.book.queue.rows.read(number)
         folder = str(self.book.row_folder(number).resolve())
         self._at_work += 1
@@ -171,32 +171,14 @@ class RayMaking:
                     self._ready.appendleft(number)
                     return
                 text = f"its worker died {_LOSSES} times, last: {death.reason}"
-                self._failed(number, StageFailed(text, code="worker-died"))
+                self.outcomes.failed(number, StageFailed(text, code="worker-died"))
 
     def _ended(self, number: int, answer: Answer) -> None:
         error = error_of(answer)
         if error is None:
-            self.book.done(number, answer["report"])
-            self._tell(number)
-        elif ends_all(error):
-            self.book.stopped(number)
-            raise error
+            self.outcomes.done(number, answer["report"])
         else:
-            self._failed(number, error)
-
-    def _failed(self, number: int, error: WanflowError) -> None:
-        self.book.failed(number, error)
-        self._tell(number)
-        if not self.keep_going:
-            line = self.book.queue.rows.line(number)
-            raise StageFailed(
-                f"row {number + 1} (line {line}): {error.message}", hint=error.hint, code=error.code
-            )
-
-    def _tell(self, number: int) -> None:
-        if self.watch is not None:
-            self.watch.ended(self.book.entry(number))
-        self.book.write_now_and_then()
+            self.outcomes.not_made(number, error)
 
     def _check(self, answer: Answer) -> None:
         error = error_of(answer)
