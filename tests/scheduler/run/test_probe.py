@@ -10,7 +10,7 @@ from wanflow.scheduler.machine.datasheets import cpu_machine
 from wanflow.scheduler.machine.figures import LINKS, Machine
 from wanflow.scheduler.run import probe as probing
 from wanflow.scheduler.run.context_probe import run_one_of_each
-from wanflow.scheduler.run.probe import Pace, Sample, probe
+from wanflow.scheduler.run.probe import QUICK, Pace, Sample, probe
 from wanflow.units import GIB, MIB
 
 FAST = Pace(0.01, 0.01, 0.01, 0.02, 4 * MIB)
@@ -129,6 +129,13 @@ class TestWhatFails:
         monkeypatch.setattr(probing, "_fastest", lambda *_: 1.0)
 
         assert probing._class_rates("conv", "float32", CPU, pace).keys() == {"small.conv.float32"}
+
+
+def test_a_slow_kernel_is_told_in_short(monkeypatch) -> None:
+    """One whose second size takes too long already: slow kernels are what an estimate misses."""
+    monkeypatch.setattr(probing, "_may_grow", lambda _seconds, factor, _pace: factor == 16)
+    samples = probing.rates(torch.device("cpu"), ("bfloat16",), QUICK, lambda: True, ("gemm",))
+    assert samples.keys() == {"gemm.bfloat16", "small.gemm.bfloat16"}
 
 
 class TestGrowth:

@@ -92,7 +92,7 @@ class TestWhen:
         """A plan is no worse than without a probe."""
         monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null/x")
         assert probed_place(TINY).machine.estimated
-        (said,) = take_remarks()
+        *_, said = take_remarks()  # what was profiled for it is not kept either
         assert said.startswith("this CPU was not measured before a plan: ")
 
     def test_a_graph_like_it_is_planned_the_same(self, asked):
@@ -152,13 +152,14 @@ class TestQuickProbe:
         assert machine.figure("conv.float32") == base.figure("conv.float32") * 0.1
 
     def test_time_that_is_up(self):
-        """What starting takes is measured all the same, rates stay what they were."""
+        """What starting takes is measured all the same, and the type that large models come in."""
         clock = itertools.count(0, 10)
         base = estimate(CPU)
         machine, _ = quick_probe(base, lambda: next(clock))
         assert machine.source("call_seconds") == "probed"
-        assert {machine.source(name) for name in machine.flops} == {"estimate"}
-        assert machine.flops == base.flops
+        others = machine.flops.keys() - {"gemm.bfloat16", "attention.bfloat16"}
+        assert {machine.source(name) for name in others} == {"estimate"}
+        assert all(machine.flops[name] == base.flops[name] for name in others)
 
     def test_a_full_probe_supersedes_it(self):
         """Measured again, nothing of it is left."""

@@ -77,7 +77,7 @@ class Pace:
 THOROUGH = Pace()
 QUICK = Pace(
     run_seconds=0.02, longest_run_seconds=0.08, least_seconds=0.005, most_seconds=0.02,
-    disk_bytes=16 * MIB, least_flops=1e9,
+    disk_bytes=16 * MIB, least_flops=1e8,
 )  # fmt: skip
 SMALL = Pace(  # the small rates alone
     run_seconds=0.0, longest_run_seconds=0.005, least_seconds=0.0, most_seconds=0.0, disk_bytes=0,
@@ -135,11 +135,15 @@ def starting(device: torch.device, folder: Path, pace: Pace) -> dict[str, Sample
 
 
 def rates(
-    device: torch.device, dtypes: Sequence[str], pace: Pace, more: Callable[[], bool]
+    device: torch.device,
+    dtypes: Sequence[str],
+    pace: Pace,
+    more: Callable[[], bool],
+    kinds: Sequence[str] = CLASSES,
 ) -> Samples:
     """A CPU's rates in some types one after the other, while there is *more* time."""
     samples: Samples = {}
-    for name, kind in product(dtypes, CLASSES):
+    for name, kind in product(dtypes, kinds):
         if more():
             samples |= _class_rates(kind, name, device, pace)
     return samples
