@@ -13,7 +13,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS) --dist worksteal --durat
 NEEDS := pyproject.toml constraints.txt
 
 .PHONY: help install dev demo test lint types layers tests wide alone format bench soak \
-	browser-check gpu-check wheel clean
+	browser-check gpu-check campaign figures wheel clean
 
 help:                           ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 24
@@ -67,18 +67,25 @@ format: $(VENV)/.dev            ## rewrite the files as ruff likes them
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.dev             ## each script of benchmarks/ once, results as JSON lines
-	@for script in benchmarks/*.py; do echo "# $$script" >&2; case $$script in *_budget.py|*sweep_order.py|*planning_time.py|*decode_spills.py|*text_encode.py|*_share.py) small=--shrink;; *) small=;; esac; \
+	@for script in benchmarks/*.py; do echo "# $$script" >&2; case $$script in *_budget.py|*sweep_order.py|*planning_time.py|*decode_spills.py|*text_encode.py|*_share.py|*full_size.py) small=--shrink;; *) small=;; esac; \
 	  $(BIN)/python $$script $$small || exit 1; done
 
 soak: $(VENV)/.dev              ## both lanes: SOAK=1 lengthens the random ones
 	SOAK=1 $(PYTEST)
 
-browser-check: $(VENV)/.dev     ## a report, and a video's colours, in headless Chromium (Debian: apt install chromium)
+browser-check: $(VENV)/.dev     ## a report, a video's colours and the page, in headless Chromium (Debian: apt install chromium)
 	$(BIN)/python scripts/browser_check.py
 	$(BIN)/python -m scripts.browser_colours
+	$(BIN)/python -m scripts.watch_check
 
 gpu-check: $(VENV)/.dev         ## on a machine with a card: what is promised of it, measured (docs/gpu.md)
 	$(BIN)/python -m scripts.gpu_check
+
+campaign: $(VENV)/.dev          ## hours: 1,000 kills, 200 power cuts, each file operation made to fail; goes on where it was
+	$(BIN)/python -m scripts.campaign
+
+figures: $(VENV)/.dev           ## docs/figures, from what was planned and what ran last
+	$(BIN)/python -m scripts.figures
 
 wheel: $(VENV)/.dev             ## dist/wanflow-*.whl
 	$(BIN)/python -m pip --disable-pip-version-check wheel -qq --no-deps --no-build-isolation \

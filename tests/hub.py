@@ -26,8 +26,9 @@ class Hub(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, repo: str = REPO) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.repo = repo
         self.folders = {COMMIT: folder, TAGGED: folder}
         self.revisions = {"main": COMMIT, "v1": TAGGED, COMMIT: COMMIT, TAGGED: TAGGED}
         self.asked: list[str] = []
@@ -53,9 +54,9 @@ class Hub(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving(folder: Path):
-    """Serve *folder* as the repository REPO."""
-    hub = Hub(folder)
+def serving(folder: Path, repo: str = REPO):
+    """Serve *folder* as the repository *repo*."""
+    hub = Hub(folder, repo)
     thread = Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
@@ -78,17 +79,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer what a download asks."""
-        path = unquote(urlsplit(self.path).path)
+        path, repo = unquote(urlsplit(self.path).path), self.server.repo
         self.server.asked.append(path)
         self.server.tokens[path] = self.headers.get("Authorization")
         if self.server.refusal is not None:
             self._refuse(*self.server.refusal)
-        elif found := re.fullmatch(rf"/api/models/{REPO}/revision/(.+)", path):
+        elif found := re.fullmatch(rf"/api/models/{repo}/revision/(.+)", path):
             self._info(found[1])
-        elif self.server.elsewhere and path.startswith(f"/{REPO}/resolve/"):
+        elif self.server.elsewhere and path.startswith(f"/{repo}/resolve/"):
             there = f"http://localhost:{self.server.server_port}/storage{path}"
             self._begin(302, 0, {"Location": there})
-        elif found := re.fullmatch(rf"(?:/storage)?/{REPO}/resolve/([0-9a-f]+)/(.+)", path):
+        elif found := re.fullmatch(rf"(?:/storage)?/{repo}/resolve/([0-9a-f]+)/(.+)", path):
             self._file(found[1], found[2])
         else:
             self._refuse(404, "RepoNotFound")
@@ -103,7 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(404, "RevisionNotFound")
             return
         siblings = [_sibling(n, p.read_bytes()) for n, p in self.server.files(commit).items()]
-        body = json.dumps({"id": REPO, "sha": commit, "siblings": siblings}).encode()
+        body = json.dumps({"id": self.server.repo, "sha": commit, "siblings": siblings}).encode()
         self._begin(200, len(body), {"Content-Type": "application/json"})
         self.wfile.write(body)
 

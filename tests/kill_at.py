@@ -1,6 +1,7 @@
 """Fork runs and end each with SIGKILL when it has made a value for the n-th time.
 
 Usage: python kill_at.py GRAPH INPUTS NAME:N:FOLDER... INPUTS is JSON. One import for all of them.
+Runs that are to end at a preview make one of each step.
 """
 
 from __future__ import annotations
@@ -38,7 +39,10 @@ def main() -> None:
         name, count, folder = place.split(":", 2)
         pid = os.fork()
         if not pid:
-            request = Request(graph, json.loads(inputs), device="cpu", exact=True)
+            every = int(name.endswith(".preview"))
+            request = Request(
+                graph, json.loads(inputs), device="cpu", exact=True, preview_every=every
+            )
             run(request, out=Path(folder), watch=Killer(name, int(count)))
             os._exit(0)
         assert os.WIFSIGNALED(os.waitpid(pid, 0)[1])

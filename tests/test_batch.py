@@ -92,6 +92,13 @@ class TestMade:
             assert row["peak_bytes"] == row["predicted_peak_bytes"] == single["peak_bytes"]
             assert row["over_budget_bytes"] == 0
 
+    def test_calls_are_watched_once(self, made) -> None:
+        """A row after another of the same plan measures no kind of call anew."""
+        _, out = made
+        watched = [report_of(out / f"{n:04d}")["watched_calls"] for n in (1, 2)]
+        assert watched[0][0] > 0 == watched[1][0]
+        assert watched[0][1] == watched[1][1]
+
     def test_prompts_in_one_pass(self, made) -> None:
         """Each weight of the encoder is read once, by no row; three prompts and a negative one."""
         _, out = made

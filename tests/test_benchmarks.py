@@ -462,3 +462,20 @@ def test_fewer_steps() -> None:
         "skipped_steps": {"positive": 2},
     }  # fmt: skip
     assert [*fewer_steps.jobs()] == ["four timesteps", "no cache", "magcache", "teacache"]
+
+
+@pytest.mark.wide
+def test_full_size(tmp_path, monkeypatch) -> None:
+    """With the tiny model: its stages as planned, and what its process had in memory meanwhile."""
+    monkeypatch.chdir(ROOT)
+    out, kept = tmp_path / "run", tmp_path / "kept.json"
+    words = ["benchmarks.full_size", "--shrink", "--out", str(out), "--keep", str(kept)]
+    subprocess.run([sys.executable, "-m", *words], check=True, capture_output=True)
+    report = json.loads(kept.read_text())
+    assert (report["case"], report["exit_code"]) == ("t2v-tiny", 0)
+    assert report["peak_bytes"] == report["predicted_peak_bytes"] <= report["budget_bytes"]
+    assert {"encode", "noise", "denoise", "decode", "write"} == report["stages"].keys()
+    process = report["process"]
+    assert process["rss_peak_bytes"] > process["anonymous_peak_bytes"] > report["peak_bytes"]
+    assert report["rss_over_budget_bytes"] == process["rss_peak_bytes"] - report["budget_bytes"]
+    assert process["starts"] == 1

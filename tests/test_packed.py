@@ -1,9 +1,12 @@
 """Runs with packed weights: the same bits streamed as resident, fewer bytes, the planned peak."""
 
+import json
+
 import attrs
 import pytest
 
 from tests.jobs import TINY, MeasuredRuns
+from tests.official import DIT, write_official
 from wanflow.errors import InputError, WeightsError
 from wanflow.session import Request, plan, run
 from wanflow.session.weights.shrink import shrink
@@ -69,6 +72,16 @@ def test_shrunk_is_packed_when_read(tmp_path) -> None:
         shrink(shrunk, "fp8", tmp_path / "again", Unheard())
     again = shrink(TINY, "int8", shrunk, Unheard())  # what is there stays
     assert again.inspected.is_whole
+
+
+def test_shrunk_official_folder_is_found_by_a_graph(tmp_path) -> None:
+    """Its index is the transformer's alone, though the text encoder's file lies beside it."""
+    official = write_official(tmp_path / "official")
+    done = shrink(official, "int8", tmp_path / "int8", Unheard())
+    assert done.inspected.is_whole
+    (index,) = (tmp_path / "int8").glob("*.index.json")
+    assert set(json.loads(index.read_text())["weight_map"].values()) == set(DIT)
+    assert plan(attrs.evolve(request(), weights=(done.output,))).report["feasible"]
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,9 @@ def test_top_level_is_ours_alone(unpacked: Path) -> None:
 
 
 def test_typed(unpacked: Path) -> None:
-    """Type checkers may look inside; the graphs lie beside the code."""
+    """Type checkers may look inside; the graphs lie beside the code, and the page's files in it."""
     assert (unpacked / "wanflow" / "py.typed").is_file()
+    assert (unpacked / "wanflow" / "watch" / "page" / "main.js").is_file()
     assert (unpacked / "wanflow" / "_graphs" / "t2v-tiny.yaml").is_file()
 
 

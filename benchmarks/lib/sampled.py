@@ -43,7 +43,9 @@ class Sample:
         sizes = [int(each[1]) * 1024 if each else 0 for each in found]
         if not sizes[0]:
             return None
-        return cls(time.time(), *sizes, (int(fields[11]) + int(fields[12])) / _TICKS)
+        rss, anonymous, mapped = sizes
+        spent = (int(fields[11]) + int(fields[12])) / _TICKS
+        return cls(time.time(), rss, anonymous, mapped, spent)
 
 
 def run_sampled(

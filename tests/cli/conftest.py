@@ -42,6 +42,8 @@ class Request:
     loras: tuple = ()
     lora_partial: bool = False
     devices: str = ""
+    preview_every: int = 0
+    until: str = ""
 
 
 @pytest.fixture

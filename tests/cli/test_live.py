@@ -8,7 +8,9 @@ import pytest
 from rich.console import Console
 
 from wanflow.cli import live
+from wanflow.files.lock import is_locked
 from wanflow.trace import TraceReader, TraceWriter
+from wanflow.trace import reader as reader_module
 from wanflow.trace.events import Kind, Move, StageSpan, Step, Verb
 
 MIB = 2**20
@@ -78,13 +80,13 @@ class TestLock:
 
     def test_held(self, tmp_path, lock) -> None:
         """Until it is let go."""
-        assert live.runs_in(tmp_path)
+        assert is_locked(tmp_path)
         fcntl.flock(lock, fcntl.LOCK_UN)
-        assert not live.runs_in(tmp_path)
+        assert not is_locked(tmp_path)
 
     def test_no_lock(self, tmp_path) -> None:
         """A lone file has no run."""
-        assert not live.runs_in(tmp_path)
+        assert not is_locked(tmp_path)
 
 
 class TestLiveRun:
@@ -115,6 +117,37 @@ class TestLiveRun:
         with live.watch_live() as progress:
             progress.emit(StageSpan("encode", "encode_text", 0, 10**9, MIB, ()))
         assert "encode done in 1.00 s" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("late", [1, 5, 11, 12, 60, 10_000])
+def test_what_is_written_while_the_end_is_read(tmp_path, monkeypatch, late) -> None:
+    """A record that comes between the last one and the look for a trailer is no damage."""
+    path, half = tmp_path / "trace.msgpack", [*events(3)]
+    with TraceWriter(tmp_path / "whole", {}) as writer:
+        for event in half:
+            writer.emit(event)
+    data = (tmp_path / "whole").read_bytes()
+    path.write_bytes(data)
+    with TraceReader(path) as reader:
+        header = reader._good_bytes
+    path.write_bytes(data[:header])
+    read = reader_module.payloads
+
+    def payloads(file):
+        try:
+            yield from read(file)
+        finally:  # once all that was there is read
+            with path.open("ab") as more:
+                more.write(data[path.stat().st_size :][:late])
+
+    monkeypatch.setattr(reader_module, "payloads", payloads)
+    found = []
+    with TraceReader(path) as reader:
+        for _ in range(len(data)):
+            found += list(reader)
+            if not reader.grown():
+                break
+        assert (reader.info().state, found) == ("whole", half)
 
 
 @pytest.mark.parametrize("cut", range(1, 40, 3))

@@ -23,6 +23,18 @@ class TestCommand:
         assert (code, err, asked) == (0, "", [Path("runs/x")])
         assert out.splitlines()[0] == "wrote x/video.mp4"
 
+    @pytest.mark.parametrize(
+        ("words", "every"),
+        [("", None), ("--preview", 1), ("--no-preview", 0), ("--preview-every 3", 3),
+         ("--preview --preview-every 3", 3)],
+    )  # fmt: skip
+    def test_previews_and_until(self, session, wanflow_here, words, every):
+        """As it was begun, unless it is said."""
+        asked = {}
+        session.resume = lambda _, **options: asked.update(options) or DONE
+        wanflow_here("resume", "runs/x", "--until", "denoise:3", *words.split())
+        assert (asked["preview_every"], asked["until"]) == (every, "denoise:3")
+
     def test_json(self, session, wanflow_here):
         """One value, and nobody watches."""
         session.resume = lambda _, *, sink, **_options: DONE if sink is None else None

@@ -9,6 +9,7 @@ from wanflow.cli import progress
 from wanflow.cli.live import LiveRun
 from wanflow.errors import StageFailed
 from wanflow.trace.events import Kind, Move, Note, StageSpan, Step, Verb
+from wanflow.trace.stage_progress import StageProgress
 
 MIB = 2**20
 SECOND = 10**9
@@ -58,6 +59,49 @@ class TestCommand:
         code, out, err = wanflow_here("run", "t2v-tiny", "--json")
         assert (code, err) == (0, "")
         assert json.loads(out) == done
+
+    @pytest.mark.parametrize(
+        ("words", "every"), [("", 0), ("--preview", 1), ("--preview-every 5", 5)]
+    )
+    def test_previews(self, session, done, wanflow_here, words, every):
+        """How often, in the request."""
+        asked = []
+        session.run = lambda request, **_: asked.append(request) or done
+        wanflow_here("run", "t2v-tiny", *words.split())
+        assert [request.preview_every for request in asked] == [every]
+
+    def test_a_wrong_count(self, session, wanflow_here):
+        """Exit 2."""
+        code, _, err = wanflow_here("run", "t2v-tiny", "--preview-every", "0")
+        assert code == 2
+        assert "--preview-every" in err
+
+    def test_stopped_where_it_should(self, session, done, wanflow_here):
+        """Exit 0, with the command that goes on."""
+        told = {"status": "stopped", "until": "denoise:10", "preview": "runs/a b/preview.png",
+                "resume": "wanflow resume 'runs/a b'"}  # fmt: skip
+        del done["video"]
+        session.run = lambda *_, **__: done | told
+        code, out, err = wanflow_here("run", "t2v-tiny", "--until", "denoise:10")
+        assert (code, err) == (0, "")
+        assert out.splitlines() == [
+            "stopped after step 10 of denoise, as asked: nothing is lost",
+            "12.5 s on cpu, seed 42",
+            "preview: runs/a b/preview.png",
+            "peak 10.0 MiB, planned 11.0 MiB, 83% of the 12.0 MiB budget (tracked)",
+            "next: wanflow resume 'runs/a b'",
+        ]
+
+    def test_until_a_wrong_step(self, wanflow_here, tmp_path):
+        """Exit 2 with what there is, by the real session."""
+        code, out, err = wanflow_here(
+            "run", "t2v-tiny", "--until", "denoise:9", "--out", tmp_path / "run"
+        )
+        assert (code, out) == (2, "")
+        assert err.splitlines() == [
+            "error: --until denoise:9: denoise has 8 steps",
+            "hint: at the latest encode:1, noise:1, denoise:8",
+        ]
 
     def test_passes_folder_and_force(self, session, done, wanflow_here, tmp_path):
         """`--out` and `--force` reach the session."""
@@ -135,7 +179,7 @@ class TestLines:
 class TestState:
     def test_streaming_stages_take_turns(self, report):
         """The writer's events between two decoded frames don't lose the decoder's place."""
-        state = progress.StageProgress()
+        state = StageProgress()
         state.plan(report)
         state.see(Step("decode", 2, 9, 0, SECOND, 0, 0))
         state.see(Step("write", 2, 9, 0, SECOND // 2, 0, 0))
@@ -144,17 +188,42 @@ class TestState:
 
     def test_predictions_are_scaled_by_how_wrong_they_were(self, report):
         """A machine half as fast as estimated is seen to be."""
-        state = progress.StageProgress()
+        state = StageProgress()
         state.plan(report)
         assert state.left_seconds() == pytest.approx(214.6)
         state.see(StageSpan("encode", "encode_text", 0, SECOND, 0, ()))
         assert state.left_seconds() == pytest.approx(2 * 214.1)
 
+    def test_the_step_at_work_is_partly_over(self, report):
+        """What is left goes down between two steps, and stands where one takes longer."""
+        state = StageProgress()
+        state.plan(report)
+        state.see(Step("denoise", 0, 3, 0, 10 * SECOND, 0, 0))
+        left = [state.left_seconds(now * SECOND) for now in (10, 14, 20, 90)]
+        assert left == pytest.approx([20.6, 16.6, 10.6, 10.6])
+
+    def test_one_slow_step_does_not_decide(self, report):
+        """What is left is reckoned with the last few steps."""
+        state = StageProgress()
+        state.plan(report)
+        for step in range(9):
+            state.see(Step("denoise", step, 19, step * SECOND, (step + 1) * SECOND, 0, 0))
+        state.see(Step("denoise", 9, 19, 9 * SECOND, 19 * SECOND, 0, 0))
+        assert state.left_seconds() == pytest.approx(9 * (1 + 9 / 5) + 0.6)
+
+    def test_a_first_step_is_partly_over(self, report):
+        """By the prediction, before any step was measured."""
+        state = StageProgress()
+        state.plan(report)
+        state.see(Move(Verb.PLACE, Kind.WEIGHTS, "x", "denoise", 0, "", "cpu", 1, 1, SECOND, SECOND,
+                       0, ""))  # fmt: skip
+        assert state.left_seconds(101 * SECOND) == pytest.approx(114.6)
+
 
 class TestBars:
     def test_marks_now_peak_and_plan_on_one_scale(self, report):
         """`#` is now, `.` the peak so far, `|` what the plan predicts."""
-        state = progress.StageProgress()
+        state = StageProgress()
         state.plan(report)
         state.see(place(9 * MIB))
         state.see(place(6 * MIB))
@@ -165,7 +234,7 @@ class TestBars:
 
     def test_what_is_set_aside_is_taken(self, report):
         """Now, peak and plan are all that the process takes of the budget."""
-        state = progress.StageProgress()
+        state = StageProgress()
         state.plan({**report, "overhead_bytes": 2 * MIB})
         state.see(place(9 * MIB))
         state.see(place(4 * MIB))
@@ -178,7 +247,7 @@ class TestBars:
     @pytest.mark.parametrize("budget", [0, 1, 10 * MIB])
     def test_stays_in_its_frame_whatever_the_numbers(self, budget):
         """Memory above the budget is a bug elsewhere, not a broken line here."""
-        state = progress.StageProgress(budget_bytes=budget, planned_bytes=20 * MIB)
+        state = StageProgress(budget_bytes=budget, planned_bytes=20 * MIB)
         state.see(place(40 * MIB))
         assert all(len(line) <= 80 for line in progress.memory_lines(state).splitlines())
 

@@ -5,6 +5,7 @@ late as their order allows, freed memory is poison and given again at once, mixe
 refused: a wait, a copy or a move that is missing shows as NaN, as other frames, or as a race.
 """
 
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -24,7 +25,8 @@ from tests.cuda_emulator.sessions import (
 )
 from tests.jobs import Frames, budgets
 from tests.resuming import cut_short
-from wanflow.session import resume
+from wanflow.files.preview_files import STRIP, read_strip
+from wanflow.session import resume, run
 
 WIDE = pytest.mark.wide
 
@@ -99,6 +101,22 @@ def test_resumed(card, tmp_path):
     assert_nothing_left(card)
     frames = Frames()
     resume(folder, watch=frames)
+    assert torch.equal(frames.all(), wanted)
+    assert_nothing_left(card)
+
+
+def test_previews(card, tmp_path):
+    """Made of latents that come and go, without a race, in the smallest budget of a run without."""
+    request = least(on_card(pins=MOVING))
+    wanted = run_clean(card, request, tmp_path / "plain").frames
+    shown = attrs.evolve(request, preview_every=1)
+    assert torch.equal(run_clean(card, shown, tmp_path / "shown").frames, wanted)
+    assert len(read_strip(tmp_path / "shown" / STRIP, 2)) == 2
+    stopped = attrs.evolve(request, until="denoise:1")
+    assert run(stopped, out=tmp_path / "stopped")["status"] == "stopped"
+    assert_nothing_left(card)
+    frames = Frames()
+    resume(tmp_path / "stopped", watch=frames)
     assert torch.equal(frames.all(), wanted)
     assert_nothing_left(card)
 

@@ -6,12 +6,16 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from wanflow.trace import TraceReader
+
 REPOSITORY = Path(__file__).resolve().parents[2]
+_PATIENCE = 240  # seconds, on a computer that others use too
 
 GRAPH = """
 wanflow: 1
@@ -60,12 +64,57 @@ def wanflow(*words: str, popen: bool = False) -> Any:
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     if popen:
         return subprocess.Popen(command, env=environment, **pipes)
-    return subprocess.run(command, env=environment, check=False, timeout=300, **pipes)
+    return subprocess.run(command, env=environment, check=False, timeout=1200, **pipes)
 
 
-def ran(*words: str) -> dict[str, Any]:
+def ran(*words: str, exact: bool = True) -> dict[str, Any]:
     """Run `wanflow run` to its end; what it prints."""
-    done = wanflow("run", *words, "--exact", "--json")
+    done = wanflow("run", *words, *(("--exact",) if exact else ()), "--json")
     assert done.returncode == 0, done.stderr
     report: dict[str, Any] = json.loads(done.stdout)
     return report
+
+
+def begun(folder: Path, *words: str) -> Any:
+    """Start a run of the tiny graph, and wait until a step of it is saved."""
+    process = wanflow("run", "t2v-tiny", *words, "--out", str(folder), popen=True)
+    until = time.monotonic() + _PATIENCE
+    while not (folder / "state" / "index.json").exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return process
+
+
+def reached(folder: Path, process: Any, stage: str) -> bool:
+    """Wait until the first rank's trace has a call of a stage; whether the run still goes on."""
+    trace, until = folder / "ranks" / "0.msgpack", time.monotonic() + _PATIENCE
+    while time.monotonic() < until and process.poll() is None:
+        with TraceReader(trace) as reader:
+            if any(getattr(event, "stage", None) == stage for event in reader):
+                return process.poll() is None
+        time.sleep(0.02)
+    return False
+
+
+def children(process: Any) -> list[int]:
+    """Process ids of the ranks, in order."""
+    tasks = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [p for p in map(int, tasks) if "session.ranks.child" in _command(p)]
+
+
+def gone(pids: list[int], seconds: float) -> bool:
+    """Whether none of these ranks is there, so many seconds from now at the most."""
+    until = time.monotonic() + seconds
+    while any("session.ranks.child" in _command(pid) for pid in pids):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+
 import attrs
 import pytest
 import torch
+from rich.console import Console
 
+from wanflow.cli.render_ranks import render, render_explained
 from wanflow.errors import InputError
 from wanflow.models.wan.dit_ranks import RowShare
 from wanflow.scheduler.machine.datasheets import named_machine
@@ -110,21 +114,43 @@ def test_groups_agree() -> None:
 class TestPlan:
     """`plan --devices`."""
 
-    def test_rows_exchange_keys_and_values(self) -> None:
-        """What the formula of the page says, and the seconds of the machine's rate."""
-        planned = plan_ranks(request("rtx4090*2", pins=("denoise.share=rows",)))
+    @pytest.mark.parametrize(
+        ("share", "count", "of_a_block"),
+        [("rows", 2, 2 / 2), ("ulysses", 2, 4 / 4), ("ulysses", 4, 4 * 3 / 16)],
+    )
+    def test_what_blocks_exchange(self, share, count, of_a_block) -> None:
+        """What the formulas of the page say, and the seconds of the machine's rate."""
+        planned = plan_ranks(request(f"rtx4090*{count}", pins=(f"denoise.share={share}",)))
         stage = next(s for s in planned.first.plan.footprint.stages if s.stage == "denoise")
         module = planned.first.prepared.models["dit"].model.module
         config = module.config
         width, tokens = config.num_attention_heads * config.attention_head_dim, 5 * 4 * 4
-        out = config.out_channels * 4
-        a_pass = (config.num_layers * 2 * width + out) * tokens // 2 * 4
+        out = config.out_channels * 4 * (count - 1) / count
+        a_pass = (config.num_layers * of_a_block * width + out) * tokens * 4
 
-        (first, second) = planned.chosen.ranks
-        assert first.exchanged_bytes == stage.steps * 2 * a_pass
+        first = planned.chosen.ranks[0].planned
+        costs = [c.cost for c in first.plan.footprint.calls if c.stage == "denoise"]
+        exchanged = sum(cost.exchanged_bytes for cost in costs)
+        assert exchanged == stage.steps * 2 * a_pass
         machine = named_machine("rtx4090")
-        assert first.exchange_seconds >= first.exchanged_bytes / machine.exchange_rate
-        assert second.planned.plan.predicted_peak_bytes < first.planned.plan.predicted_peak_bytes
+        seconds = planned.chosen.ranks[0].exchange_seconds
+        assert seconds >= exchanged / machine.exchange_rate
+        second = planned.chosen.ranks[1].planned
+        assert second.plan.predicted_peak_bytes < first.plan.predicted_peak_bytes
+
+    @pytest.mark.parametrize(
+        ("count", "ways"),
+        [
+            (2, ["guidance", "rows"]),
+            (3, ["rows"]),  # of four heads
+            (4, ["guidance", "ulysses"]),
+        ],
+    )
+    def test_ways_that_are_planned(self, count, ways) -> None:
+        """Where heads are sent less than rows and need no more room, rows are not tried."""
+        planned = plan_ranks(request(f"rtx4090*{count}", pins=("decode.share=first",)))
+
+        assert [row["share"] for row in planned.report["shares"]] == ways
 
     def test_guidance_wins_where_links_are_slow(self) -> None:
         """And is exact on any device."""
@@ -179,3 +205,52 @@ def test_explained() -> None:
     assert rows["rows"]["exchanged_bytes"] > rows["guidance"]["exchanged_bytes"]
     for row in rows.values():
         assert 0 < row["exchange_seconds"] <= row["stage_seconds"]
+
+
+class TestScreens:
+    """What `plan` and `explain` print at 80 columns: no number is cut."""
+
+    def test_plan(self) -> None:
+        """With more ranks than there is room for, it is said that there are more."""
+        stage = {"stage": "denoise", "peak_bytes": 23 << 30, "seconds": 1359.3}
+        ranks = [
+            {"rank": n, "device": "rtx4090", "machine": "rtx4090", "budget_bytes": 23 << 30,
+             "predicted_peak_bytes": 22 << 30, "feasible": True, "exchanged_bytes": 1552618803200,
+             "exchange_seconds": 130.3, "predicted_seconds": 4938.5,
+             "stages": [{**stage, "seconds": 1359.3 + n}]}
+            for n in range(8)
+        ]  # fmt: skip
+        way = {"share": "guidance.ulysses", "decode": "strips", "predicted_seconds": 800.0}
+        alone = {"feasible": True, "predicted_seconds": 4938.5}
+        report = {"graph": "t2v-14b", "devices": "rtx4090*8", "exact": False, "ranks": ranks, **way,
+                  "shares": [{**way, "feasible": True}], "alone": alone, "notes": []}  # fmt: skip
+
+        text = self._printed(render, report)
+
+        assert "rank 3" in text.replace("\n", " ")
+        assert "4 more ranks" in text
+        assert "22:39" in text
+
+    def test_explain(self) -> None:
+        """The longest way of sharing beside the longest numbers."""
+        way = {
+            "share": "guidance.ulysses", "decode": "strips", "feasible": True, "exchanges": 123456,
+            "predicted_seconds": 4938.5, "exchanged_bytes": 1552618803200, "exchange_rate": 12e9,
+            "exchange_seconds": 130.3, "stage_seconds": 1359.3, "even_rate": 0.00533e9,
+        }  # fmt: skip
+        report = {
+            **way, "stage": "decode", "graph": "t2v-14b", "devices": "rtx4090*8", "why": "so",
+            "shares": [way], "alone": {"feasible": True, "predicted_seconds": 4938.5},
+        }  # fmt: skip
+
+        text = self._printed(render_explained, report)
+
+        row = "guidance.ulysses, strips  1.41 TiB        2:10  22:39  1:22:18  0.00533 GB/s"
+        assert row in text
+
+    def _printed(self, show, report) -> str:
+        console = Console(file=io.StringIO(), width=80)
+        show(report, console)
+        text = console.file.getvalue()
+        assert "\N{HORIZONTAL ELLIPSIS}" not in text
+        return text

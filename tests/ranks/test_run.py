@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -9,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.ranks.folders import ran, wanflow, write_wide
+from tests.ranks.folders import begun, children, gone, ran, wanflow, write_wide
 from wanflow.trace import TraceReader
 from wanflow.trace.events import Step
 
 ROOM = ("--vram", "2GiB")
+LONG = (*ROOM, "-i", "steps=24")
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,7 @@ def _assert_as_planned(report) -> None:
         ("cpu*2", "guidance"),
         pytest.param("cpu*3", "rows", marks=pytest.mark.wide),
         pytest.param("cpu*4", "guidance", marks=pytest.mark.wide),
+        pytest.param("cpu*4", "guidance.ulysses", marks=pytest.mark.wide),
     ],
 )
 def test_bits_and_bytes(alone, tmp_path, devices, share) -> None:
@@ -60,11 +63,32 @@ def test_bits_and_bytes(alone, tmp_path, devices, share) -> None:
     _assert_as_planned(report)
 
 
-@pytest.mark.parametrize("devices", ["cpu*2", pytest.param("cpu*3", marks=pytest.mark.wide)])
-def test_widths_of_1_3b(wide, wide_alone, tmp_path, devices) -> None:
-    """By rows: the same file, and at two ranks at most 0.6 of the activations of one."""
+def test_stopped_with_a_preview(alone, tmp_path) -> None:
+    """All ranks stop after the step, the first one shows it, and all go on to the same file."""
+    folder = tmp_path / "run"
+    words = ("--devices", "cpu*2", "--until", "denoise:3", "--out", str(folder))
+    report = ran("t2v-tiny", *ROOM, *words)
+    assert (report["status"], report["until"]) == ("stopped", "denoise:3")
+    assert Path(str(report["preview"])).is_file()
+    assert not (folder / "ranks").exists()
+    done = wanflow("resume", str(folder), "--json")
+    assert done.returncode == 0, done.stderr
+    assert (folder / "video.mp4").read_bytes() == alone.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("devices", "share"),
+    [
+        ("cpu*2", "rows"),
+        ("cpu*3", "ulysses"),
+        pytest.param("cpu*3", "rows", marks=pytest.mark.wide),
+        pytest.param("cpu*2", "ulysses", marks=pytest.mark.wide),
+    ],
+)
+def test_widths_of_1_3b(wide, wide_alone, tmp_path, devices, share) -> None:
+    """The same file, and at two ranks at most 0.6 of the activations of one."""
     report = ran(
-        str(wide), *ROOM, "--devices", devices, "--pin", "denoise.share=rows",
+        str(wide), *ROOM, "--devices", devices, "--pin", f"denoise.share={share}",
         "--out", str(tmp_path / "run"),
     )  # fmt: skip
 
@@ -82,50 +106,18 @@ def _activations(folder: Path, rank: int) -> int:
                    and e.stage == "denoise")  # fmt: skip
 
 
-def _begun(folder: Path, *words: str):
-    """Start a run, and wait until a step of it is saved."""
-    process = wanflow(
-        "run", "t2v-tiny", *ROOM, "--exact", "-i", "steps=24", "--out", str(folder), *words,
-        popen=True,
-    )  # fmt: skip
-    until = time.monotonic() + 90
-    while not (folder / "state" / "index.json").exists():
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    return process
+@pytest.fixture(scope="module")
+def long_alone(tmp_path_factory) -> Path:
+    """The video of more steps, of one device."""
+    out = tmp_path_factory.mktemp("long")
+    return Path(str(ran("t2v-tiny", *LONG, "--device", "cpu", "--out", str(out))["video"]))
 
 
-def _children(process) -> list[int]:
-    """Process ids of the ranks, in order."""
-    tasks = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return [p for p in map(int, tasks) if "session.ranks.child" in _command(p)]
-
-
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
-        return ""
-
-
-def _gone(pids: list[int], seconds: float) -> bool:
-    until = time.monotonic() + seconds
-    while any("session.ranks.child" in _command(pid) for pid in pids):
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.05)
-    return True
-
-
-def test_death_of_a_rank(tmp_path) -> None:
+def test_death_of_a_rank(long_alone, tmp_path) -> None:
     """Others end within ten seconds, how to go on is said, and three ranks go on to the bits."""
-    whole = ran(
-        "t2v-tiny", *ROOM, "-i", "steps=24", "--device", "cpu", "--out", str(tmp_path / "a")
-    )
     folder = tmp_path / "run"
-    process = _begun(folder, "--devices", "cpu*2", "--pin", "denoise.share=rows")
-    ranks = _children(process)
+    process = begun(folder, *LONG, "--exact", "--devices", "cpu*2", "--pin", "denoise.share=rows")
+    ranks = children(process)
     assert len(ranks) == 2
 
     began = time.monotonic()
@@ -136,11 +128,11 @@ def test_death_of_a_rank(tmp_path) -> None:
     assert process.returncode == 1
     assert "rank 1 (cpu) ended: killed by SIGKILL" in said
     assert f"wanflow resume {folder}" in said
-    assert _gone(ranks, 1)
+    assert gone(ranks, 1)
 
     resumed = wanflow("resume", str(folder), "--devices", "cpu*3", "--json")
     assert resumed.returncode == 0, resumed.stderr
-    assert (folder / "video.mp4").read_bytes() == Path(whole["video"]).read_bytes()
+    assert (folder / "video.mp4").read_bytes() == long_alone.read_bytes()
     for rank in range(3):
         with TraceReader(folder / "trace.msgpack", rank) as reader:
             steps = [event for event in reader if isinstance(event, Step)]
@@ -148,17 +140,35 @@ def test_death_of_a_rank(tmp_path) -> None:
         assert {step.stage for step in steps} >= {"denoise"}
 
 
+@pytest.mark.parametrize(
+    ("before", "after"), [("--device cpu", "cpu*2"), ("--devices cpu*2", "cpu")]
+)
+def test_on_more_or_fewer(long_alone, tmp_path, before, after) -> None:
+    """What one device began several go on with, and the other way: to the frames of one."""
+    folder = tmp_path / "run"
+    process = begun(folder, *LONG, "--exact", *before.split())
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+
+    resumed = wanflow("resume", str(folder), "--devices", after, "--json")
+
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads(resumed.stdout)["resumed"]
+    assert (folder / "video.mp4").read_bytes() == long_alone.read_bytes()
+
+
 @pytest.mark.parametrize(("sent", "code"), [("SIGINT", 130), ("SIGKILL", -9)])
 def test_end_of_the_parent(tmp_path, sent, code) -> None:
     """Ctrl-C ends all ranks and says how to go on; of a killed parent no rank is left either."""
     folder = tmp_path / "run"
-    process = _begun(folder, "--devices", "cpu*2")
-    ranks = _children(process)
+    process = begun(folder, *LONG, "--exact", "--devices", "cpu*2")
+    ranks = children(process)
 
     process.send_signal(signal.Signals[sent])
     _, said = process.communicate(timeout=30)
 
     assert process.returncode == code
-    assert _gone(ranks, 10)
+    assert gone(ranks, 10)
     if sent == "SIGINT":
         assert f"wanflow resume {folder}" in said

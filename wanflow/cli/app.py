@@ -16,7 +16,9 @@ from wanflow.cli import (
     plan,
     resume,
     run,
+    scenarios,
     trace,
+    watch,
 )
 from wanflow.cli.output import say
 
@@ -27,7 +29,7 @@ Exit codes:
     2  the input is wrong (graph, option, image, a run folder that changed)
     3  the budget can't hold it; the message names the smallest that can
     4  weights are missing, or are not what the graph says; a trace lacks its footprint
-    5  a diff is past its threshold
+    5  a diff is past its threshold, or a scenario does not hold
     6  out of memory in spite of the plan
    70  our own fault; the message names a crash log
   130  interrupted        143  terminated, state saved
@@ -72,8 +74,10 @@ app.command(
 app.command("resume")(resume.resume)
 app.command("plan")(plan.plan)
 app.command("explain")(explain.explain)
+app.command("scenarios")(scenarios.scenarios)
 app.add_typer(graph.app, name="graph")
 app.add_typer(trace.app, name="trace")
 app.add_typer(machine.app, name="machine")
 app.add_typer(models.app, name="models")
+app.command("watch")(watch.watch)
 app.command("doctor")(doctor.doctor)

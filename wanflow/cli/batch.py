@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import attrs
 from typer import Argument, Option
 
-from wanflow.cli.options import Json, takes_request
+from wanflow.cli.options import Json, Until, takes_request
 from wanflow.cli.output import say, say_json
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def batch(
             help="Make rows on a Ray cluster, one at a time on each GPU, else on each CPU.",
         ),
     ] = None,
+    until: Until = "",
     no_metadata: Annotated[
         bool, Option("--no-metadata", help="Put nothing into the videos of what made them.")
     ] = False,
@@ -50,7 +51,7 @@ def batch(
     from wanflow.cli.render_batch import render
     from wanflow.session.batch.batch import Options, batch
 
-    request = attrs.evolve(request, metadata=not no_metadata)
+    request = attrs.evolve(request, metadata=not no_metadata, until=until)
     with watch_rows(silent=json) as watch:
         done = batch(
             request, rows, out=out, options=Options(keep_going, ray), force=force, watch=watch

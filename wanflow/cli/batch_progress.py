@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from wanflow.cli.output import note
-from wanflow.cli.progress import StageProgress, head_line, memory_lines
+from wanflow.cli.preview_blocks import LastPreview
+from wanflow.cli.progress import head_line, memory_lines
 from wanflow.terminal.safe import clean
 from wanflow.trace.events import Event
+from wanflow.trace.stage_progress import StageProgress
 from wanflow.units import format_seconds
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ def watch_rows(*, silent: bool) -> "Iterator[RowLines | RowBars | None]":
 def row_line(entry: Mapping[str, Any], count: int, left_seconds: float) -> str:
     """Say what became of a row."""
     where = f"row {entry['row']} of {count}"
+    if entry["status"] == "stopped":
+        return f"{where} stopped where it should"
     if entry["status"] != "done":
         return f"{where} failed (line {entry['line']}): {entry.get('error', '')}"
     left = f", {format_seconds(left_seconds)} left" if left_seconds else ""
@@ -80,16 +84,18 @@ class _RowEvents:
     """A sink that the bars of one row after another are drawn from."""
 
     def __init__(self) -> None:
-        self.state = StageProgress()
+        self.state, self.preview = StageProgress(), LastPreview()
 
     def start(self, report: Mapping[str, Any]) -> None:
         """Learn the plan of a row."""
         self.state = StageProgress()
         self.state.plan(report)
+        self.preview.start(report)
 
     def emit(self, event: Event) -> None:
         """Follow one event."""
         self.state.see(event)
+        self.preview.see(event)
 
 
 class RowBars:
@@ -143,9 +149,12 @@ class RowBars:
             self._live.start()
 
     def _draw(self) -> "RenderableType":
+        from rich.console import Group
         from rich.text import Text
 
         state = self.sink.state
         bars = f"{head_line(state)}\n{memory_lines(state)}" if state.budget_bytes else ""
         text = Text(no_wrap=True, overflow="ellipsis")
-        return text.append(clean(f"{self._head}\n{bars}"))
+        text.append(clean(f"{self._head}\n{bars}"))
+        picture = self.sink.preview.drawn(self._live.console) if self._live is not None else None
+        return text if picture is None else Group(picture, text)

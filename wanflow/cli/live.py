@@ -1,8 +1,6 @@
 """A run while it goes on: the summary, drawn again and again, from its events or its file."""
 
-import fcntl
 import io
-import os
 import sys
 import threading
 import time
@@ -15,15 +13,16 @@ import attrs
 
 from wanflow.cli.progress import (
     Progress,
-    StageProgress,
     head_line,
     memory_lines,
     say_notes,
     watch,
 )
+from wanflow.files.lock import is_locked
 from wanflow.terminal.safe import clean
 from wanflow.trace import TraceReader
 from wanflow.trace.events import Event
+from wanflow.trace.stage_progress import StageProgress
 from wanflow.trace.summary import Running, Summary
 
 if TYPE_CHECKING:
@@ -144,27 +143,11 @@ def follow(path: Path, console: "Console") -> Summary:
 
         with live_on(console, lambda width: screen.text(summarise, width), transient=True):
             while True:
-                alive = runs_in(
-                    path.parent
-                )  # asked first: what was written before it ended is read
+                # Asked first: what was written before it ended is read.
+                alive = is_locked(path.parent)
                 for event in reader:
                     screen.add(event)
                 if not alive or not reader.grown():
                     break
                 time.sleep(_POLL_SECONDS)
         return summarise(screen.running)
-
-
-def runs_in(folder: Path) -> bool:
-    """Whether a process holds the lock of a run folder."""
-    try:
-        handle = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False

@@ -7,7 +7,8 @@ import typer
 from typer import Argument, Option
 
 from wanflow.cli.options import Json
-from wanflow.cli.output import present
+from wanflow.cli.output import note, present
+from wanflow.environment import DEVICE, VRAM
 
 app = typer.Typer(
     name="models",
@@ -111,4 +112,31 @@ def shrink(
         done = shrinking.shrink(path, to, output, watched)
     data = attrs.asdict(done, recurse=False) | {"inspected": as_data(done.inspected)}
     present(data, lambda console: render_shrunk(done, console), json=json)
+    return 0
+
+
+@app.command("fit-preview")
+def fit_preview(
+    path: Annotated[
+        Path, Argument(metavar="PATH", help="A model's folder, or that or the file of a VAE.")
+    ],
+    *,
+    clips: Annotated[
+        list[Path] | None,
+        Option("--clip", metavar="FILE", help="A video to fit on; else clips are drawn."),
+    ] = None,
+    vram: Annotated[str, Option(metavar="SIZE", envvar=VRAM.name)] = VRAM.default,
+    device: Annotated[str, Option(metavar="NAME", envvar=DEVICE.name)] = DEVICE.default,
+    json: Json = False,
+) -> int:
+    """Fit the colours of a VAE's latents, which --preview shows a clip in while it is denoised.
+
+    Clips go through its encoder and its decoder; the map is kept for this VAE in the user's folder.
+    """
+    from wanflow.cli.render_models import fitted, render_fitted
+    from wanflow.session.weights.fit_preview import fit_preview as fit
+
+    watched = None if json else lambda number, count: note(f"clip {number} of {count}")
+    done = fit(path, clips or (), vram=vram, device=device, watch=watched)
+    present(fitted(done), lambda console: render_fitted(done, console), json=json)
     return 0

@@ -18,6 +18,17 @@ AllowNonfinite = Annotated[
     Option("--allow-nonfinite", help="Go on with NaN or infinity in what a step leaves."),
 ]
 Many = list[str] | None
+Until = Annotated[
+    str,
+    Option(
+        metavar="STAGE:STEP",
+        help="Stop after that step, from 1, with a preview; resume goes on: denoise:10.",
+    ),
+]
+Every = Annotated[
+    int | None,
+    Option(metavar="N", min=1, help="A preview every N steps, and at the last.", show_default="1"),
+]
 
 
 def gather(
@@ -86,6 +97,11 @@ def gather(
         bool, Option("--no-probe", help="Don't measure a CPU that nothing is known of.")
     ] = False,
     allow_nonfinite: AllowNonfinite = False,
+    preview: Annotated[
+        bool,
+        Option("--preview", help="Show and keep a small picture of the clip after each step."),
+    ] = False,
+    preview_every: Every = None,
 ) -> "Request":
     """Make the request of a command line."""
     values = _inputs(inputs or [], prompt=prompt, seed=seed)
@@ -108,6 +124,7 @@ def gather(
         allow_nonfinite=allow_nonfinite,
         loras=tuple(loras or ()),
         lora_partial=lora_partial,
+        preview_every=preview_every or int(preview),
     )
 
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-import attrs
-
 from wanflow.cli.output import note
+from wanflow.cli.preview_blocks import LastPreview
 from wanflow.cli.render_notes import note_lines
 from wanflow.terminal.safe import clean
-from wanflow.trace.events import Event, Move, Note, StageSpan, Step, Workspace
+from wanflow.trace.events import Event, Note, StageSpan, Step
+from wanflow.trace.stage_progress import StageProgress, seconds_of
 from wanflow.units import format_bytes, format_seconds
 
 if TYPE_CHECKING:
@@ -58,77 +58,6 @@ def say_notes(report: Mapping[str, Any]) -> None:
         note(text)
 
 
-@attrs.frozen
-class Cycle:
-    """How far a stage is."""
-
-    done: int
-    total: int
-    seconds: float  # of the last step
-
-
-@attrs.define
-class StageProgress:
-    """Where the run is, read off its events. Stages that stream into each other take turns."""
-
-    budget_bytes: int = 0
-    overhead_bytes: int = 0  # of the budget, what no event counts
-    planned_bytes: int = 0
-    predicted: dict[str, float] = attrs.field(factory=dict)  # seconds, by stage
-    turns: dict[str, Cycle] = attrs.field(factory=dict)
-    ended: dict[str, float] = attrs.field(factory=dict)  # seconds, by stage
-    stage: str = ""
-    now_bytes: int = 0
-    peak_bytes: int = 0
-
-    def plan(self, report: Mapping[str, Any]) -> None:
-        """Take the budget and the predictions."""
-        self.budget_bytes = report.get("budget_bytes") or 0
-        self.overhead_bytes = report.get("overhead_bytes") or 0
-        self.planned_bytes = report.get("predicted_peak_bytes") or 0
-        self.predicted = {s["stage"]: s["seconds"] for s in report.get("stages", ())}
-
-    def see(self, event: Event) -> None:
-        """Follow one event."""
-        match event:
-            case Move() | Workspace():
-                if event.tier != "host":
-                    self._hold(event.resident_bytes)
-            case Step():
-                self.turns[event.stage] = Cycle(event.index + 1, event.total, _seconds(event))
-                self._hold(event.resident_bytes)
-            case StageSpan():
-                self.ended[event.stage] = _seconds(event)
-                self.peak_bytes = max(self.peak_bytes, self.of_stage(event))
-        if isinstance(event, Move | Workspace | Step) and event.stage not in self.ended:
-            self.stage = event.stage
-
-    def of_stage(self, event: StageSpan) -> int:
-        """Say a stage's peak with what is set aside, as the plan has it."""
-        return event.peak_bytes + self.overhead_bytes
-
-    def turn(self) -> Cycle:
-        """Say how far the stage at work is; nothing of nothing before its first step ended."""
-        return self.turns.get(self.stage, Cycle(0, 0, 0.0))
-
-    def left_seconds(self) -> float:
-        """Estimate what is left: measured steps, and scaled predictions for the rest."""
-        begun = {name: turn for name, turn in self.turns.items() if name not in self.ended}
-        later = [s for name, s in self.predicted.items() if name not in {*begun, *self.ended}]
-        steps = sum((turn.total - turn.done) * turn.seconds for turn in begun.values())
-        return steps + sum(later) * self._pace()
-
-    def _pace(self) -> float:
-        """Say how much slower than predicted it went so far."""
-        took = sum(self.ended.get(name, 0.0) for name in self.predicted)
-        planned = sum(self.predicted[name] for name in self.ended if name in self.predicted)
-        return took / planned if took and planned else 1.0
-
-    def _hold(self, now: int) -> None:
-        self.now_bytes = now + self.overhead_bytes
-        self.peak_bytes = max(self.peak_bytes, self.now_bytes)
-
-
 class ProgressLines:
     """For a pipe or a log file: one line at most every ten seconds, and one a stage."""
 
@@ -163,7 +92,7 @@ class ProgressBars:
     """For a terminal: a bar of steps over a bar of memory against the budget."""
 
     def __init__(self) -> None:
-        self._state = StageProgress()
+        self._state, self._preview = StageProgress(), LastPreview()
         self._live: Live | None = None
 
     def start(self, report: Mapping[str, Any]) -> None:
@@ -172,6 +101,7 @@ class ProgressBars:
         from rich.live import Live
 
         self._state.plan(report)
+        self._preview.start(report)
         say_notes(report)
         console = Console(stderr=True, markup=False, highlight=False, emoji=False)
         self._live = Live(
@@ -186,6 +116,7 @@ class ProgressBars:
     def emit(self, event: Event) -> None:
         """Follow the event; lines that stay are printed above the bars."""
         self._state.see(event)
+        self._preview.see(event)
         if self._live is None:
             return
         if isinstance(event, StageSpan):
@@ -199,15 +130,18 @@ class ProgressBars:
             self._live.stop()
 
     def _draw(self) -> "RenderableType":
+        from rich.console import Group
         from rich.text import Text
 
         text = Text(no_wrap=True, overflow="ellipsis")
-        return text.append(clean(f"{head_line(self._state)}\n{memory_lines(self._state)}"))
+        text.append(clean(f"{head_line(self._state)}\n{memory_lines(self._state)}"))
+        picture = self._preview.drawn(self._live.console) if self._live is not None else None
+        return text if picture is None else Group(picture, text)
 
 
 def stage_line(event: StageSpan, peak_bytes: int) -> str:
     """Say that a stage ended."""
-    took = format_seconds(_seconds(event))
+    took = format_seconds(seconds_of(event))
     return f"{event.stage} done in {took}, peak {format_bytes(peak_bytes)}"
 
 
@@ -236,7 +170,3 @@ def memory_lines(state: StageProgress) -> str:
     said = f"{format_bytes(state.now_bytes)} of {format_bytes(state.budget_bytes)}"
     peaks = f"{format_bytes(state.peak_bytes)}, planned {format_bytes(state.planned_bytes)} (|)"
     return f"memory [{''.join(cells)}] {said}\npeak {peaks}"
-
-
-def _seconds(event: Step | StageSpan) -> float:
-    return (event.ended_ns - event.began_ns) / 1e9

@@ -14,11 +14,14 @@ def render(done: Mapping[str, Any]) -> str:
     failures = done["failures"]
     made, count = done["done"], done["count"]
     lines = [f"made {made} of {count} rows in {done['out']}"]
+    if stopped := done.get("stopped"):
+        lines.append(f"{stopped} stopped where they should: each has preview.png in its folder")
     lines += [_failure(entry) for entry in failures[:_SHOWN]]
     if len(failures) > _SHOWN:
         lines.append(f"and {len(failures) - _SHOWN} more, in {done['table']}")
     out = quote(str(done["out"]))
-    lines.append(f"next: wanflow resume {out}" if failures else f"table: {done['table']}")
+    goes_on = failures or stopped
+    lines.append(f"next: wanflow resume {out}" if goes_on else f"table: {done['table']}")
     return clean("\n".join(lines))
 
 

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from wanflow.cli.render_caches import cache_lines, step_table
+from wanflow.cli.render_previews import preview_lines
 from wanflow.terminal.layout import add_row, bare_table, line
 from wanflow.terminal.safe import clean
 from wanflow.units import format_bytes, format_seconds
@@ -23,6 +24,8 @@ def render(report: Report, console: Console) -> None:
     if loads := _loads(report["loading"]):
         line(console, loads)
     console.print(_changes(report))
+    for text in preview_lines({"stages": [report["stage"]]}):
+        line(console, text, soft_wrap=True)
     if report["stage"].get("cache"):
         for text in cache_lines({"stages": [report["stage"]]}):
             line(console, text, soft_wrap=True)

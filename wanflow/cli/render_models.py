@@ -8,10 +8,11 @@ import attrs
 from rich.console import Console, JustifyMethod
 
 from wanflow.session.weights.download import Downloaded
+from wanflow.session.weights.fit_preview import FittedMap
 from wanflow.session.weights.inspect import Inspected, ModelPart
 from wanflow.session.weights.shrink import Shrunk
 from wanflow.terminal.layout import add_row, bare_table, line
-from wanflow.units import format_bytes
+from wanflow.units import format_bytes, format_seconds
 
 _NAMED = 3  # names of a kind in the text; all of them are in the JSON
 
@@ -29,6 +30,29 @@ def as_data(inspected: Inspected) -> dict[str, Any]:
             for graph in inspected.graphs
         ],
     }
+
+
+def fitted(done: FittedMap) -> dict[str, Any]:
+    """Give a fitted preview map as JSON data."""
+    found = done.map
+    return {
+        "path": str(done.path),
+        "vae": found.vae,
+        "channels": found.channels,
+        "latents": found.pixels,
+        "psnr": found.psnr,
+        "fitted_on": found.about,
+        "seconds": done.seconds,
+    }
+
+
+def render_fitted(done: FittedMap, console: Console) -> None:
+    """Say how near the colours come, and where the map is."""
+    found = done.map
+    near = f"{found.psnr:.1f} dB from what it decodes, on {found.pixels} latents"
+    line(console, f"{found.channels} channels to colours: {near} ({found.about})")
+    line(console, f"kept in {done.path}, {format_seconds(done.seconds)}", soft_wrap=True)
+    line(console, "next: wanflow run GRAPH --preview")
 
 
 def downloaded(done: Downloaded) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from wanflow.cli.render_caches import cache_lines
 from wanflow.cli.render_notes import note_lines
+from wanflow.cli.render_previews import preview_lines
 from wanflow.terminal.layout import add_row, bare_table, line
 from wanflow.terminal.safe import clean
 from wanflow.units import format_bytes, format_seconds
@@ -28,7 +29,7 @@ def render(report: Report, request: "Request | None", console: Console) -> None:
     for part in _stages(report, wide=console.width >= _WIDE):
         console.print(part)
     line(console, _verdict(report))
-    for text in (*cache_lines(report), *note_lines(report)):
+    for text in (*cache_lines(report), *preview_lines(report), *note_lines(report)):
         line(console, text, soft_wrap=True)
     if "sweep" in report:
         console.print(_sweep(report["sweep"]))
@@ -184,5 +185,12 @@ def _next(request: "Request") -> str:
             words += [option, value]
     words += ["--lora-partial"] if request.lora_partial else []
     words += ["--exact"] if request.exact else []
+    words += _preview(request.preview_every)
     words += [] if request.prompt_cache else ["--no-prompt-cache"]
     return join(words if request.probe else [*words, "--no-probe"])
+
+
+def _preview(every: int) -> list[str]:
+    if every < 2:
+        return ["--preview"] * every
+    return ["--preview-every", str(every)]

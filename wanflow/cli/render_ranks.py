@@ -12,6 +12,7 @@ from wanflow.terminal.safe import clean
 from wanflow.units import format_bytes, format_seconds
 
 Report = Mapping[str, Any]
+_COLUMNS = 4  # of ranks, in 80
 
 
 def render(report: Report, console: Console) -> None:
@@ -19,7 +20,10 @@ def render(report: Report, console: Console) -> None:
     exact = ", exact" if report["exact"] else ""
     line(console, f"{report['graph']} on {clean(report['devices'])}{exact}")
     console.print(_ranks(report["ranks"]))
-    console.print(_stages(report["ranks"]))
+    shown = _unlike(report["ranks"])
+    console.print(_stages(shown[:_COLUMNS]))
+    if len(shown) > _COLUMNS:
+        line(console, f"{len(shown) - _COLUMNS} more ranks have seconds of their own: --json")
     for text in (*_verdict(report), *note_lines(report)):
         line(console, text, soft_wrap=True)
 
@@ -37,11 +41,15 @@ def _ranks(rows: list[Report]) -> Table:
     return table
 
 
-def _stages(rows: list[Report]) -> Table:
-    """Each stage's peak and time, a column a rank that differs from the one before it."""
-    shown = [row for n, row in enumerate(rows) if n == 0 or row["stages"] != rows[n - 1]["stages"]]
+def _unlike(rows: list[Report]) -> list[Report]:
+    """The first rank, and each that differs from the one before it."""
+    return [row for n, row in enumerate(rows) if n == 0 or row["stages"] != rows[n - 1]["stages"]]
+
+
+def _stages(shown: list[Report]) -> Table:
+    """Each stage's peak and time, a column a rank."""
     table = _table("stage", *(f"rank {row['rank']}" for row in shown))
-    for stage in rows[0]["stages"]:
+    for stage in shown[0]["stages"]:
         cells = []
         for row in shown:
             own = next((s for s in row["stages"] if s["stage"] == stage["stage"]), None)
@@ -55,13 +63,18 @@ def _stages(rows: list[Report]) -> Table:
 
 
 def _verdict(report: Report) -> Iterator[str]:
-    yield f"shared by {report['share']}: {format_seconds(report['predicted_seconds'])}"
+    yield f"shared by {_way(report)}: {format_seconds(report['predicted_seconds'])}"
     for row in report["shares"]:
-        if row["share"] != report["share"]:
+        if (row["share"], row["decode"]) != (report["share"], report["decode"]):
             took = format_seconds(row["predicted_seconds"])
             fits = "" if row["feasible"] else ", which does not fit"
-            yield f"by {row['share']} {took}{fits}"
+            yield f"by {_way(row)} {took}{fits}"
     yield _alone(report["alone"], report["predicted_seconds"])
+
+
+def _way(row: Report) -> str:
+    """What denoises is shared by, and what decodes where all ranks do."""
+    return str(row["share"]) + ("" if row["decode"] == "first" else ", strips")
 
 
 def _alone(alone: Report, seconds: float) -> str:
@@ -77,19 +90,19 @@ def _alone(alone: Report, seconds: float) -> str:
 def render_explained(report: Report, console: Console) -> None:
     """Print what each way of sharing a stage exchanges, and the link at which it pays."""
     line(console, f"{report['stage']} of {report['graph']} on {clean(report['devices'])}")
-    line(console, f"chosen: {report['share']}, {report['why']}")
-    table = _table("share", "exchanges", "a rank gets", "exchanging", "stage", "whole", "pays from")
+    line(console, f"chosen: {_way(report)}; {report['why']}")
+    table = _table("share", "sent", "exchanging", "stage", "whole", "pays from")
     for row in report["shares"]:
         even = row["even_rate"]
         add_row(
-            table, row["share"], f"{row['exchanges']:,}", format_bytes(row["exchanged_bytes"]),
+            table, _way(row), format_bytes(row["exchanged_bytes"]),
             format_seconds(row["exchange_seconds"]), format_seconds(row["stage_seconds"]),
             format_seconds(row["predicted_seconds"]) + ("" if row["feasible"] else " no"),
             "never" if even is None else f"{even / 1e9:.3g} GB/s",
         )  # fmt: skip
     console.print(table)
     rate = max(row["exchange_rate"] for row in report["shares"])
-    line(console, f"a rank is given {rate / 1e9:.3g} GB/s here; `pays from`: at less than that one "
+    line(console, f"a rank is sent {rate / 1e9:.3g} GB/s here; `pays from`: at less than that one "
          "device alone is as fast", soft_wrap=True)  # fmt: skip
     alone = report["alone"]
     took = format_seconds(alone["predicted_seconds"])

@@ -10,6 +10,8 @@ from wanflow.units import format_bytes, format_seconds
 
 def render(done: Mapping[str, Any]) -> str:
     """Say where the result is, how the peak compares with the plan, and what to type next."""
+    if done.get("status") == "stopped":
+        return _stopped(done)
     products = (done.get(kind) for kind in ("video", "picture", "folder", "out"))
     product = next(filter(None, products))
     lines = [
@@ -17,6 +19,19 @@ def render(done: Mapping[str, Any]) -> str:
         _frames(done),
         _memory(done),
         f"next: wanflow trace summary {quote(str(done['trace']))}",
+    ]
+    return clean("\n".join(line for line in lines if line))
+
+
+def _stopped(done: Mapping[str, Any]) -> str:
+    stage, _, step = str(done["until"]).rpartition(":")
+    took = f"{format_seconds(done['seconds'])} on {done['device']}, seed {done['seed']}"
+    lines = [
+        f"stopped after step {step} of {stage}, as asked: nothing is lost",
+        took,
+        f"preview: {done['preview']}" if done.get("preview") else "",
+        _memory(done),
+        f"next: {done['resume']}",
     ]
     return clean("\n".join(line for line in lines if line))
 

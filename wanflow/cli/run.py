@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import attrs
 from typer import Option
 
-from wanflow.cli.options import Json, takes_request
+from wanflow.cli.options import Json, Until, takes_request
 from wanflow.cli.output import say, say_json
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def run(
         bool, Option("--no-metadata", help="Put nothing into the video of what it was made from.")
     ] = False,
     force: Annotated[bool, Option("--force", help="Use a run folder that is there.")] = False,
+    until: Until = "",
     live: Annotated[bool, Option("--live", help="Show the trace's summary while it runs.")] = False,
     json: Json = False,
 ) -> int:
@@ -33,7 +34,7 @@ def run(
     from wanflow.cli.progress import silent, watch
     from wanflow.cli.render_run import render
 
-    request = attrs.evolve(request, metadata=not no_metadata)
+    request = attrs.evolve(request, metadata=not no_metadata, until=until)
     with silent() if json else watch_live() if live else watch() as progress:
         done = session.run(request, out=out, force=force, sink=progress)
     say_json(done) if json else say(render(done))

@@ -79,6 +79,31 @@ def sync_file(path: Path) -> None:
     _sync(path, os.O_RDONLY)
 
 
+def sync_folder(path: Path) -> None:
+    """Bring the names in a folder to the disk: which files it has, not what is in them."""
+    _sync(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def make_folders(path: Path) -> None:
+    """Have a folder, and those above it; what was made is there after a power cut. OSError."""
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in reversed(made):
+        sync_folder(folder.parent)
+
+
+def replace_synced(part: Path, path: Path) -> None:
+    """Give *part*, a file or a folder of files, the name *path*; all of it is on the disk. OSError.
+
+    What is written after this may say that *path* is there.
+    """
+    for file in part.iterdir() if part.is_dir() else ():
+        sync_file(file)
+    sync_file(part)
+    part.replace(path)
+    sync_folder(path.parent)
+
+
 def _sync(path: Path, flags: int) -> None:
     handle = os.open(path, flags | os.O_CLOEXEC)
     try:

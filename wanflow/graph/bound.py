@@ -22,7 +22,8 @@ class BoundStage:
     """A stage with every port fed by a value or another stage's output, and every param set.
 
     `steps` are those of its schedule that it runs; of a stage without one there is a single one.
-    `reuse` says which of them a step cache leaves out.
+    `reuse` says which of them a step cache leaves out; `previews` are those, by their place in the
+    schedule, that a preview is made at.
     """
 
     name: str
@@ -32,6 +33,7 @@ class BoundStage:
     params: Mapping[str, Value]
     steps: range = range(1)
     reuse: Reuse | None = None
+    previews: frozenset[int] = frozenset()
 
 
 @attrs.frozen

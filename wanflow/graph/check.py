@@ -12,9 +12,9 @@ from wanflow.graph.checks.uses import check_files, check_unused, check_values, v
 from wanflow.graph.problems import ProblemList
 from wanflow.graph.reading.draft import Draft
 from wanflow.graph.reading.file import read_file
-from wanflow.graph.reading.nodes import parse
+from wanflow.graph.reading.tree import read_tree
 from wanflow.graph.rules import VideoRules
-from wanflow.graph.source import Fault, Source, find_fault
+from wanflow.graph.source import Source
 from wanflow.graph.spec import GraphSpec
 from wanflow.graph.wording import MOST_LISTED, listing
 
@@ -54,10 +54,7 @@ class CheckedGraph:
 def check(source: Source) -> CheckedGraph:
     """Read and check a graph; raise `GraphError` with every problem of it."""
     problems = ProblemList(source)
-    tree = find_fault(source.text) or parse(source.text)
-    if isinstance(tree, Fault):
-        problems.refuse(tree)
-    draft = read_file(tree, problems)
+    draft = read_file(read_tree(problems, "see `wanflow graph schema`"), problems)
     edges = find_edges(draft)
     check_outputs(draft)
     order = _order(draft, edges)

@@ -25,8 +25,12 @@ def shipped_graphs() -> dict[str, Path]:
 
 def load(graph: str | Path) -> CheckedGraph:
     """Read and check a graph, given by path or by the name of a shipped one."""
-    path = find_graph(graph)
-    return check(Source(_shown(path), _decoded(path), path))
+    return check(read_source(find_graph(graph), "graph"))
+
+
+def read_source(path: Path, what: str) -> Source:
+    """Read the text of a file of ours; *what* names its kind in messages."""
+    return Source(_shown(path), _decoded(path, what), path)
 
 
 def load_text(text: str, name: str = "<text>") -> CheckedGraph:
@@ -68,12 +72,12 @@ def _not_found(text: str, shipped: dict[str, Path]) -> InputError:
     return InputError(f"no graph {quoted(text)}", hint=hint, code="unknown-graph")
 
 
-def _decoded(path: Path) -> str:
+def _decoded(path: Path, what: str) -> str:
     try:
         with path.open("rb") as file:
             data = file.read(LARGEST_FILE + 1)
     except OSError as error:
-        message = f"can't read graph {quoted(str(path))}: {error.strerror}"
+        message = f"can't read {what} {quoted(str(path))}: {error.strerror}"
         raise InputError(message, code="unreadable") from None
     return _text(_shown(path), data)
 

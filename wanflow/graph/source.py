@@ -1,4 +1,4 @@
-"""The bytes of a graph file, refused before any parser sees them when they can't be a graph."""
+"""The bytes of a YAML file, refused before any parser sees them when they can't be one."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Fault:
 
 @attrs.frozen(slots=False)
 class Source:
-    """A graph file as it was read: `file` is its name in messages, `path` where it lies."""
+    """A file as it was read: `file` is its name in messages, `path` where it lies."""
 
     file: str
     text: str
@@ -53,9 +53,9 @@ class Source:
 
 
 def decode(data: bytes) -> str | Fault:
-    """Decode the bytes of a graph file: at most 1 MiB of UTF-8, with or without a BOM."""
+    """Decode the bytes of a file: at most 1 MiB of UTF-8, with or without a BOM."""
     if len(data) > LARGEST_FILE:
-        return Fault("too-large", "a graph file has at most 1 MiB", Mark(1, 1))
+        return Fault("too-large", "a file has at most 1 MiB", Mark(1, 1))
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -64,8 +64,11 @@ def decode(data: bytes) -> str | Fault:
         return Fault("not-utf8", message, mark_at(before, len(before)), "save it as UTF-8")
 
 
-def find_fault(text: str) -> Fault | None:
-    """Find what no graph file has: control characters, merge-conflict markers, nothing at all."""
+def find_fault(text: str, grammar: str) -> Fault | None:
+    """Find what no file has: control characters, merge-conflict markers, nothing at all.
+
+    *grammar* says where to read what belongs into an empty one.
+    """
     if bad := _UNPRINTABLE.search(text):
         message = f"control character U+{ord(bad[0]):04X}"
         return Fault("control-character", message, mark_at(text, bad.start()), "remove it")
@@ -73,7 +76,7 @@ def find_fault(text: str) -> Fault | None:
         place = mark_at(text, conflict.start(), 7)
         return Fault("merge-conflict", "a merge conflict is left in the file", place, "resolve it")
     if not text.strip():
-        return Fault("empty-file", "the file is empty", Mark(1, 1), "see `wanflow graph schema`")
+        return Fault("empty-file", "the file is empty", Mark(1, 1), grammar)
     return None
 
 

@@ -30,6 +30,17 @@ class Exchange(Protocol):
         One a rank of the *group*, in its order, each contiguous, of the same sizes everywhere.
         """
 
+    def trade(
+        self,
+        sends: Sequence[tuple[int, torch.Tensor]],
+        receives: Sequence[tuple[int, torch.Tensor]],
+    ) -> None:
+        """Send tensors to ranks and fill those that are received from ranks, all at once.
+
+        Each in one piece of memory. What two ranks have for each other is in one order on both
+        sides.
+        """
+
 
 @attrs.frozen
 class Rank:

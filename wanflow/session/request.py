@@ -27,6 +27,8 @@ class Request:
     `devices`: several of them, `cuda:0,cuda:1`, that share one video; `vram` may then have a size a
     device, `8GiB,6GiB`.
     `allow_nonfinite`: whether a run goes on with NaN or infinity in what a step leaves.
+    `preview_every`: a preview of every so many steps, and of the last; 0 for none.
+    `until`: `STAGE:STEP`, counted from 1: the run stops after it, with a preview, and can go on.
     """
 
     graph: str
@@ -49,6 +51,8 @@ class Request:
     loras: tuple[str, ...] = ()
     lora_partial: bool = False
     devices: str = ""
+    preview_every: int = 0
+    until: str = ""
 
 
 def pairs(texts: Sequence[str], option: str, form: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ from wanflow.graph import BoundStage, PortRef
 from wanflow.graph.values import parse_paths
 from wanflow.scheduler.knobs import Knob
 from wanflow.scheduler.ranks import Exchange, Rank
+from wanflow.stages.preview_map import Previewing
 
 if TYPE_CHECKING:
     import torch
@@ -68,7 +69,8 @@ class Surroundings:
     while planning. `texts` are prompts that need no encoding, `more_prompts` those to encode
     instead of the graph's own, by names with places; `files` are pictures and videos that were
     checked, by path. `recipe` goes into a video; None for none. `rank` is which of several ranks
-    this is, None on one device, and `exchange` what carries tensors between them.
+    this is, None on one device, and `exchange` what carries tensors between them. `previewing` says
+    how previews look, where a stage makes any.
     """
 
     device: torch.device
@@ -83,6 +85,7 @@ class Surroundings:
     files: Mapping[str, Picture | Video] = attrs.field(factory=dict)
     rank: Rank | None = None
     exchange: Exchange | None = None
+    previewing: Previewing = attrs.field(factory=Previewing)
 
     def picture(self, path: str) -> Any:
         """Decode a picture as it is meant: a PIL image, RGB."""

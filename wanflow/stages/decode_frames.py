@@ -10,7 +10,16 @@ import torch
 from wanflow.models.wan import vae
 from wanflow.scheduler.knobs import Knob
 from wanflow.scheduler.program import Call, ShapeOf, Tensors
+from wanflow.scheduler.ranks import Exchange, Rank
 from wanflow.stages.base import StageProgram
+from wanflow.stages.decode_ranks import (
+    FIRST,
+    SHARE,
+    STRIPS,
+    SharedStrips,
+    decode_share_knob,
+    shared_setting,
+)
 from wanflow.stages.decode_strips import WHOLE, Strips, strips_knobs
 
 _ABOUT = (
@@ -29,8 +38,11 @@ class DecodeFrames(StageProgram):
 
     @property
     def knobs(self) -> tuple[Knob, ...]:
-        """How a frame is cut; a frame of a row or two can't be."""
-        return strips_knobs(self.setup, _ABOUT)
+        """How a frame is cut, and who decodes; a frame of a row or two can't be cut."""
+        cuts = strips_knobs(self.setup, _ABOUT)
+        if self.setup.around.rank is None:
+            return cuts
+        return (*decode_share_knob(max(self.setup.around.latent_shape[3:])), *cuts)
 
     @property
     def steps(self) -> int:
@@ -53,11 +65,26 @@ class DecodeFrames(StageProgram):
         yield Call("latent", open_latents, (latents,), segment=first)
         setting = knobs.get("strips", WHOLE)
         if setting != WHOLE:
-            yield from Strips(self.setup, setting, shape(latents)).calls()
+            strips = Strips(self.setup, setting, shape(latents))
+            shared = self._shared(strips) if knobs.get(SHARE, FIRST) == STRIPS else None
+            yield from (strips if shared is None else shared).calls()
             return
         for frame in range(latent_frames):
             for part in vae.parts(module):
                 yield self._part(part, frame)
+
+    def _shared(self, strips: Strips) -> SharedStrips | None:
+        rank, exchange = self.setup.around.rank, self.setup.around.exchange
+        return None if rank is None or exchange is None else SharedStrips(strips, rank, exchange)
+
+    def shared_setting(self, rank: Rank, exchange: Exchange) -> str:
+        """How frames are cut where ranks share the strips, if nothing else is said."""
+        return shared_setting(self.setup, rank, exchange)
+
+    def waiting_share(self, rank: Rank, exchange: Exchange, setting: str) -> float:
+        """How long ranks wait for strips of each other, as a part of what theirs take them."""
+        strips = Strips(self.setup, setting, self.setup.around.latent_shape)
+        return SharedStrips(strips, rank, exchange).waiting_share
 
     def _part(self, part: str, frame: int) -> Call:
         own, module = self.setup.own, self.module

@@ -10,7 +10,7 @@ name's `@` begins the place that tells it from the others of its kind.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch
 
 from wanflow.models.wan import decoder_strips as lines
 from wanflow.models.wan import vae
-from wanflow.models.wan.strip import ROWS, StripPlace, is_turned
+from wanflow.models.wan.strip import ROWS, StripPlace, channels_last, is_turned
 from wanflow.scheduler.knobs import Knob
 from wanflow.scheduler.program import Call, Tensors
 from wanflow.stages.base import StageSetup
@@ -66,10 +66,10 @@ class Strips:
     setup: StageSetup
     setting: str
     shape: tuple[int, ...]
-    _schedule: list[list[StripTurn]] = attrs.field(init=False)
+    turns: list[list[StripTurn]] = attrs.field(init=False)
 
-    @_schedule.default
-    def _made_schedule(self) -> list[list[StripTurn]]:
+    @turns.default
+    def _made_turns(self) -> list[list[StripTurn]]:
         module = self._module
         parts = [(part, lines.scale(module, part)) for part in lines.parts(module)]
         behind = partial(lines.rows_out, module)
@@ -80,13 +80,20 @@ class Strips:
         return self.setup.module().module
 
     @property
-    def _turned(self) -> bool:
+    def turned(self) -> bool:
+        """Whether strips are cut along the height."""
         return is_turned(self.shape)
 
     @property
     def _total(self) -> int:
         """Latent rows along the longer side."""
         return max(self.shape[3:])
+
+    @property
+    def finishing(self) -> list[int]:
+        """The strips that rows of frames come out of."""
+        last = (turns[-1] for turns in self.turns)
+        return [s for s, turn in enumerate(last) if turn.part == "head" and turn.makes]
 
     @property
     def _by_frames(self) -> bool:
@@ -100,27 +107,28 @@ class Strips:
 
     def calls(self) -> Iterator[Call]:
         """Yield every call after the clip's first convolution."""
-        frames, strips = range(self.shape[2]), range(len(self._schedule))
+        frames, strips = range(self.shape[2]), range(len(self.turns))
         if self._by_frames:
             for frame in frames:
-                yield from self._open(frame)
+                yield from self.open(frame)
                 for strip in strips:
-                    yield from self._strip(frame, strip)
+                    yield from self.strip(frame, strip)
                 yield self._emit(frame)
             return
         for frame in frames:
-            yield from self._open(frame)
+            yield from self.open(frame)
         for strip in strips:
             for frame in frames:
-                yield from self._strip(frame, strip)
+                yield from self.strip(frame, strip)
         for frame in frames:
             yield self._emit(frame)
 
-    def _place(self, frame: int, strip: int) -> str:
+    def place(self, frame: int, strip: int) -> str:
         """Tell a strip of a frame: by the strip alone where frames come one after the other."""
         return str(strip) if self._by_frames else f"{frame}-{strip}"
 
-    def _kind(self, part: str, frame: int) -> str:
+    def kind(self, part: str, frame: int) -> str:
+        """Name a kind of call of this setting."""
         return f"{part}.{self.setting}.{frame}"
 
     def _segment(self, part: str) -> str:
@@ -129,11 +137,15 @@ class Strips:
     def _step(self, frame: int) -> int:
         return frame if self._by_frames else 0
 
-    def _open(self, frame: int) -> Iterator[Call]:
-        """The parts that see a whole frame, which is small there."""
+    def open(self, frame: int, strips: Sequence[int] | None = None) -> Iterator[Call]:
+        """Run the parts that see a whole frame, which is small there; cut *strips* out of it.
+
+        None for all of them.
+        """
         own, module = self.setup.own, self._module
         inner = (own("latents"), "in", own("opened")), (own("opened"), "mid", own("strip"))
-        places = tuple(self._place(frame, strip) for strip in range(len(self._bounds)))
+        cut = range(len(self._bounds)) if strips is None else strips
+        bounds = {self.place(frame, n): self._bounds[n] for n in cut if n < len(self._bounds)}
         for reads, part, makes in inner:
             states = [own(f"state.{part}.{i}") for i in range(vae.cache_places(module, part))]
 
@@ -149,32 +161,35 @@ class Strips:
                 cache = vae.fill_cache([values.get(name) for name in states], frame)
                 out = vae.run(module, part, x, cache, first=frame == 0)
                 left = zip(states, cache, strict=True)
-                outputs = {makes: out} if part == "in" else self._cut(out, makes, places)
+                outputs = {makes: out} if part == "in" else self._cut(out, makes, bounds)
                 return {**outputs, **{n: t for n, t in left if isinstance(t, torch.Tensor)}}
 
             yield Call(
-                self._kind(part, min(frame, 2)), run, (reads, *states), segment=self._segment(part),
-                step=self._step(frame), places=places,
+                self.kind(part, min(frame, 2)), run, (reads, *states), segment=self._segment(part),
+                step=self._step(frame), places=tuple(bounds),
             )  # fmt: skip
 
-    def _cut(self, features: torch.Tensor, name: str, places: tuple[str, ...]) -> Tensors:
+    def _cut(
+        self, features: torch.Tensor, name: str, bounds: Mapping[str, tuple[int, int]]
+    ) -> Tensors:
         return {
-            f"{name}@{place}": lines.cut(features, start, stop, turned=self._turned)
-            for place, (start, stop) in zip(places, self._bounds, strict=True)
+            f"{name}@{place}": lines.cut(features, start, stop, turned=self.turned)
+            for place, (start, stop) in bounds.items()
         }
 
-    def _strip(self, frame: int, strip: int) -> Iterator[Call]:
-        place, own = self._place(frame, strip), self.setup.own
+    def strip(self, frame: int, strip: int) -> Iterator[Call]:
+        """Run the other parts on a strip of a frame."""
+        place, own = self.place(frame, strip), self.setup.own
         features = own(f"strip@{place}")
-        for turn in self._schedule[strip]:
+        for turn in self.turns[strip]:
             makes = own(f"rows@{place}") if turn.part == "head" else own("features")
             yield self._part(turn, frame, strip, features if turn.fed else None, makes)
             features = makes
 
     def _part(self, turn: StripTurn, frame: int, strip: int, reads: str | None, makes: str) -> Call:
         part, place = turn.part, self._rows_of(turn, frame)
-        line, cache = self._kept(part, "line", frame), self._kept(part, "cache", strip)
-        wait = self._kept(part, "wait", frame)
+        line, cache = self.kept(part, "line", frame), self.kept(part, "cache", strip)
+        wait = self.kept(part, "wait", frame)
         old = [n for n, is_there in ((line, turn.taken), (cache, frame)) if is_there]
 
         def run(values: Tensors) -> Tensors:
@@ -192,13 +207,13 @@ class Strips:
 
         names = (*((wait,) if turn.waiting else ()), *((reads,) if reads is not None else ()), *old)
         return Call(
-            self._kind(part, min(frame, 1)) + self._stretch(turn), run, names,
+            self.kind(part, min(frame, 1)) + self._stretch(turn), run, names,
             segment=self._segment(part), step=self._step(frame),
-            places=(self._place(frame, strip), str(frame)),
+            places=(self.place(frame, strip), str(frame)),
         )  # fmt: skip
 
     def _rows_of(self, turn: StripTurn, frame: int) -> StripPlace:
-        return StripPlace(turn.taken, turn.takes, frame == 0, turn.bottom, self._turned)
+        return StripPlace(turn.taken, turn.takes, frame == 0, turn.bottom, self.turned)
 
     def _stretch(self, turn: StripTurn) -> str:
         """Tell turns apart that cost different things: far from both ends they are alike."""
@@ -207,26 +222,46 @@ class Strips:
 
     def _finished(self, decoded: torch.Tensor) -> torch.Tensor:
         """Rows of a chunk: uint8 `[1 or 4, 3, H, W]`."""
-        decoded = decoded.transpose(3, 4) if self._turned else decoded
+        decoded = decoded.transpose(3, 4) if self.turned else decoded
         return to_levels(vae.to_frames(self._module, decoded)).contiguous()
 
-    def _kept(self, part: str, what: str, index: int) -> str:
+    def kept(self, part: str, what: str, index: int) -> str:
         """Name what a part keeps: of its lines or its caches, those that have to wait are many."""
         waits = what != "cache" if not self._by_frames else what == "cache"
         return self.setup.own(f"state.{what}.{part}" + (f"@{index}" if waits else ""))
 
+    @property
+    def row_axis(self) -> int:
+        """The dimension of a chunk `[1 or 4, 3, H, W]` that strips follow one another in."""
+        return 2 if self.turned else 3
+
+    def rows_shape(self, strip: int, frame: int) -> tuple[int, ...]:
+        """The shape `[1 or 4, 3, H, W]` of the rows of a chunk that come out of a *strip*."""
+        space = self.setup.around.latent_space
+        made = self.turns[strip][-1].makes * (self._module.config.patch_size or 1)
+        shape = [
+            1 if frame == 0 else space.temporal,
+            3,
+            *(n * space.spatial for n in self.shape[3:]),
+        ]
+        shape[self.row_axis] = made
+        return tuple(shape)
+
+    @property
+    def rows(self) -> int:
+        """Latent rows of a strip."""
+        return _height(self.setting)
+
     def _emit(self, frame: int) -> Call:
         """Put a chunk together: uint8 `[1 or 4, 3, H, W]`."""
-        own, axis = self.setup.own, 2 if self._turned else 3
-        last = (turns[-1] for turns in self._schedule)
-        strips = [s for s, turn in enumerate(last) if turn.part == "head" and turn.makes]
-        places = tuple(self._place(frame, strip) for strip in strips)
+        own, axis = self.setup.own, self.row_axis
+        places = tuple(self.place(frame, strip) for strip in self.finishing)
         names = tuple(own(f"rows@{place}") for place in places)
 
         def run(values: Tensors) -> Tensors:
             return {own("frames"): torch.cat([values[name] for name in names], axis)}
 
-        kind = self._kind("emit", min(frame, 1))
+        kind = self.kind("emit", min(frame, 1))
         return Call(kind, run, names, step=frame, emits=True, places=places)
 
 
@@ -236,4 +271,5 @@ def _taken(come: list[torch.Tensor], count: int) -> tuple[torch.Tensor, torch.Te
     left = x.shape[ROWS] - count
     if not left:
         return x, None
-    return x.narrow(ROWS, 0, count), x.narrow(ROWS, count, left).clone()
+    rest = x.narrow(ROWS, count, left)
+    return x.narrow(ROWS, 0, count), channels_last(rest, rest.shape).copy_(rest)

@@ -19,6 +19,7 @@ from wanflow.stages.conditions import Conditions
 from wanflow.stages.denoise_ranks import Sharing, share_knob, sharing_of
 from wanflow.stages.denoise_rows import RowCalls
 from wanflow.stages.easy_cache import EasyCache
+from wanflow.stages.preview import PreviewCalls
 from wanflow.stages.samplers import Sampling
 from wanflow.stages.vace_blocks import MAIN, BlockCalls, BlockList, check_control
 
@@ -103,13 +104,14 @@ class Denoise(StageProgram):
         latent_shape, latents = shape(noise), noise
         sharing = sharing_of(self.setup, knobs, self._passes)
         by_rows = self._by_rows(knobs, sharing, latent_shape)
-        yield by_rows.tables(noise) if by_rows is not None else self._rotary(noise)
+        yield self._tables(by_rows, noise)
         yield self._timesteps()
         check_control(self.setup, shape, latent_shape)
         if "source" in self.setup.bound.inputs:
             latents = self.setup.own("latents")
             yield self._noised(noise)
         easy = EasyCache(self.setup)
+        previews = PreviewCalls(self.setup, self._sampling, self.setup.own("prediction.positive"))
         for step in range(self.steps):
             yield from easy.decided(step, latents)
             for names in self._groups(knobs, sharing):
@@ -121,13 +123,25 @@ class Denoise(StageProgram):
                 yield from easy.settled(names, step, latents)
             if sharing is not None:
                 yield from sharing.traded(step)
-            yield from self._advance(step, latents)
+            yield from self._guided(step)
+            yield from previews.calls(step, latents, latent_shape)
+            yield self._sample(step, latents, self.setup.own("prediction.positive"))
             latents = self.setup.own("latents")
         if self._given.replaces:
             yield self._replace()
         references = latent_shape[2] - self.setup.around.latent_shape[2]
         if references > 0 and self.setup.bound.steps.stop == self._sampling.steps:
             yield self._cut(references)
+
+    def _tables(self, by_rows: RowCalls | None, latents: str) -> Call:
+        """Make what depends on the latents' shape alone."""
+        return self._rotary(latents) if by_rows is None else by_rows.tables(latents)
+
+    def tables(self, knobs: Mapping[str, str], latent_shape: tuple[int, ...]) -> Call:
+        """The call that makes the tables of these knobs again, between two steps."""
+        sharing = sharing_of(self.setup, knobs, self._passes)
+        by_rows = self._by_rows(knobs, sharing, latent_shape)
+        return self._tables(by_rows, self.setup.own("latents"))
 
     def _groups(
         self, knobs: Mapping[str, str], sharing: Sharing | None
@@ -311,7 +325,7 @@ class Denoise(StageProgram):
             f"head.{name}", run, (hidden, time, *conditions.timed), segment=segment, step=step
         )
 
-    def _advance(self, step: int, latents: str) -> Iterator[Call]:
+    def _guided(self, step: int) -> Iterator[Call]:
         own, guidance = self.setup.own, self._guidance
         positive, negative = own("prediction.positive"), own("prediction.negative")
 
@@ -321,7 +335,6 @@ class Denoise(StageProgram):
 
         if len(self._passes) > 1:
             yield Call("guide", guide, (positive, negative), step=step)
-        yield self._sample(step, latents, positive)
 
     def _sample(self, step: int, latents: str, prediction: str) -> Call:
         own, sampling, index = self.setup.own, self._sampling, self.setup.bound.steps[step]

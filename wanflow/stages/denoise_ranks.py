@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import attrs
 import torch
@@ -17,6 +18,9 @@ from wanflow.stages.base import StageSetup
 from wanflow.stages.vace_blocks import control_of
 
 SHARE = "share"
+GUIDANCE, ROWS, HEADS = "guidance", "rows", "ulysses"
+GUIDANCE_HEADS = f"{GUIDANCE}.{HEADS}"
+_EITHER = 3  # ranks, for which heads are sent less and rows are leaner
 
 
 def share_knob(setup: StageSetup, rank: Rank, passes: Sequence[str]) -> Knob:
@@ -32,10 +36,14 @@ def share_knob(setup: StageSetup, rank: Rank, passes: Sequence[str]) -> Knob:
     if len(passes) > 1 and rank.halves is not None and (rank.count == 2 or not control_of(setup)):
         # With one rank a half nothing is cut; more of them cut its rows.
         is_cut = rank.count > 2 and rank.kind != "cpu"
-        choices["guidance"] = "rounding" if is_cut else "bitwise"
+        choices[GUIDANCE] = "rounding" if is_cut else "bitwise"
+        if _divides(setup, rank.count // 2):
+            choices[GUIDANCE_HEADS] = "rounding" if is_cut else "bitwise"
     if not control_of(setup):
         # A row's sums are those of one device; on a card a kernel may be picked by their number.
-        choices["rows"] = "bitwise" if rank.kind == "cpu" else "rounding"
+        choices[ROWS] = "bitwise" if rank.kind == "cpu" else "rounding"
+        if _divides(setup, rank.count):
+            choices[HEADS] = choices[ROWS]
     if not choices:
         raise InputError(
             f"stage {name!r} can't be shared by {rank.count} ranks: VACE's blocks are not cut by "
@@ -47,9 +55,30 @@ def share_knob(setup: StageSetup, rank: Rank, passes: Sequence[str]) -> Knob:
         SHARE,
         choices,
         "guidance: half of the ranks take the pass with the prompt, the others that without; "
-        "rows: each takes a share of the sequence, and keys and values are gathered",
+        "rows: each takes a share of the sequence, and keys and values are gathered; ulysses: the "
+        "same, but in self-attention each takes some heads of all rows; guidance.ulysses: each "
+        "half does so",
         searched=False,  # one value for all ranks: whoever plans them all pins it
     )
+
+
+def _divides(setup: StageSetup, ranks: int) -> bool:
+    """Whether so many ranks, more than one, can have equally many heads each."""
+    config: Any = setup.module().module.config
+    return ranks > 1 and config.num_attention_heads % ranks == 0
+
+
+def worth_planning(shares: Sequence[str], ranks: int) -> list[str]:
+    """Leave out the ways that another of *shares* is no worse than, whatever the link.
+
+    Beside gathered rows, groups of heads are sent 2 / R of the bytes by R ranks, and need no more
+    memory from four on; two are sent the same, and rows are leaner.
+    """
+    worse = set()
+    for rows, heads, each in ((ROWS, HEADS, ranks), (GUIDANCE, GUIDANCE_HEADS, ranks // 2)):
+        if rows in shares and heads in shares and each != _EITHER:
+            worse.add(rows if each > _EITHER else heads)
+    return [share for share in shares if share not in worse]
 
 
 @attrs.frozen
@@ -64,7 +93,7 @@ class Sharing:
 
     @property
     def _halves(self) -> tuple[Group, Group] | None:
-        return self.rank.halves if self.value == "guidance" else None
+        return self.rank.halves if self.value.startswith(GUIDANCE) else None
 
     @property
     def own_passes(self) -> tuple[str, ...]:
@@ -83,7 +112,8 @@ class Sharing:
         if len(group) == 1:
             return None
         tokens = Grid.of(self.setup.module().module, latent_shape).tokens
-        return RowShare(tokens, group, group.index(self.rank.index), self.exchange)
+        by_heads = self.value.endswith(HEADS)
+        return RowShare(tokens, group, group.index(self.rank.index), self.exchange, by_heads)
 
     def traded(self, step: int) -> Iterator[Call]:
         """Yield the call in which the halves give each other their predictions, if there are two.

@@ -70,7 +70,8 @@ class RowCalls:
     @property
     def _how(self) -> str:
         """What tells the blocks' calls apart from those at another setting."""
-        return f"{self.value}.compiled" if self.compiled else self.value
+        by_heads = self.share is not None and self.share.by_heads
+        return f"{self.value}{'.compiled' * self.compiled}{'.ulysses' * by_heads}"
 
     @property
     def _forms(self) -> Any:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import attrs
 import numpy as np
 
+from wanflow.files.whole import make_folders, replace_synced
 from wanflow.scheduler.program import Call, ShapeOf, Tensors
 from wanflow.stages.base import StageProgram
 from wanflow.stages.frames import bytes_call
@@ -75,7 +76,7 @@ class WriteFrames(StageProgram):
         def run(values: Tensors) -> Tensors:
             if chunk == 1:
                 _remove(part)  # of a run that was killed
-                part.parent.mkdir(parents=True, exist_ok=True)
+                make_folders(part.parent)
             sink.write(values[name].numpy())
             return {}
 
@@ -83,14 +84,14 @@ class WriteFrames(StageProgram):
         return Call(sink.kind, run, (name,), step=step, chunk=chunk, stand_in=lambda _values: {})
 
     def _finish(self, sink: FrameSink, part: Path, final: Path, *, step: int) -> Call:
-        """Rename: a part of the last step, else the first would end with the stage."""
+        """Sync and rename: a part of the last step, else the first would end with the stage."""
 
         def run(_values: Tensors) -> Tensors:
             sink.finish()
             sink.close()
             if part.is_dir() and final.is_dir():
                 shutil.rmtree(final)
-            part.replace(final)
+            replace_synced(part, final)
             return {}
 
         return Call("finish", run, step=step, chunk=1 << 30, stand_in=lambda _values: {})

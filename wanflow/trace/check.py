@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from wanflow.trace.events import Event, FootprintRows, Memory, Move, Note, Verb, Workspace
+from wanflow.trace.events import Event, FootprintRows, Memory, Move, Note, Preview, Verb, Workspace
 from wanflow.trace.measured import MeasuredPeaks
 from wanflow.trace.plain import plain
 from wanflow.trace.reader import State, TraceFile, TraceReader
@@ -84,7 +84,7 @@ class Auditor:
     def add(self, event: Event) -> None:
         """Audit one event."""
         self.record += 1
-        timeless = Memory | Note | FootprintRows
+        timeless = Memory | Note | Preview | FootprintRows
         if not isinstance(event, timeless) and event.ended_ns < event.began_ns:
             self.say("time", f"it ends at {event.ended_ns} ns, before it begins")
         if isinstance(event, Move):

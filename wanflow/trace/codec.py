@@ -19,6 +19,7 @@ from wanflow.trace.events import (
     Memory,
     Move,
     Note,
+    Preview,
     StageSpan,
     Step,
     Transfer,
@@ -35,6 +36,7 @@ _TAGS: dict[type[Any], str] = {
     StageSpan: "stage",
     Memory: "memory",
     Note: "note",
+    Preview: "preview",
     FootprintRows: "footprint",
 }
 

@@ -139,6 +139,21 @@ class Note:
 
 
 @attrs.frozen(slots=False)
+class Preview:
+    """A preview was made of the latents of a step: its files are in the run folder.
+
+    So many `frames`, each of `width` times `height` latents, a pixel each.
+    """
+
+    stage: str
+    step: int
+    frames: int
+    width: int
+    height: int
+    at_ns: int
+
+
+@attrs.frozen(slots=False)
 class FootprintRows:
     """A part of what the run was planned from, so that a trace can be planned again.
 
@@ -150,4 +165,4 @@ class FootprintRows:
     rows: tuple[str, ...]
 
 
-Event = Move | Transfer | Workspace | Step | StageSpan | Memory | Note | FootprintRows
+Event = Move | Transfer | Workspace | Step | StageSpan | Memory | Note | Preview | FootprintRows

@@ -18,6 +18,7 @@ from wanflow.trace.events import (
     Memory,
     Move,
     Note,
+    Preview,
     StageSpan,
     Step,
     Transfer,
@@ -120,7 +121,7 @@ def _kind(event: Event) -> Kind | None:
             return None
 
 
-def _columns(event: Event) -> tuple[int, str, str, str, str, str]:  # noqa: PLR0911 - one a kind
+def _columns(event: Event) -> tuple[int, str, str, str, str, str]:  # noqa: C901, PLR0911 - one a kind
     match event:
         case Move():
             came = event.source not in ("", event.tier)
@@ -150,6 +151,9 @@ def _columns(event: Event) -> tuple[int, str, str, str, str, str]:  # noqa: PLR0
             return event.at_ns, "", event.tier, sizes, "", f"counted by {event.source}"
         case Note():
             return event.at_ns, "", "", "", "", f"{event.topic}: {event.text}"
+        case Preview():
+            what = f"{event.frames} frames of {event.width}*{event.height}"
+            return event.at_ns, "", "", "", _turn(event.stage, event.step), what
         case FootprintRows():
             what = f"variant {event.variant}: {len(event.rows)} rows of {event.section}"
             return 0, "", "", "", "", what

@@ -27,12 +27,14 @@ from wanflow.trace.framing import (
     DamagedError,
     ShortError,
     payloads,
+    read_frame_head,
     starts_like_a_trace,
     unpack_each,
     unseal,
 )
 
 _BUFFER_BYTES = 256 * 1024
+_NO_TRAILER = "no trailer: the run did not close the trace"
 
 
 class State(StrEnum):
@@ -96,7 +98,21 @@ class TraceReader:
         error: BaseException | None,
         where: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file; again is no error."""
         self._file.close()
+
+    @property
+    def changed_ns(self) -> int:
+        """When the file was written to last, by the clock."""
+        return os.fstat(self._file.fileno()).st_mtime_ns
+
+    @property
+    def closed(self) -> bool:
+        """Whether the file was let go of."""
+        return self._file.closed
 
     def __iter__(self) -> Iterator[Event]:
         """Yield each event up to the first record that is bad or short."""
@@ -199,15 +215,24 @@ class TraceReader:
         self._file.seek(self._good_bytes)
         data = self._file.read(MAX_MAP_BYTES)
         if not data:
-            self._end(State.CUT, "no trailer: the run did not close the trace")
+            self._end(State.CUT, _NO_TRAILER)
         elif not data.startswith(MAP_MARK):
-            record = self._records + self._skipped + 1
-            self._end(State.DAMAGED, f"record {record}: its head is damaged")
+            self._read_late(data)
         else:
             try:
                 self._read_trailer(data)
             except DamagedError as error:
                 self._end(_state_for(error), f"trailer: {error}")
+
+    def _read_late(self, data: bytes) -> None:
+        """Tell damage from a record that was written after the last one was read: a run goes on."""
+        record = self._records + self._skipped + 1
+        try:
+            read_frame_head(data[:FRAME_BYTES])
+        except DamagedError as error:
+            self._end(_state_for(error), f"record {record}: {error}")
+        else:
+            self._end(State.CUT, _NO_TRAILER)
 
     def _read_trailer(self, data: bytes) -> None:
         trailer = unseal(data)

@@ -11,7 +11,7 @@ import attrs
 from wanflow.trace.by_kind import ByKind
 from wanflow.trace.events import Event
 from wanflow.trace.measured import Measured
-from wanflow.trace.plain import flat, plain
+from wanflow.trace.plain import count_in, flat, plain, seconds_in, text_in
 from wanflow.trace.reader import State, TraceFile, TraceReader
 from wanflow.trace.tally import Peak, StageTally, Tally, TierTally, Traffic
 
@@ -178,7 +178,7 @@ def _summary(tally: Tally, file: TraceFile) -> Summary:
     header = file.header
     tier_name = _budget_tier(header, tally.tiers)
     tier = tally.tiers.get(tier_name or "")
-    budget_bytes, overhead_bytes = _count(header, "budget_bytes"), overhead_of(header)
+    budget_bytes, overhead_bytes = count_in(header, "budget_bytes"), overhead_of(header)
     peak_bytes = tier.peak.resident_bytes if tier else 0
     measured = tally.measured.peak(tier_name, overhead_bytes)
     over_bytes = None
@@ -188,20 +188,20 @@ def _summary(tally: Tally, file: TraceFile) -> Summary:
     return Summary(
         path=file.path,
         state=str(file.state),
-        status=_text(file.trailer or {}, "status"),
+        status=text_in(file.trailer or {}, "status"),
         problem=file.problem,
-        graph=_text(header, "graph"),
-        plan_id=_text(header, "plan_id"),
-        device=_text(header, "device"),
+        graph=text_in(header, "graph"),
+        plan_id=text_in(header, "plan_id"),
+        device=text_in(header, "device"),
         simulated=header["simulated"] if isinstance(header.get("simulated"), bool) else None,
-        started=_text(header, "started"),
+        started=text_in(header, "started"),
         seed=header["seed"] if type(header.get("seed")) is int else None,
         versions=header["versions"] if isinstance(header.get("versions"), dict) else {},
         budget_bytes=budget_bytes,
         budget_tier=tier_name,
         overhead_bytes=overhead_bytes,
         over_budget_bytes=over_bytes,
-        predicted_peak_bytes=_count(header, "predicted_peak_bytes"),
+        predicted_peak_bytes=count_in(header, "predicted_peak_bytes"),
         peak_bytes=peak_bytes,
         whole_peak_bytes=peak_bytes + overhead_bytes,
         measured_peak_bytes=measured.nbytes if measured else None,
@@ -211,7 +211,7 @@ def _summary(tally: Tally, file: TraceFile) -> Summary:
         measured=tally.measured.all,
         alloc_retries=tally.measured.alloc_retries,
         alloc_failures=tally.measured.alloc_failures,
-        predicted_seconds=_seconds(header, "predicted_seconds"),
+        predicted_seconds=seconds_in(header, "predicted_seconds"),
         seconds=tally.last_ns / _NS,
         events=file.records,
         skipped=file.skipped,
@@ -285,7 +285,7 @@ def _peak(tier: str | None, peak: Peak) -> PeakMoment | None:
 def _budget_tier(header: Mapping[str, Any], tiers: Mapping[str, TierTally]) -> str | None:
     """Take the header's word; without one, the fullest of the tiers where something ran."""
     for key in ("budget_tier", "device"):
-        name = _text(header, key)
+        name = text_in(header, key)
         if name is not None and (key == "budget_tier" or name in tiers):
             return name
     at_work = [name for name, tier in tiers.items() if tier.computes] or list(tiers)
@@ -294,21 +294,4 @@ def _budget_tier(header: Mapping[str, Any], tiers: Mapping[str, TierTally]) -> s
 
 def overhead_of(header: Mapping[str, Any]) -> int:
     """Say what of the budget no event counts; nothing where the header does not say."""
-    return _count(header, "overhead_bytes") or 0
-
-
-def _text(values: Mapping[str, Any], key: str) -> str | None:
-    value = values.get(key)
-    return value if isinstance(value, str) else None
-
-
-def _count(values: Mapping[str, Any], key: str) -> int | None:
-    value = values.get(key)
-    return value if type(value) is int and value >= 0 else None
-
-
-def _seconds(values: Mapping[str, Any], key: str) -> float | None:
-    value = values.get(key)
-    if not isinstance(value, int | float) or isinstance(value, bool) or value < 0:
-        return None
-    return float(value)
+    return count_in(header, "overhead_bytes") or 0

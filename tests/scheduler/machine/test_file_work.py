@@ -7,7 +7,7 @@ from wanflow.scheduler.footprint.costs import CallRecord, Cost, Footprint, Made,
 from wanflow.scheduler.machine.call_times import CallTimes, by_rates
 from wanflow.scheduler.machine.datasheets import cpu_machine, named_machine
 from wanflow.scheduler.machine.figures import FILES
-from wanflow.scheduler.machine.file_work import FileWork, file_work, written_at
+from wanflow.scheduler.machine.file_work import PREVIEW, FileWork, file_work, written_at
 from wanflow.scheduler.machine.learn_files import learn_files
 from wanflow.trace.events import Workspace
 from wanflow.units import GIB
@@ -94,10 +94,10 @@ class TestTime:
         assert not set(FILES) & set(card.matters)
 
 
-def heard(*spans_ms):
+def heard(*spans_ms, run=RUN):
     """Times of a run whose calls took so long."""
     times, now = CallTimes(), 0
-    for record, span in zip(RUN.calls, spans_ms, strict=False):
+    for record, span in zip(run.calls, spans_ms, strict=False):
         times.hear(
             Workspace(record.kind, record.stage, record.step, "cpu", 0, 0, now, now + span * MS)
         )
@@ -137,3 +137,36 @@ class TestLearning:
         """Not its figures."""
         card = named_machine("h100")
         assert learn_files(card, RUN, heard(*ALL), (4.6, 4.8)) == card
+
+
+class TestPreviews:
+    """The files of a preview."""
+
+    SHOWN = attrs.evolve(
+        RUN,
+        calls=(
+            RUN.calls[0],
+            call("denoise", "preview.0", 0, KERNEL, (1,), (made(9, 4_500_000),)),
+            call("denoise", PREVIEW, 0, NOTHING, (9,)),
+            *RUN.calls[1:],
+        ),
+    )
+
+    def test_are_written_by_their_call(self):
+        """The frames that it reads; what is saved after the step is as before."""
+        work = file_work(self.SHOWN)
+        assert work[2] == FileWork(previews=1, preview_bytes=4_500_000)
+        assert work[3] == file_work(RUN)[1]
+        assert written_at(self.SHOWN) == {2, 7, 10, 11}
+
+    def test_take_their_time(self, cpu):
+        """5 ms and half a second for 4.5 MB; on a card too, which waits for them."""
+        card = named_machine("h100")
+        assert by_rates(self.SHOWN, cpu)[2] == pytest.approx(0.505)
+        assert by_rates(self.SHOWN, card)[2] - by_rates(RUN, card)[5] == pytest.approx(0.505)
+
+    def test_teach_nothing_of_videos_and_saves(self, cpu):
+        """These are learned as in a run without."""
+        times = heard(ALL[0], 9, 999, *ALL[1:], run=self.SHOWN)
+        learned = learn_files(cpu, self.SHOWN, times, (2.3, 2.4))
+        assert learned == learn_files(cpu, RUN, heard(*ALL), (2.3, 2.4))

@@ -80,6 +80,15 @@ class TestTable:
         with pytest.raises(InputError, match="line 1: the first line names the columns"):
             rows_of(tmp_path, "a.csv", f"{first}\n1,2,3\n")
 
+    @pytest.mark.parametrize(
+        ("first", "told"),
+        [("a\rb", "new-line character"), ("x" * 150_000, "field larger than field limit")],
+    )
+    def test_names_that_are_no_cells(self, tmp_path, first, told) -> None:
+        """What csv refuses of the first line is told as of any other."""
+        with pytest.raises(InputError, match=f"line 1: {told}"):
+            rows_of(tmp_path, "a.csv", f"{first}\n1\n")
+
 
 class TestJson:
     """An object a line."""

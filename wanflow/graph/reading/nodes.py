@@ -66,7 +66,7 @@ class _Builder:
         if self.open:
             self._attach(self.open[-1], node)
         elif self.root is not None:
-            message = "a graph file is one YAML document, this is a second"
+            message = "one YAML document is a file, this is a second"
             raise _RefusedError(Fault("many-documents", message, node.mark, "remove the `---`"))
         else:
             self.root = node

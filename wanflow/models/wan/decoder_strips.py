@@ -165,3 +165,26 @@ def cut(frame: torch.Tensor, start: int, stop: int, *, turned: bool) -> torch.Te
     """Copy rows out of a whole frame's features, turned if it stands."""
     rows = turn(frame, turned=turned).narrow(ROWS, start, stop - start)
     return channels_last(rows, rows.shape).copy_(rows)
+
+
+def lines_size(module: Any, part: str, shape: tuple[int, ...], *, first: bool) -> int:
+    """How many numbers a part keeps in its lines, whichever strip it has done."""
+    return max(1, sizes(module, part, StripPlace(1, 1, first, bottom=False), shape)[0])
+
+
+def input_shapes(module: Any, height: int, *, first: bool) -> dict[str, tuple[int, ...]]:
+    """The shape `[1, C, F, h, 1]` of a row of each part's input, of frames of a latent *height*."""
+    frames = 1
+    shapes: dict[str, tuple[int, ...]] = {}
+    for part in parts(module):
+        conv = next(iter(_convs(module, part)))
+        shapes[part] = (1, conv.in_channels, frames, height, 1)
+        if scale(module, part) == 2:
+            height *= 2
+            frames *= 2 if _is_temporal(_block(module, part)) and not first else 1
+    return shapes
+
+
+def dtype_of(module: Any) -> torch.dtype:
+    """What features are in; known without weights."""
+    return next(_convs(module, "head")).weight.dtype  # type: ignore[no-any-return]

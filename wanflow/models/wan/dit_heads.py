@@ -17,7 +17,7 @@ import torch
 from wanflow.models.packing.linear import is_opened, opened
 from wanflow.models.trees.attention import dispatch, heads_of
 from wanflow.models.wan.dit import every_block
-from wanflow.models.wan.dit_rows import Rows, Scales, add_gated, modulated, projection
+from wanflow.models.wan.dit_rows import Rows, Scales, add_attended, modulated
 from wanflow.models.wan.rope import Rope
 from wanflow.scheduler.profile.folded_loops import passes
 
@@ -43,10 +43,7 @@ def attend(
             asking = query[:, part, heads]
             asking.copy_(dispatch(attn, asking, key, value).view_as(asking))
         del key, value
-    project = projection(attn)
-    for part in rows.chunks(tokens):
-        output = project(query[:, part].flatten(2))
-        add_gated(hidden[:, part], output, scaled.of(2, part))
+    add_attended(attn, hidden, query, scaled, rows)
 
 
 def _head_groups(heads: int, count: int) -> Iterator[slice]:

@@ -242,12 +242,34 @@ def head(
     index: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Norm, project and put the patches back: the prediction, shaped like the latents."""
-    scaled = Scales.of_sum(module.scale_shift_table + time.unsqueeze(1), (1,), index)
+    scaled = head_scales(module, time, index)
     patches = hidden.new_empty(*hidden.shape[:2], module.proj_out.out_features)
+    fill_patches(module, hidden, scaled, rows, out=patches)
+    return unpatchify(module, patches, latent_shape)
+
+
+def head_scales(module: Any, time: torch.Tensor, index: torch.Tensor | None) -> Scales:
+    """What the head's norm is scaled and shifted by."""
+    return Scales.of_sum(module.scale_shift_table + time.unsqueeze(1), (1,), index)
+
+
+def fill_patches(
+    module: Any, hidden: torch.Tensor, scaled: Scales, rows: Rows, *, out: torch.Tensor
+) -> None:
+    """Norm and project *hidden* `[B, rows, width]` into *out* `[B, rows, a patch's numbers]`."""
     for part in rows.wide(hidden.shape[1]).chunks(hidden.shape[1]):
         normed = modulated(module.norm_out, hidden[:, part], scaled, part, 0)
-        patches[:, part] = module.proj_out(normed)
-    return unpatchify(module, patches, latent_shape)
+        out[:, part] = module.proj_out(normed)
+
+
+def add_attended(
+    attn: Any, hidden: torch.Tensor, attended: torch.Tensor, scaled: Scales, rows: Rows
+) -> None:
+    """Project what was attended, `[B, rows, heads, head width]`, and add it to *hidden*."""
+    count = hidden.shape[1]
+    project = projection(attn, once=rows.count(count) == 1)
+    for part in rows.chunks(count):
+        add_gated(hidden[:, part], project(attended[:, part].flatten(2)), scaled.of(2, part))
 
 
 def modulated(norm: Any, x: torch.Tensor, scaled: Scales, part: slice, first: int) -> torch.Tensor:

@@ -46,7 +46,7 @@ class Tape:
     def take(self, shape: Sequence[int]) -> torch.Tensor:
         """Give the next `[1, C, F, h, w]`."""
         at, self._at = self._at, self._at + math.prod(shape)
-        return self.flat.as_strided(tuple(shape), _strides(shape), at)
+        return self.flat.as_strided(tuple(shape), strides_of(shape), at)
 
 
 @attrs.frozen
@@ -265,10 +265,11 @@ def channels_last(
     like: torch.Tensor, shape: Sequence[int], dtype: torch.dtype | None = None
 ) -> torch.Tensor:
     """Make an uninitialised `[1, C, F, h, w]` whose channels lie next to each other."""
-    return like.new_empty_strided(tuple(shape), _strides(shape), dtype=dtype or like.dtype)
+    return like.new_empty_strided(tuple(shape), strides_of(shape), dtype=dtype or like.dtype)
 
 
-def _strides(shape: Sequence[int]) -> tuple[int, ...]:
+def strides_of(shape: Sequence[int]) -> tuple[int, ...]:
+    """How `[1, C, F, h, w]` lies whose channels are next to each other."""
     _, channels, frames, height, width = shape
     strides = (frames * height * width, 1, height * width, width, 1)
     return tuple(stride if i == 1 else stride * channels for i, stride in enumerate(strides))

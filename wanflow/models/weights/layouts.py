@@ -174,17 +174,26 @@ def laid_over(base: Checkpoint, others: Sequence[Checkpoint]) -> Checkpoint:
     return attrs.evolve(base, entries=entries, forms=forms, notes=notes)
 
 
-def _check_shards(index: Path, there: set[str]) -> None:
-    """Every file that an index names is there; what it says of tensors is not needed."""
+def shards_of(index: Path) -> dict[str, str]:
+    """Read an index: the file of each tensor.
+
+    Raises WeightsError for what can't be read or is no index.
+    """
     try:
         if index.stat().st_size > _INDEX_LIMIT_BYTES:
             raise ValueError  # noqa: TRY301 - one message for every way to be malformed
-        shards = json.loads(index.read_bytes())["weight_map"]
-        absent = [(name, file) for name, file in shards.items() if file not in there]
+        return {
+            name: str(file) for name, file in json.loads(index.read_bytes())["weight_map"].items()
+        }
     except OSError as error:
         raise WeightsError(f"{index}: {error.strerror}", code="unreadable-weights") from None
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise WeightsError(f"{index}: is no index of shards", code="bad-weights") from None
+
+
+def _check_shards(index: Path, there: set[str]) -> None:
+    """Every file that an index names is there; what it says of tensors is not needed."""
+    absent = [(name, file) for name, file in shards_of(index).items() if file not in there]
     if absent:
         name, file = absent[0]
         raise WeightsError(

@@ -21,3 +21,12 @@ class CountedExchange:
         """Count what the others send."""
         others = [p for p, rank in zip(pieces, group, strict=True) if rank != self.index]
         count_exchange(sum(piece.nbytes for piece in others))
+
+    def trade(
+        self,
+        sends: Sequence[tuple[int, torch.Tensor]],
+        receives: Sequence[tuple[int, torch.Tensor]],
+    ) -> None:
+        """Count what is received; who only sends takes part in an exchange as well."""
+        if sends or receives:
+            count_exchange(sum(tensor.nbytes for _, tensor in receives))

@@ -26,7 +26,8 @@ from wanflow.scheduler.run.meter import (
 )
 from wanflow.scheduler.run.step_events import Figure
 
-_Kind = tuple[str, str, int, int]
+Kind = tuple[str, str, int, int]
+Peaks = dict[Kind, int]  # bytes that calls of a kind took at most over what was there
 
 
 class _LivingStorage(weakref.ref[torch.UntypedStorage]):
@@ -40,23 +41,24 @@ class _LivingStorage(weakref.ref[torch.UntypedStorage]):
 class CallMeter:
     """Counts what lives of a run's tensors; with *every* all calls are watched.
 
-    It is entered and left by the thread that runs the calls.
+    It is entered and left by the thread that runs the calls. Kinds in *peaks* were watched in an
+    earlier run of the same calls; those that are watched here are added.
     """
 
     source = "tracked"
     context: None = None
 
-    def __init__(self, *, every: bool = False) -> None:
+    def __init__(self, peaks: Peaks | None = None, *, every: bool = False) -> None:
         self.peak_bytes = 0
         self.watched = 0
         self.calls = 0
         self._every = every
         self._reports = Reports()
-        self._peaks: dict[_Kind, int] = {}
+        self._peaks = {} if peaks is None else peaks
         self._alive: dict[int, _LivingStorage] = {}
         self._gone: deque[_LivingStorage] = deque()  # any thread adds, one counts them out
         self._now_bytes = 0
-        self._kind: _Kind = ("", "", 0, 0)
+        self._kind: Kind = ("", "", 0, 0)
         self._watching = False
 
     def __enter__(self) -> Self:
@@ -134,13 +136,17 @@ RunMeter = CallMeter | StorageMeter | CudaMeter
 
 
 def run_meter(
-    device: torch.device, context: CardContext | None = None, *, every: bool = False
+    device: torch.device,
+    context: CardContext | None = None,
+    peaks: Peaks | None = None,
+    *,
+    every: bool = False,
 ) -> RunMeter:
     """Return the meter of a run on a device; enter it to count.
 
     *context* is what the tries of a run on a card share. On a CPU *every* call is watched, or the
-    first of each kind.
+    first of each kind that is not in *peaks*.
     """
     if device.type == "cuda":
         return CudaMeter(context or CardContext(device))
-    return StorageMeter() if somebody_profiles() else CallMeter(every=every)
+    return StorageMeter() if somebody_profiles() else CallMeter(peaks, every=every)

@@ -13,7 +13,7 @@ from wanflow.scheduler.footprint.costs import CallRecord, Made
 from wanflow.scheduler.last_look import watched_by
 from wanflow.scheduler.plan.schedule import Plan
 from wanflow.scheduler.program import Placed, Program, interleave
-from wanflow.scheduler.run.call_meter import CallMeter, RunMeter, run_meter
+from wanflow.scheduler.run.call_meter import CallMeter, Peaks, RunMeter, run_meter
 from wanflow.scheduler.run.card_context import CardContext
 from wanflow.scheduler.run.device_times import DeviceTimes
 from wanflow.scheduler.run.device_works import DeviceWorks, Watch
@@ -35,7 +35,8 @@ Save = Callable[[str, int, Values], None]
 class Outcome:
     """What a run leaves: the values that were kept, and the peak as somebody else measured it.
 
-    `watched_calls` are those whose every allocation was watched, and all calls; None on a card.
+    `watched_calls` are those whose every allocation was watched, and all calls; None on a card. A
+    run that `stopped` where it was asked to keeps no values.
     """
 
     values: Mapping[str, torch.Tensor]
@@ -43,6 +44,11 @@ class Outcome:
     peak_source: str
     ledger_peak_bytes: int
     watched_calls: tuple[int, int] | None = None
+    stopped: bool = False
+
+
+class _StopReached(Exception):
+    """The step is done that a run was to stop after."""
 
 
 @attrs.frozen
@@ -59,9 +65,11 @@ class Executor:
     """Runs one plan once. *watch* sees every value as it is made (stage, name, tensor).
 
     *stop* is asked between calls; it raises to end the run (Ctrl-C). *save* is given the values
-    alive after each step that a run can be resumed from, by name: number and tensor. *nonfinite* is
-    told of the first step whose values are not finite; without it that step ends the run. *context*
-    is what the tries of a run on a card know of what lies beside its tensors.
+    alive after each step that a run can be resumed from, by name: number and tensor. The run ends
+    after the step *until*, a stage and a number from 0. *nonfinite* is told of the first step whose
+    values are not finite; without it that step ends the run. *context* is what the tries of a run
+    on a card know of what lies beside its tensors, *peaks* what runs of the same calls on a CPU
+    know of each kind of them.
     """
 
     plan: Plan
@@ -74,9 +82,11 @@ class Executor:
     watch: Watch | None = None
     stop: Callable[[], None] | None = None
     save: Save | None = None
+    until: tuple[str, int] | None = None
     resume: Resumption | None = None
     nonfinite: Tell | None = None
     context: CardContext | None = None
+    peaks: Peaks | None = None
     _check: FiniteCheck = attrs.field(init=False)
     _meter: RunMeter = attrs.field(init=False)
     _works: DeviceWorks = attrs.field(init=False)
@@ -84,7 +94,7 @@ class Executor:
     _shapes: dict[str, tuple[int, ...]] = attrs.field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._meter = run_meter(self.device, self.context, every=self.ledger.checks)
+        self._meter = run_meter(self.device, self.context, self.peaks, every=self.ledger.checks)
         self.streamer.notice = self._meter.holds
         self._check = FiniteCheck(self.plan.footprint, self.nonfinite)
         self._works = DeviceWorks(self.streamer, self.watch, self._check, self._meter)
@@ -92,7 +102,7 @@ class Executor:
 
     def run(self) -> Outcome:
         """Run to the end; on any failure everything is let go of and the programs are closed."""
-        meter, works = self._meter, self._works
+        meter, works, stopped = self._meter, self._works, False
         with ExitStack() as stack:
             if isinstance(self.sink, DeviceTimes):
                 stack.callback(self.sink.close)
@@ -102,17 +112,24 @@ class Executor:
             stack.enter_context(meter)
             try:
                 self._drive()
+            except _StopReached:
+                stopped = True
+                self._end_early("the run was to stop here")
             except BaseException:
-                self.streamer.rests = False  # what it holds is let go of too
-                works.let_go()
-                for tier in self.ledger.tiers:
-                    cause = attrs.evolve(self._player.cause, why="the run failed")
-                    self.ledger.free_all(tier, cause)
+                self._end_early("the run failed")
                 raise
-            values = {name: works.values[n] for name, n in works.numbers.items()}
+            numbers = {} if stopped else works.numbers
+            values = {name: works.values[n] for name, n in numbers.items()}
             peaks = (meter.peak_bytes, meter.source)
         watched = (meter.watched, meter.calls) if isinstance(meter, CallMeter) else None
-        return Outcome(values, *peaks, self.ledger.peak_bytes(self.tier), watched)
+        return Outcome(values, *peaks, self.ledger.peak_bytes(self.tier), watched, stopped)
+
+    def _end_early(self, why: str) -> None:
+        """Let go of everything, in the accounts too."""
+        self.streamer.rests = False  # what it holds is let go of too
+        self._works.let_go()
+        for tier in self.ledger.tiers:
+            self.ledger.free_all(tier, attrs.evolve(self._player.cause, why=why))
 
     def _drive(self) -> None:
         step_events = StepEvents(self.plan, self.sink, self.ledger, self._meter, self.tier)
@@ -132,8 +149,8 @@ class Executor:
                     self.sink.settle()  # the step ends when its kernels have ended
                 self._check.settle()
             step_events.after(index)
-            if index in boundaries:
-                self._save(records[index])
+            if index in ends:
+                self._end_step(records[index], step_events, saves=index in boundaries)
 
         try:
             for index, placed in enumerate(calls):
@@ -155,6 +172,14 @@ class Executor:
         reported(f"stage {records[-1].stage!r}", ended)
         self._player.close()
         step_events.finish()
+
+    def _end_step(self, call: CallRecord, step_events: StepEvents, *, saves: bool) -> None:
+        """Save what the step of a call leaves, and end the run if it was to end there."""
+        if saves:
+            self._save(call)
+        if (call.stage, call.step) == self.until:
+            step_events.finish()  # what was measured so far
+            raise _StopReached
 
     def _streamed(self) -> set[str]:
         """The stages at either end of a stream."""

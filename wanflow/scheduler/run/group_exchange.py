@@ -47,6 +47,20 @@ class GroupExchange:
             for sent in sends:
                 sent.wait()
 
+    def trade(
+        self,
+        sends: Sequence[tuple[int, torch.Tensor]],
+        receives: Sequence[tuple[int, torch.Tensor]],
+    ) -> None:
+        """Send to some ranks and receive from some, in memory that is there."""
+        ways = [(dist.isend, *sent) for sent in sends] + [(dist.irecv, *come) for come in receives]
+        if not ways:
+            return
+        with _all_there():
+            works = [dist.P2POp(way, _as_bytes(tensor), peer) for way, peer, tensor in ways]
+            for work in dist.batch_isend_irecv(works):
+                work.wait()
+
 
 @contextmanager
 def _all_there() -> Iterator[None]:
@@ -59,13 +73,13 @@ def _all_there() -> Iterator[None]:
 
 
 def _as_bytes(piece: torch.Tensor) -> torch.Tensor:
-    """View a contiguous tensor as bytes: no backend computes with them.
+    """View a tensor that lies in one piece as bytes: no backend computes with them.
 
     gloo's threads hold what they are given for a moment longer than they need it. So that memory is
     let go of where it was asked for, and measured to be, they get a view that doesn't keep it.
     """
     if piece.device.type != "cpu":
-        return piece.view(-1).view(torch.uint8)
+        return piece.as_strided((piece.numel(),), (1,)).view(torch.uint8)
     memory = (ctypes.c_uint8 * piece.nbytes).from_address(piece.data_ptr())
     return torch.frombuffer(memory, dtype=torch.uint8)
 

@@ -7,9 +7,11 @@ from typing import Protocol
 
 import attrs
 
+from wanflow.scheduler.footprint.costs import CallRecord
+from wanflow.scheduler.machine.file_work import PREVIEW
 from wanflow.scheduler.plan.schedule import Plan
 from wanflow.scheduler.run.ledger import Ledger
-from wanflow.trace.events import Memory, Note, StageSpan, Step
+from wanflow.trace.events import Memory, Note, Preview, StageSpan, Step
 from wanflow.trace.writer import TraceSink
 
 
@@ -70,6 +72,7 @@ class StepEvents:
         ends = {(call.stage, call.step): index for index, call in enumerate(calls)}
         self._step_ends = frozenset(ends.values())
         self._peak_asked = _last_of_each_run([call.stage for call in calls])
+        self._previews = _previews(calls)
         self._stages = {s.stage: s for s in plan.stages}
         self._opening: dict[str, bool] = {}  # stages at their first step: whether a call has run
         self._began: dict[str, int] = {}
@@ -89,6 +92,8 @@ class StepEvents:
 
     def after(self, index: int) -> None:
         """Call number *index* has run."""
+        if index in self._previews:
+            self._end_preview(index)
         if index not in self._peak_asked and index not in self._step_ends and not self._opening:
             return
         call = self._plan.footprint.calls[index]
@@ -121,6 +126,12 @@ class StepEvents:
         measured = self._meter.peak_bytes
         self._sink.emit(Step(stage, index, facts.steps, began, now, resident, measured))
 
+    def _end_preview(self, index: int) -> None:
+        call = self._plan.footprint.calls[index]
+        frames, height, width, _ = self._previews[index]
+        now = self._ledger.now_ns()
+        self._sink.emit(Preview(call.stage, call.step, frames, width, height, now))
+
     def _end_stage(self, stage: str) -> None:
         now, facts = self._ledger.now_ns(), self._stages[stage]
         knobs = tuple(f"{k}={v}" for k, v in facts.knobs.items())
@@ -142,6 +153,13 @@ class StepEvents:
                 figure.alloc_retries, figure.alloc_failures,
             )  # fmt: skip
             self._sink.emit(memory)
+
+
+def _previews(calls: Sequence[CallRecord]) -> dict[int, tuple[int, ...]]:
+    """The calls that write previews, and the shapes of the frames that they are given."""
+    writes = {index: call.reads[0] for index, call in enumerate(calls) if call.kind == PREVIEW}
+    made = {v.value: v.shape for index in writes for v in calls[index - 1].makes}
+    return {index: made[number] for index, number in writes.items()}
 
 
 def _last_of_each_run(stages: Sequence[str]) -> frozenset[int]:

@@ -87,12 +87,17 @@ def resume_batch(
     watch: RowWatch | None = None,
     on: FindPlace = probed_place,
     ray: str | None = None,
+    preview_every: int | None = None,
+    until: str = "",
 ) -> dict[str, object]:
     """Make what is missing of a batch: rows that were not begun, were cut short, or failed.
 
-    On the Ray cluster that it was made on, or on *ray*; `none` is this process alone.
+    On the Ray cluster that it was made on, or on *ray*; `none` is this process alone. Rows go to
+    their end, or *until* another step, with other previews if *preview_every* is given.
     """
     request, rows, options = read_request(folder)
+    every = request.preview_every if preview_every is None else preview_every
+    request = attrs.evolve(request, preview_every=every, until=until)
     if ray is not None:
         options["ray"] = None if ray == "none" else ray
     found = RowsFile.open(rows)
@@ -130,7 +135,7 @@ def _make_all(
                 book.end("interrupted" if _is_stop(error) else "failed")
                 raise
         text_pass.forget(folder)
-        report = book.write("done")
+        report = book.write("stopped" if book.counts()["stopped"] else "done")
         report["table"] = str(book.write_table())
     return {**report, "failures": book.failures()}
 

@@ -20,20 +20,19 @@ from typing import Any
 import attrs
 
 from wanflow.errors import InputError, WanflowError
+from wanflow.files.run_files import BATCH, BATCH_REQUEST
 from wanflow.files.whole import unwritable, write_json, writing
 from wanflow.session.batch.row_queue import RowQueue
 from wanflow.session.request import Request
 from wanflow.session.running.job import finished_report, plain_request, request_of
 
-REQUEST = "batch-request.json"
-BATCH = "batch.json"
 _PAUSE = 0.005  # seconds between two writes of `batch.json`, for each row in it
 _PRODUCTS = ("video", "picture", "folder")
 
 
 def is_batch(folder: Path) -> bool:
     """Whether a folder is a batch's."""
-    return (folder / REQUEST).is_file()
+    return (folder / BATCH_REQUEST).is_file()
 
 
 def keep_request(folder: Path, request: Request, rows: Path, options: Mapping[str, Any]) -> None:
@@ -45,12 +44,12 @@ def keep_request(folder: Path, request: Request, rows: Path, options: Mapping[st
     except OSError as error:
         raise unwritable(copy, error) from None
     data = {"request": plain_request(request), "rows": copy.name, "options": dict(options)}
-    write_json(folder / REQUEST, data)
+    write_json(folder / BATCH_REQUEST, data)
 
 
 def read_request(folder: Path) -> tuple[Request, Path, dict[str, Any]]:
     """Read it; InputError when it is damaged."""
-    path = folder / REQUEST
+    path = folder / BATCH_REQUEST
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         request = request_of(data["request"])
@@ -89,6 +88,13 @@ class Book:
             if report is not None:
                 self.done(number, report)
 
+    def ended(self, number: int, report: Mapping[str, object]) -> None:
+        """A row was run: to its end, or as far as it was asked to."""
+        if report.get("status") == "stopped":
+            self.stopped(number)
+        else:
+            self.done(number, report)
+
     def done(self, number: int, report: Mapping[str, object]) -> None:
         """A row is made."""
         self._status[number] = _STATUSES.index("done")
@@ -106,9 +112,13 @@ class Book:
         """A row is begun."""
         self._status[number] = _STATUSES.index("running")
 
-    def stopped(self, number: int) -> None:
+    def cut_short(self, number: int) -> None:
         """A row was cut short; it is gone on with another time."""
         self._status[number] = _STATUSES.index("waiting")
+
+    def stopped(self, number: int) -> None:
+        """A row was run as far as it was asked to; it can be gone on with."""
+        self._status[number] = _STATUSES.index("stopped")
 
     def status(self, number: int) -> str:
         """What became of a row; of one that is the same as another, what became of that."""
@@ -117,7 +127,8 @@ class Book:
 
     def missing(self) -> Iterator[int]:
         """The rows that are not made, in the order in which they should be."""
-        return (n for n in self.queue.order() if self.status(n) not in ("done", "failed"))
+        made = ("done", "failed", "stopped")
+        return (n for n in self.queue.order() if self.status(n) not in made)
 
     def counts(self) -> dict[str, int]:
         """How many rows there are of each status."""
@@ -199,4 +210,4 @@ class Book:
         return {name: known.get(name, "") for name in (*columns, "error")}
 
 
-_STATUSES = ("waiting", "done", "failed", "running")
+_STATUSES = ("waiting", "done", "failed", "running", "stopped")

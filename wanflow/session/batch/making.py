@@ -46,7 +46,7 @@ class Making:
         try:
             return self.seat.prepare(self.outcomes.book.queue.rows.read(number))
         except WanflowError as error:
-            self.outcomes.failed(number, error)
+            self.outcomes.not_made(number, error)
             return None
 
     def _encode(self, rows: Mapping[int, Prepared]) -> None:
@@ -68,4 +68,4 @@ class Making:
         except WanflowError as error:
             self.outcomes.not_made(number, error)
         else:
-            self.outcomes.done(number, report)
+            self.outcomes.ended(number, report)

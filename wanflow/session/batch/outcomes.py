@@ -12,6 +12,8 @@ from wanflow.files.whole import FREE_SPACE
 from wanflow.session.batch.batch_folder import Book
 from wanflow.trace import TraceSink
 
+_OF_ALL = ("device-failed", "bad-until")
+
 
 class RowWatch(Protocol):
     """Who is told of rows while they are made."""
@@ -52,9 +54,9 @@ class Outcomes:
             self.watch.begins(number, left_seconds)
         self.book.running(number)
 
-    def done(self, number: int, report: Mapping[str, object]) -> None:
-        """A row is made."""
-        self.book.done(number, report)
+    def ended(self, number: int, report: Mapping[str, object]) -> None:
+        """A row was run, to its end or as far as it was asked to."""
+        self.book.ended(number, report)
         self._tell(number)
 
     def failed(self, number: int, error: WanflowError) -> None:
@@ -70,7 +72,7 @@ class Outcomes:
     def not_made(self, number: int, error: WanflowError) -> None:
         """A row failed; raises *error* itself where the next row would meet the same."""
         if ends_all(error):
-            self.book.stopped(number)
+            self.book.cut_short(number)
             raise error
         self.failed(number, error)
 
@@ -83,4 +85,4 @@ class Outcomes:
 def ends_all(error: WanflowError) -> bool:
     """Whether the next row would meet the same: no room on the disk, no card, the user's wish."""
     full = error.hint.startswith(FREE_SPACE)
-    return full or error.code == "device-failed" or isinstance(error, Interrupted)
+    return full or error.code in _OF_ALL or isinstance(error, Interrupted)

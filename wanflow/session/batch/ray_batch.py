@@ -167,7 +167,7 @@ class RayMaking:
             case int(number):
                 self._losses[number] = self._losses.get(number, 0) + 1
                 if self._losses[number] < _LOSSES:
-                    self.book.stopped(number)
+                    self.book.cut_short(number)
                     self._ready.appendleft(number)
                     return
                 text = f"its worker died {_LOSSES} times, last: {death.reason}"
@@ -176,7 +176,7 @@ class RayMaking:
     def _ended(self, number: int, answer: Answer) -> None:
         error = error_of(answer)
         if error is None:
-            self.outcomes.done(number, answer["report"])
+            self.outcomes.ended(number, answer["report"])
         else:
             self.outcomes.not_made(number, error)
 

@@ -110,10 +110,11 @@ class _Columns:
     def read(cls, file: BinaryIO, path: Path) -> _Columns:
         try:
             first = _text(next(_lines(file), b"")).strip("\r\n")
-        except ValueError as error:
+            delimiter = max(_DELIMITERS, key=first.count)
+            cells = next(csv.reader([first], delimiter=delimiter), [])
+        except (ValueError, csv.Error) as error:
             raise InputError(f"{path}, line 1: {error}", code="bad-row") from None
-        delimiter = max(_DELIMITERS, key=first.count)
-        names = tuple(name.strip() for name in next(csv.reader([first], delimiter=delimiter), []))
+        names = tuple(name.strip() for name in cells)
         if not first or "" in names or len(set(names)) < len(names):
             raise InputError(
                 f"{path}, line 1: the first line names the columns, each once: {quoted(first)}",

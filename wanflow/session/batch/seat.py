@@ -8,6 +8,7 @@ from pathlib import Path
 import attrs
 
 from wanflow.models.bound import LocatedModel
+from wanflow.scheduler.run.call_meter import Peaks
 from wanflow.scheduler.run.streamer import Streamer
 from wanflow.session.batch import text_pass
 from wanflow.session.planning.cut_prompts import cut_prompts
@@ -42,6 +43,7 @@ class Seat:
     _streamer: Streamer | None = attrs.field(default=None, init=False)
     _planned: tuple[object, Planned] | None = attrs.field(default=None, init=False)
     _taught: int = attrs.field(default=0, init=False)  # rows of the plan that were begun
+    _peaks: Peaks = attrs.field(factory=dict, init=False)  # of its calls, as they were measured
 
     @classmethod
     def at(cls, request: Request, folder: Path, on: FindPlace) -> Seat:
@@ -76,7 +78,7 @@ class Seat:
             device = self.place.open_device(self.place.device)
             self._streamer = streamer_of(attrs.evolve(prepared, models=self._models), device)
         self._taught += 1
-        part = Part(teaches=self._taught <= _LESSONS)
+        part = Part(teaches=self._taught <= _LESSONS, peaks=self._peaks)
         return run_in(planned, folder, sink, self._streamer, part=part)
 
     def _plan(self, prepared: Prepared, folder: Path) -> Planned:
@@ -94,7 +96,7 @@ class Seat:
             if planned.problem is not None:
                 raise planned.problem
             check_compiler(planned.plan.knobs, self.place.device)
-            self._planned, self._taught = (key, planned), 0
+            self._planned, self._taught, self._peaks = (key, planned), 0, {}
         planned = self._planned[1]
         report = {**planned.report, "cut_prompts": cut_prompts(prepared)}
         return attrs.evolve(planned, prepared=prepared, report=report)

@@ -124,7 +124,7 @@ def _only(row: Prepared, stage: str, prompts: Sequence[str]) -> Prepared:
     models = {name: row.models[name] for name in row.models if name == stages[0].model}
     graph = attrs.evolve(row.graph, stages=stages, outputs={})
     texts = {f"{MORE}@{number}": prompt for number, prompt in enumerate(prompts)}
-    return attrs.evolve(row, graph=graph, models=models, texts=texts, repeated=False)
+    return attrs.evolve(row, graph=graph, models=models, texts=texts, repeated=False, until=None)
 
 
 def _pass_folder(folder: Path) -> Path:

@@ -82,6 +82,7 @@ def read_request(fields: object) -> Request:
         exact=bool(fields["exact"]),
         prompt_cache=False,  # its texts are not in the trace
         machine=machine,
+        preview_every=max(int(fields.get("preview_every", 0)), 0),
     )
 
 
@@ -207,4 +208,6 @@ def _command(request: Request) -> str:
         words += [word for value in values for word in (option, value)]
     words += ["--lora-partial"] if request.lora_partial else []
     words += ["--exact"] if request.exact else []
+    every = request.preview_every
+    words += ["--preview-every", str(every)] if every else []
     return shlex.join(words)

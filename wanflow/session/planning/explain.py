@@ -58,10 +58,12 @@ def explain(request: Request, stage: str) -> Explained:
 
 
 def _cached(planned: Planned, stage: str) -> dict[str, object]:
-    """What the plan says of a stage's step cache, and each of its steps; nothing without one."""
+    """What the plan says of a stage's previews, and of each of its steps with a step cache."""
     rows = cast("list[dict[str, object]]", planned.report["stages"])
     cache = next(row.get("cache") for row in rows if row["stage"] == stage)
-    return {"cache": cache, "each_step": step_rows(planned.plan, stage)} if cache else {}
+    previews = next(row.get("previews") for row in rows if row["stage"] == stage)
+    said = {"previews": previews} if previews else {}
+    return said | ({"cache": cache, "each_step": step_rows(planned.plan, stage)} if cache else {})
 
 
 def _considered(plan: Plan, overhead: int) -> list[dict[str, object]]:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _ALL = 2  # so many knob settings are planned one by one
 _STEPS = 4  # of a repeating stage, where knob settings are compared
+_CLEARLY = 0.9
 
 
 class KnobSearch:
@@ -106,9 +107,10 @@ class KnobSearch:
                 for group, setting in zip(groups, best, strict=True)
             ]
         fastest = [group.fastest for group in groups]
-        # One group needs most of all: the others need only be no larger than that. What is
-        # taken depends on no budget, so that the minimum is the same at each.
-        floor = max(group.leanest.least_bytes for group in groups)
+        # One group needs most of all: the others need only be smaller than that, clearly, since a
+        # few steps leave an allocator with fewer gaps than all do. What is taken depends on no
+        # budget, so that the minimum is the same at each.
+        floor = max(group.leanest.least_bytes for group in groups) * _CLEARLY
         least = [
             quick if quick.least_bytes <= floor else group.leanest
             for group, quick in zip(groups, fastest, strict=True)
@@ -320,12 +322,15 @@ def _streams(prepared: Prepared) -> list[list[str]]:
 
 
 def _few_steps(prepared: Prepared) -> Prepared:
-    """The same with a few steps in every stage that repeats."""
+    """The same with a few steps in every stage that repeats, and no previews.
+
+    With or without these the same settings are chosen, so that the result has the same bits.
+    """
 
     def shorter(stage: BoundStage) -> BoundStage:
         steps = stage.steps[:_STEPS]
         reuse = stage.reuse.in_few(stage.steps, steps) if stage.reuse is not None else None
-        return attrs.evolve(stage, steps=steps, reuse=reuse)
+        return attrs.evolve(stage, steps=steps, reuse=reuse, previews=frozenset())
 
     graph = prepared.graph
     return attrs.evolve(
@@ -334,13 +339,14 @@ def _few_steps(prepared: Prepared) -> Prepared:
 
 
 def graph_steps(graph: BoundGraph) -> list[list[object]]:
-    """The steps of each stage, and which of them a cache leaves out, as plain data."""
+    """The steps of each stage, which of them a cache leaves out and are shown, as plain data."""
     return [
         [
             s.steps.start,
             s.steps.stop,
             s.params.get("steps"),
             s.reuse.key if s.reuse is not None else [],
+            sorted(s.previews),
         ]
         for s in graph.stages
     ]

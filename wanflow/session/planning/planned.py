@@ -14,6 +14,7 @@ from wanflow.scheduler.plan.schedule import Plan, StagePlan
 from wanflow.session.planning.caches import cache_reports, least_plan
 from wanflow.session.planning.cut_prompts import cut_prompts
 from wanflow.session.planning.footprints import KnobSearch
+from wanflow.session.planning.previews import preview_reports
 from wanflow.session.preparing.input_files import absent, notes_of
 from wanflow.session.preparing.place import FindPlace, Place
 from wanflow.session.preparing.prepared import Prepared, prepare
@@ -60,6 +61,7 @@ def plan_prepared(prepared: Prepared) -> Planned:
     plan = search.plan(footprints, prepared.place.usable_bytes)
     report = _report(prepared, plan)
     _say_caches(report, prepared, plan, least_plan(prepared, search, plan))
+    _say_previews(report, plan)
     return Planned(prepared, plan, footprints, search, report)
 
 
@@ -73,6 +75,14 @@ def _say_caches(
             row["cache"] = caches[str(row["stage"])]
     if least is not None:
         report["least_seconds"] = least.predicted_seconds
+
+
+def _say_previews(report: dict[str, object], plan: Plan) -> None:
+    """Say of each stage with previews what they take."""
+    previews = preview_reports(plan)
+    for row in cast("list[dict[str, object]]", report["stages"]):
+        if row["stage"] in previews:
+            row["previews"] = previews[str(row["stage"])]
 
 
 def tightened(planned: Planned, share: float, host_share: float) -> Planned:

@@ -34,6 +34,7 @@ from wanflow.session.preparing.kernels import stages_attend
 from wanflow.session.preparing.loras import check_taken, graph_loras, loras_of, parse_loras
 from wanflow.session.preparing.masks import check_masks
 from wanflow.session.preparing.place import Place
+from wanflow.session.preparing.previews import Until, until_of, with_previews
 from wanflow.session.preparing.prompt_cache import prompts_of
 from wanflow.session.preparing.schedule import scheduled
 from wanflow.session.preparing.shapes import in_shape
@@ -42,6 +43,7 @@ from wanflow.session.preparing.step_caches import with_caches
 from wanflow.session.request import Request, packings, pairs, precisions
 from wanflow.stages import LatentSpace, StageSetup, Surroundings, make_program
 from wanflow.stages.base import KeptTexts
+from wanflow.stages.preview_map import Previewing
 
 # Pins that every stage has, beside the knobs of its op, where the device has what they need.
 _WEIGHTS = {"weights": ("resident", "stream")}
@@ -69,6 +71,9 @@ class Prepared:
     texts: Mapping[str, str] = attrs.field(factory=dict)  # prompts instead of the graph's own
     repeated: bool = False  # run again and again, as the rows of a batch are
     rank: Rank | None = None  # where several share it
+    previewing: Previewing = attrs.field(factory=Previewing)
+    until: Until | None = None  # where it stops
+    preview_note: str = ""  # why there are no previews
 
     def programs(self, out: Path | None) -> tuple[Program, ...]:
         """Give the programs of all stages; with *out* None to plan them only, on fake `cpu`."""
@@ -110,7 +115,7 @@ class Prepared:
                         f"{located.spec.name}: a run needs a tokenizer: {error.message}; "
                         f"{error.hint}"
                     )
-        return tuple(notes)
+        return (*notes, self.preview_note) if self.preview_note else tuple(notes)
 
     @functools.cached_property
     def profile(self) -> KeptProfile:
@@ -246,6 +251,7 @@ class Prepared:
             files=self.opened,
             rank=self.rank,
             exchange=self._exchange(to_run=out is not None),
+            previewing=self.previewing,
         )
 
     def _exchange(self, *, to_run: bool) -> Exchange | None:
@@ -405,6 +411,9 @@ def prepare(
     )
     bound = scheduled(bind(checked, inputs, params, rules, allow_missing_text=not to_run))
     bound = with_caches(bound, models)
+    until = until_of(request.until, bound)
+    previews = with_previews(bound, models, request, until)
+    bound = previews.graph
     files = files_of(checked)
     check_masks(bound, opened)
     _check_lengths(bound, opened, (rules or checked.rules or VideoRules()).frame_multiple)
@@ -418,7 +427,10 @@ def prepare(
     prompts = prompts_of(bound, models, place, request)
     stated = {name: f"{kind} {packed.get(name, '')}".strip() for name, kind in chosen.items()}
     recipe = _recipe(bound, stated, files, models) if request.metadata else None
-    prepared = Prepared(bound, models, place, request, recipe, prompts, files, opened)
+    prepared = Prepared(
+        bound, models, place, request, recipe, prompts, files, opened,
+        previewing=previews.previewing, until=until, preview_note=previews.note,
+    )  # fmt: skip
     if to_run:
         prepared.check_tokenizers()
     return prepared

@@ -61,7 +61,7 @@ def _run(task: RankTask, stop: Callable[[], None]) -> dict[str, object]:
     from wanflow.session.planning.planned import plan_prepared
     from wanflow.session.preparing.place import find_place
     from wanflow.session.preparing.prepared import prepare
-    from wanflow.session.ranks.seat import as_rank, ranked_place
+    from wanflow.session.ranks.seat import as_rank, own_part, ranked_place
     from wanflow.session.running.run import Part, run_traced
 
     seats, index = task.seats, task.index
@@ -69,7 +69,7 @@ def _run(task: RankTask, stop: Callable[[], None]) -> dict[str, object]:
     rank = Rank(index, len(seats.requests), seats.kind)
     place = ranked_place(find_place(seats.requests[index]), rank.count, task.exchange_rate)
     place = attrs.evolve(place, ram_is_stated=task.ram_is_stated)
-    prepared = as_rank(prepare(seats.requests[index], place, to_run=True), rank)
+    prepared = own_part(as_rank(prepare(seats.requests[index], place, to_run=True), rank))
     planned = plan_prepared(prepared)
     if planned.problem is not None:
         raise planned.problem

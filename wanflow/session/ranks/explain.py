@@ -31,6 +31,7 @@ def explain_ranks(request: Request, stage: str, *, on: FindPlace = probed_place)
         **{name: planned.report[name] for name in ("graph", "devices", "machine", "feasible")},
         "stage": stage,
         "share": planned.chosen.share,
+        "decode": planned.chosen.way.decode,
         "shares": shares,
         "alone": alone,
         "why": _why(planned, alone),
@@ -40,7 +41,8 @@ def explain_ranks(request: Request, stage: str, *, on: FindPlace = probed_place)
 
 def _share(plan: SharedPlan, stage: str, alone_seconds: float) -> dict[str, object]:
     """What a way of sharing a stage takes, by the rank that takes longest."""
-    slowest = max(plan.ranks, key=lambda rank: rank.planned.plan.predicted_seconds)
+    doing = [rank for rank in plan.ranks if stage in rank.stages]
+    slowest = max(doing, key=plan.seconds_of)
     costs = [c.cost for c in slowest.planned.plan.footprint.calls if c.stage == stage]
     machine = slowest.planned.prepared.place.machine
     exchanged = sum(cost.exchanged_bytes for cost in costs)
@@ -49,6 +51,7 @@ def _share(plan: SharedPlan, stage: str, alone_seconds: float) -> dict[str, obje
     of_stage = next(s.seconds for s in slowest.planned.plan.stages if s.stage == stage)
     return {
         "share": plan.share,
+        "decode": plan.way.decode,
         "feasible": plan.feasible,
         "predicted_seconds": plan.seconds,
         "stage_seconds": of_stage,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from operator import attrgetter
 from typing import cast
 
 import attrs
@@ -16,8 +17,17 @@ from wanflow.session.preparing.place import FindPlace, Place
 from wanflow.session.preparing.prepared import Prepared
 from wanflow.session.probing.first_probe import probed_place
 from wanflow.session.ranks.devices import Seats, parse_devices
-from wanflow.session.ranks.seat import divided_places, prepare_ranks
+from wanflow.session.ranks.seat import divided_places, own_part, prepare_ranks
+from wanflow.session.ranks.ways import (
+    Pinned,
+    Way,
+    decode_shares,
+    denoise_shares,
+    pinned,
+    waiting_share,
+)
 from wanflow.session.request import Request
+from wanflow.stages.decode_ranks import FIRST, STRIPS
 from wanflow.stages.denoise_ranks import SHARE
 
 _OF_A_STAGE = ("stage", "peak_bytes", "seconds", "waiting_seconds", "knobs")
@@ -42,6 +52,18 @@ class RankPlan:
         exchanges = sum(cost.exchanges for cost in costs)
         return machine.exchanging_seconds(self.exchanged_bytes, exchanges)
 
+    @property
+    def stages(self) -> set[str]:
+        """The stages that it runs."""
+        return {stage.stage for stage in self.planned.plan.stages}
+
+    @property
+    def decode_seconds(self) -> float:
+        """How long it decodes."""
+        ops = {stage.name: stage.op.name for stage in self.planned.prepared.graph.stages}
+        stages = self.planned.plan.stages
+        return sum(s.seconds for s in stages if ops[s.stage] == "decode_frames")
+
     def report(self, rank: int) -> dict[str, object]:
         """What the report says of it."""
         report = self.planned.report
@@ -61,15 +83,35 @@ class RankPlan:
 
 @attrs.frozen
 class SharedPlan:
-    """The plans of all ranks where they share in one way."""
+    """The plans of all ranks where they share in one way.
 
-    share: str
+    While they decode they wait for each other for `waiting_share` of what that takes them.
+    """
+
+    way: Way
     ranks: tuple[RankPlan, ...]
+    waiting_share: float
+
+    @property
+    def rounds(self) -> bool:
+        """Whether bits depend on this way being taken: on a CPU rows have those of one device."""
+        prepared = self.ranks[0].planned.prepared
+        on_card = prepared.rank is not None and prepared.rank.kind != "cpu"
+        return on_card or self.way.decode != FIRST
+
+    @property
+    def share(self) -> str:
+        """How what denoises is shared."""
+        return self.way.share
 
     @property
     def seconds(self) -> float:
         """Until the last of them is done."""
-        return max(rank.planned.plan.predicted_seconds for rank in self.ranks)
+        return max(map(self.seconds_of, self.ranks))
+
+    def seconds_of(self, rank: RankPlan) -> float:
+        """Until a rank of it is done."""
+        return rank.planned.plan.predicted_seconds + self.waiting_share * rank.decode_seconds
 
     @property
     def feasible(self) -> bool:
@@ -80,6 +122,7 @@ class SharedPlan:
         """What a report says of it beside the others."""
         return {
             "share": self.share,
+            "decode": self.way.decode,
             "feasible": self.feasible,
             "predicted_seconds": self.seconds,
             "exchanged_bytes": max(rank.exchanged_bytes for rank in self.ranks),
@@ -126,24 +169,39 @@ def plan_ranks(
         )
     found = [on(one) for one in seats.requests]
     prepared = prepare_ranks(seats, divided_places(seats, found), to_run=to_run)
-    considered = [_plan_share(prepared, share) for share in _shares(prepared[0])]
-    chosen = min(considered, key=lambda plan: (not plan.feasible, _paper_seconds(plan)))
+    considered = _consider(prepared)
+    chosen = _best(considered)
     report = _report(request, chosen, considered, _alone(prepared[0], found[0]))
     return RankedPlan(seats, chosen, tuple(considered), report)
 
 
-def _paper_seconds(plan: SharedPlan) -> float:
-    """How long a way of sharing takes by what no measurement has decided.
+def _consider(prepared: Sequence[Prepared]) -> list[SharedPlan]:
+    """Plan each way to denoise, and with the best of them each further way to decode."""
+    first, *others = decode_shares(prepared[0])
+    plans = [_plan_way(prepared, Way(share, first)) for share in denoise_shares(prepared[0])]
+    share = _best(plans).way.share
+    return [*plans, *(_plan_way(prepared, Way(share, decode)) for decode in others)]
 
-    One of them rounds on a card: which is taken may not follow from what was measured or learned.
+
+def _best(plans: Sequence[SharedPlan]) -> SharedPlan:
+    """The one that fits and ends first; by figures on paper where bits depend on it.
+
+    What rounds otherwise may not follow from what was measured or learned.
     """
-    slowest = max(plan.ranks, key=lambda rank: rank.planned.plan.predicted_seconds).planned
+    on_paper = any(plan.rounds for plan in plans) and len(plans) > 1
+    seconds = _paper_seconds if on_paper else attrgetter("seconds")
+    return min(plans, key=lambda plan: (not plan.feasible, seconds(plan)))
+
+
+def _paper_seconds(plan: SharedPlan) -> float:
+    """How long a way of sharing takes by what no measurement has decided."""
+    slowest = max(plan.ranks, key=plan.seconds_of).planned
     prepared, machine = slowest.prepared, slowest.prepared.place.machine
     paper = attrs.evolve(as_on_paper(machine), exchange_rate=machine.exchange_rate)
-    if machine.device == "cpu" or paper.figures == machine.figures:
+    if paper.figures == machine.figures:
         return plan.seconds
     place = attrs.evolve(prepared.place, machine=paper)
-    return plan_prepared(attrs.evolve(prepared, place=place)).plan.predicted_seconds
+    return plan.seconds_of(RankPlan(plan_prepared(attrs.evolve(prepared, place=place))))
 
 
 def _alone(first: Prepared, place: Place) -> Planned:
@@ -153,69 +211,37 @@ def _alone(first: Prepared, place: Place) -> Planned:
     return plan_prepared(attrs.evolve(first, rank=None, request=request, place=place))
 
 
-def _shares(first: Prepared) -> list[str]:
-    """The ways of sharing that every stage has which has one, and that pins and exactness leave."""
-    left: list[str] | None = None
-    for outline in first.outlines:
-        knob = next((knob for knob in outline.knobs if knob.name == SHARE), None)
-        if knob is None:
-            continue
-        pinned = first.knob_pins().get((outline.stage, SHARE))
-        own = [
-            value
-            for value, mark in knob.choices.items()
-            if pinned in (None, value) and (mark == "bitwise" or not first.request.exact)
-        ]
-        left = own if left is None else [value for value in left if value in own]
-    if not left:
-        raise InputError(
-            "--devices: no way of sharing is left that all stages have",
-            hint="leave --exact or a --pin STAGE.share out",
-            code="nothing-shared",
-        )
-    return left
-
-
-def _plan_share(ranks: Sequence[Prepared], share: str) -> SharedPlan:
-    """Plan every rank at one share, all at the knobs that the one with least room chooses."""
-    shared = [outline.stage for outline in ranks[-1].outlines]
-    pinned = [_pinned(one, {s: {SHARE: share} for s in _sharing(one)}) for one in ranks]
-    tightest = min(range(len(ranks)), key=lambda index: (ranks[index].place.usable_bytes, -index))
-    lead = plan_prepared(pinned[tightest])
+def _plan_way(ranks: Sequence[Prepared], way: Way) -> SharedPlan:
+    """Plan every rank at one way, all at the knobs that the one with least room chooses."""
+    pins = way.pins(ranks[0])
+    parts = [own_part(_pinned(one, pins)) for one in ranks]
+    shared = [outline.stage for outline in parts[-1].outlines]
+    tightest = min(range(len(parts)), key=lambda index: (parts[index].place.usable_bytes, -index))
+    lead = plan_prepared(parts[tightest])
     knobs = {stage: dict(lead.plan.knobs.get(stage, {})) for stage in shared}
     common = attrs.evolve(lead, prepared=_pinned(lead.prepared, knobs))
-    plans: dict[object, Planned] = {_like(pinned[tightest], share): common}
-    for one in pinned:
-        key = _like(one, share)
+    plans: dict[object, Planned] = {_like(parts[tightest], way): common}
+    for one in parts:
+        key = _like(one, way)
         if key not in plans:
             plans[key] = plan_prepared(_pinned(one, knobs))
-    return SharedPlan(share, tuple(RankPlan(plans[_like(one, share)]) for one in pinned))
+    waiting = waiting_share(ranks[0], Rank(0, len(ranks), ""), pins)
+    return SharedPlan(way, tuple(RankPlan(plans[_like(one, way)]) for one in parts), waiting)
 
 
-def _sharing(prepared: Prepared) -> list[str]:
-    return [o.stage for o in prepared.outlines if any(k.name == SHARE for k in o.knobs)]
+def _pinned(prepared: Prepared, pins: Pinned) -> Prepared:
+    return attrs.evolve(prepared, request=pinned(prepared.request, pins))
 
 
-def _pinned(prepared: Prepared, knobs: Mapping[str, Mapping[str, str]]) -> Prepared:
-    """Pin these knobs, where nothing else is pinned."""
-    there = prepared.knob_pins()
-    pins = [
-        f"{stage}.{name}={value}"
-        for stage, values in knobs.items()
-        for name, value in values.items()
-        if (stage, name) not in there
-    ]
-    request = attrs.evolve(prepared.request, pins=(*prepared.request.pins, *pins))
-    return attrs.evolve(prepared, request=request)
-
-
-def _like(prepared: Prepared, share: str) -> object:
+def _like(prepared: Prepared, way: Way) -> object:
     """What decides a rank's plan: ranks that are alike in it have one in common."""
     rank, place = prepared.rank, prepared.place
     if rank is None:
         raise AssertionError("a rank is prepared as one")
     where = (place.machine.name, place.budget_bytes, place.device_name, rank.index == 0)
-    return where, _lengths(prepared, rank, share)
+    if way.decode == STRIPS:  # no two ranks have the same strips
+        return where, rank.index
+    return where, _lengths(prepared, rank, way.share)
 
 
 def _lengths(prepared: Prepared, rank: Rank, share: str) -> tuple[object, ...]:
@@ -240,6 +266,7 @@ def _report(
         "feasible": chosen.feasible,
         "predicted_seconds": chosen.seconds,
         "share": chosen.share,
+        "decode": chosen.way.decode,
         "shares": [plan.row() for plan in considered],
         "ranks": [rank.report(number) for number, rank in enumerate(chosen.ranks)],
         "alone": {

@@ -23,7 +23,8 @@ from wanflow.session.ranks.task import TRACES, RankTask
 from wanflow.session.ranks.traces import RankTraces
 from wanflow.session.request import Request
 from wanflow.session.running.job import Job, fingerprint, keep_trace
-from wanflow.session.running.run import forget, saying_how_to_resume
+from wanflow.session.running.past_until import check_until
+from wanflow.session.running.run import STOPPED, forget, saying_how_to_resume
 from wanflow.session.running.run_folder import make_folder
 from wanflow.session.running.saved_state import StateStore
 from wanflow.session.running.signals import stopping
@@ -47,17 +48,12 @@ def resume_ranks(
 ) -> dict[str, object]:
     """Go on in a folder that is locked, on other *devices* if any are given."""
     request = job.request
-    if not request.devices:
-        raise InputError(
-            f"{job.folder}: was begun on one device, and what it saved is for one",
-            hint=f"wanflow resume {job.folder}",
-            code="begun-on-one",
-        )
     if devices and devices != request.devices:
         one = request.vram if "," not in request.vram else "auto"  # they were for other devices
-        request = attrs.evolve(request, devices=devices, device="auto", vram=one)
+        request = attrs.evolve(request, devices=devices, device="auto", machine=None, vram=one)
     planned = _feasible(request, on)
     job.check(fingerprint(planned.first.prepared))
+    check_until(planned.first.prepared, StateStore(job.folder / "state").boundary())
     StateStore(job.folder / "state").load()  # what is damaged is refused before anything changes
     keep_trace(job.folder)
     return _carry_out(planned, job.folder, sink)
@@ -77,7 +73,7 @@ def _carry_out(planned: RankedPlan, folder: Path, sink: TraceSink | None) -> dic
         write_json(folder / "plan.json", {**planned.report, "calls": calls})
         start = getattr(sink, "start", None)
         if start is not None:
-            start(planned.report)
+            start({**planned.report, "out": str(folder)})
         _make_folders(folder, len(planned.chosen.ranks))
         try:
             reports = _run(planned, folder, sink, stop)
@@ -90,7 +86,8 @@ def _carry_out(planned: RankedPlan, folder: Path, sink: TraceSink | None) -> dic
             raise
         report = {**_report(planned, folder, reports), "resumed": resumed}
         write_json(folder / "run.json", report)
-        StateStore(folder / "state").clear()
+        if report["status"] != STOPPED:
+            StateStore(folder / "state").clear()
     return report
 
 
@@ -155,6 +152,7 @@ def _report(
         "trace": str(folder / "trace.msgpack"),
         "devices": planned.report["devices"],
         "share": planned.report["share"],
+        "decode": planned.report["decode"],
         "predicted_seconds": planned.report["predicted_seconds"],
         "seconds": max(cast("float", one["seconds"]) for one in reports),
         "ranks": ranks,

@@ -13,6 +13,8 @@ from wanflow.scheduler.ranks import Rank
 from wanflow.session.preparing.place import Place
 from wanflow.session.preparing.prepared import Prepared, prepare
 from wanflow.session.ranks.devices import Seats
+from wanflow.session.ranks.ways import is_decoded_by_all
+from wanflow.session.request import Request
 from wanflow.units import format_bytes, parse_budget
 
 _SHARED = "denoise"  # the op whose stages all ranks run
@@ -72,7 +74,7 @@ def prepare_ranks(seats: Seats, places: Sequence[Place], *, to_run: bool) -> lis
 
 
 def as_rank(prepared: Prepared, rank: Rank) -> Prepared:
-    """Make a rank of it: the first one runs the whole graph, the others what is shared of it."""
+    """Make a rank of it; InputError where there is nothing to share."""
     graph = prepared.graph
     if not any(stage.op.name == _SHARED for stage in graph.stages):
         raise InputError(
@@ -80,16 +82,25 @@ def as_rank(prepared: Prepared, rank: Rank) -> Prepared:
             hint="a single --device",
             code="nothing-shared",
         )
-    if rank.index:
-        graph = _shared_part(graph)
-        models = {name: prepared.models[name] for name in graph.models}
-        prepared = attrs.evolve(prepared, graph=graph, models=models)
     return attrs.evolve(prepared, rank=rank)
 
 
-def _shared_part(graph: BoundGraph) -> BoundGraph:
-    """Leave the stages that denoise and those that they need; nothing of it is an output."""
-    wanted = {stage.name for stage in graph.stages if stage.op.name == _SHARED}
+def own_part(prepared: Prepared) -> Prepared:
+    """Leave what a rank runs: the first one the whole graph, the others what is shared of it."""
+    if prepared.rank is None or not prepared.rank.index:
+        return prepared
+    graph = _shared_part(prepared.graph, prepared.request)
+    models = {name: prepared.models[name] for name in graph.models}
+    return attrs.evolve(prepared, graph=graph, models=models)
+
+
+def _shared_part(graph: BoundGraph, request: Request) -> BoundGraph:
+    """Leave the stages that are shared and those that they need; nothing of it is an output."""
+    wanted = {
+        stage.name
+        for stage in graph.stages
+        if stage.op.name == _SHARED or is_decoded_by_all(request, stage.name)
+    }
     for stage in reversed(graph.stages):
         if stage.name in wanted:
             refs = [ref for ref in stage.inputs.values() if isinstance(ref, PortRef)]

@@ -74,13 +74,14 @@ class RankTraces:
         where: TracebackType | None,
     ) -> None:
         self.follow()
-        totals = (self._readers[0].info().trailer or {}) if self._readers else {}
+        first = (self._readers[0].info().trailer or {}) if self._readers else {}
         for reader in self._readers:
             reader.__exit__(kind, error, where)
         if self._writer is None:
             return
         stopped = isinstance(error, (KeyboardInterrupt, Interrupted))
-        status = "done" if error is None else "interrupted" if stopped else "failed"
-        self._writer.close(status, totals.get("totals") or {})
+        ended = str(first.get("status", "done"))  # done, or stopped where it was asked to
+        status = ended if error is None else "interrupted" if stopped else "failed"
+        self._writer.close(status, first.get("totals") or {})
         if self._writer.problem is None:
             shutil.rmtree(self.folder / TRACES, ignore_errors=True)

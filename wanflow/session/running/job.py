@@ -11,13 +11,12 @@ from typing import Any
 import attrs
 
 from wanflow.errors import InputError
+from wanflow.files.run_files import PLAN, REQUEST, RUN, TRACE
 from wanflow.files.whole import unwritable, write_json
 from wanflow.models.weights.identity import identity
 from wanflow.session.preparing.input_files import content, paths_of
 from wanflow.session.preparing.prepared import Prepared, versions
 from wanflow.session.request import Request
-
-_FILE = "request.json"
 
 
 @attrs.frozen
@@ -31,12 +30,12 @@ class Job:
     def write(self) -> None:
         """Put it into the folder."""
         request = plain_request(self.request)
-        write_json(self.folder / _FILE, {"request": request, "fingerprint": self.fingerprint})
+        write_json(self.folder / REQUEST, {"request": request, "fingerprint": self.fingerprint})
 
     @classmethod
     def read(cls, folder: Path) -> Job:
         """Read it; InputError when *folder* is no run folder."""
-        path = folder / _FILE
+        path = folder / REQUEST
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
             return cls(folder, request_of(data["request"]), dict(data["fingerprint"]))
@@ -47,10 +46,23 @@ class Job:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path}: damaged: {error}", code="bad-run") from None
 
+    def going_on(self, allow_nonfinite: bool, preview_every: int | None, until: str) -> Job:
+        """The same with what may be asked for otherwise when it goes on.
+
+        Where it was to stop before is forgotten.
+        """
+        request = attrs.evolve(
+            self.request,
+            allow_nonfinite=allow_nonfinite or self.request.allow_nonfinite,
+            preview_every=self.request.preview_every if preview_every is None else preview_every,
+            until=until,
+        )
+        return attrs.evolve(self, request=request)
+
     def knobs(self) -> dict[str, dict[str, str]]:
         """The knobs of each stage in the folder's last plan; none where that can't be read."""
         try:
-            plan = json.loads((self.folder / "plan.json").read_text(encoding="utf-8"))
+            plan = json.loads((self.folder / PLAN).read_text(encoding="utf-8"))
             return {stage["stage"]: dict(stage["knobs"]) for stage in plan["stages"]}
         except (OSError, ValueError, LookupError, TypeError):
             return {}
@@ -134,7 +146,7 @@ def _digest(text: str) -> str:
 def finished_report(folder: Path) -> dict[str, object] | None:
     """The report of a run that is done, or None."""
     try:
-        report = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        report = json.loads((folder / RUN).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return report if isinstance(report, dict) and report.get("status") == "done" else None
@@ -142,7 +154,7 @@ def finished_report(folder: Path) -> dict[str, object] | None:
 
 def keep_trace(folder: Path) -> None:
     """Put the trace of the run before aside, as `trace-1.msgpack` on."""
-    trace = folder / "trace.msgpack"
+    trace = folder / TRACE
     if trace.exists():
         numbers = (folder / f"trace-{n}.msgpack" for n in range(1, 10_000))
         aside = next(path for path in numbers if not path.exists())

@@ -13,6 +13,7 @@ import torch
 
 from wanflow.errors import OutOfMemory, StageFailed
 from wanflow.heap import give_back
+from wanflow.scheduler.run.call_meter import Peaks
 from wanflow.scheduler.run.card_context import CardContext
 from wanflow.scheduler.run.device_times import timed
 from wanflow.scheduler.run.device_works import Watch
@@ -26,6 +27,7 @@ from wanflow.session.preparing.card import own_context
 from wanflow.session.preparing.kernels import repeatable, stages_attend
 from wanflow.session.preparing.place import Place
 from wanflow.session.preparing.prepared import Prepared
+from wanflow.session.running.remade_tables import with_tables
 from wanflow.session.running.saved_state import Boundary, Saved, StateStore
 from wanflow.trace import TraceSink
 from wanflow.trace.events import Note
@@ -59,6 +61,7 @@ class _Shared:
     saved: Callable[[float], None] | None
     streamer: Streamer | None
     saves: bool
+    peaks: Peaks
     began_ns: int = attrs.field(factory=time.perf_counter_ns, init=False)
 
     def note(self, topic: str, text: str) -> None:
@@ -77,17 +80,19 @@ def execute(
     *,
     tries: int = TRIES,
     saves: bool = True,
+    peaks: Peaks | None = None,
 ) -> Ran:
     """Run the plan from what is saved in *folder*, else from its start.
 
     *saved* hears the seconds that each saving of a step took; without *saves* none is. *streamer*
-    has what the run before left, and what this one leaves. OutOfMemory (exit 6) after so many
-    *tries*, never on another device.
+    has what the run before left, and what this one leaves; *peaks* what it measured of calls.
+    OutOfMemory (exit 6) after so many *tries*, never on another device.
     """
     most = tries
     place = planned.prepared.place
     store, beside = StateStore(folder / "state"), _beside(place)
-    shared = _Shared(folder, store, sink, watch, stop, beside, saved, streamer, saves)
+    known = {} if peaks is None else peaks
+    shared = _Shared(folder, store, sink, watch, stop, beside, saved, streamer, saves, known)
     rung, tries, full_host, full_device = planned, 1, 0, 0
     ended = _try(rung, shared)
     while isinstance(ended, OutOfMemory) and tries < most:
@@ -153,9 +158,10 @@ def _run_once(planned: Planned, shared: _Shared) -> Outcome:
         plan=planned.plan, programs=prepared.programs(shared.folder), streamer=streamer,
         ledger=_ledger(planned, sink, device, shared.began_ns), sink=sink,
         device=place.device, tier=place.tier, watch=shared.watch, stop=shared.stop,
-        save=save if shared.saves else None, resume=_resumption(store.load()),
+        save=save if shared.saves else None, until=_until(prepared),
+        resume=_resumption(store.load(), planned),
         nonfinite=note_nonfinite if prepared.request.allow_nonfinite else None,
-        context=shared.context,
+        context=shared.context, peaks=shared.peaks,
     )  # fmt: skip
     with stages_attend(prepared.graph, prepared.models, place.device), repeatable(place.device):
         outcome = executor.run()
@@ -164,9 +170,15 @@ def _run_once(planned: Planned, shared: _Shared) -> Outcome:
     return outcome
 
 
-def _resumption(saved: Saved | None) -> Resumption | None:
+def _until(prepared: Prepared) -> tuple[str, int] | None:
+    until = prepared.until
+    return None if until is None else (until.stage, until.step)
+
+
+def _resumption(saved: Saved | None, planned: Planned) -> Resumption | None:
     if saved is None:
         return None
+    saved = with_tables(saved, planned)
     return Resumption(saved.boundary.stage, saved.boundary.step, saved.values)
 
 

@@ -12,8 +12,10 @@ import attrs
 
 from wanflow.errors import InputError, Interrupted, StageFailed, WanflowError
 from wanflow.files.lock import locked
+from wanflow.files.preview_files import CLIP, STRIP
 from wanflow.files.whole import FREE_SPACE, unwritable, write_json, writing
 from wanflow.graph import BoundGraph
+from wanflow.scheduler.run.call_meter import Peaks
 from wanflow.scheduler.run.device_works import Watch
 from wanflow.scheduler.run.error_words import reported
 from wanflow.scheduler.run.executor import Outcome
@@ -27,6 +29,7 @@ from wanflow.session.probing.first_probe import probed_place
 from wanflow.session.request import Request
 from wanflow.session.running.job import Job, fingerprint, finished_report, keep_trace
 from wanflow.session.running.lessons import Lessons
+from wanflow.session.running.past_until import check_until
 from wanflow.session.running.retry import TRIES, execute
 from wanflow.session.running.run_folder import make_folder
 from wanflow.session.running.saved_state import StateStore
@@ -46,7 +49,8 @@ class Part:
 
     `trace` is the file of its events; `tries` how often it may run out of memory; `saves` whether
     the values after a step are saved; `tells` whether it says in the folder how it ended, `teaches`
-    whether the machine's figures are put right by what its calls took.
+    whether the machine's figures are put right by what its calls took. `peaks` is what runs of the
+    same plan before it measured of its calls.
     """
 
     trace: str = "trace.msgpack"
@@ -54,9 +58,11 @@ class Part:
     saves: bool = True
     tells: bool = True
     teaches: bool = True
+    peaks: Peaks | None = None
 
 
 WHOLE = Part()
+STOPPED = "stopped"  # the status of a run that ended where it was asked to
 
 
 def run(
@@ -70,8 +76,9 @@ def run(
 ) -> dict[str, object]:
     """Plan and run; return what `run.json` holds.
 
-    *sink* gets every event as it happens, and the plan's report if it has a `start` method. *watch*
-    sees every value as it is made. *on* finds the place to run on, and what opens its device there.
+    A run that stops where the request says, `until`, has the status `stopped` and can go on. *sink*
+    gets every event as it happens, and the plan's report if it has a `start` method. *watch* sees
+    every value as it is made. *on* finds the place to run on, and what opens its device there.
     BudgetError before anything runs when the budget can't hold it.
     """
     if request.devices:
@@ -101,17 +108,19 @@ def resume(
     on: FindPlace = probed_place,
     allow_nonfinite: bool = False,
     devices: str = "",
+    preview_every: int | None = None,
+    until: str = "",
 ) -> dict[str, object]:
     """Go on with a run that was cut short, from its last finished step.
 
     A run that is done is left alone: what its `run.json` holds is returned. *allow_nonfinite*
-    allows what the run's own request may not. *devices* are others than it was begun on.
+    allows what the run's own request may not. *devices* are others than it was begun on, and
+    *preview_every* other previews. It goes to the end, or *until* another step.
     InputError when the graph, the weights or the versions are not what they were, or when another
     process runs there.
     """
     job = Job.read(folder)
-    allowed = allow_nonfinite or job.request.allow_nonfinite
-    job = attrs.evolve(job, request=attrs.evolve(job.request, allow_nonfinite=allowed))
+    job = job.going_on(allow_nonfinite, preview_every, until)
     with saying_how_to_resume(folder), locked(folder):
         finished = finished_report(folder)
         if finished is not None:
@@ -123,6 +132,7 @@ def resume(
             return resume_ranks(job, devices, sink=sink, on=on)
         planned = _as_before(job, on)
         job.check(fingerprint(planned.prepared))
+        check_until(planned.prepared, StateStore(folder / "state").boundary())
         check_compiler(planned.plan.knobs, planned.prepared.place.device)
         StateStore(folder / "state").load()  # what is damaged is refused before anything changes
         keep_trace(folder)
@@ -148,6 +158,7 @@ def run_in(
             return finished
         if StateStore(folder / "state").holds_any:
             Job.read(folder).check(fingerprint(planned.prepared))
+            check_until(planned.prepared, StateStore(folder / "state").boundary())
             StateStore(folder / "state").load()
             keep_trace(folder)
         else:
@@ -158,11 +169,11 @@ def run_in(
 
 def forget(folder: Path) -> None:
     """Take away what would let an earlier run in the folder pass for this one."""
-    report = folder / "run.json"
-    try:
-        report.unlink(missing_ok=True)
-    except OSError as error:
-        raise unwritable(report, error) from None
+    for path in (folder / "run.json", folder / STRIP, folder / CLIP):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise unwritable(path, error) from None
     StateStore(folder / "state").clear()
 
 
@@ -202,13 +213,14 @@ def carry_out(
         write_json(folder / "plan.json", {**planned.report, "calls": planned.plan.transitions()})
         start = getattr(sink, "start", None)
         if start is not None:
-            start(planned.report)
+            start({**planned.report, "out": str(folder)})
         report = run_traced(
             planned, folder, sink, watch, stop, streamer, overwrite=overwrite, part=part
         )
         report["resumed"] = resumed
         write_json(folder / "run.json", report)
-        StateStore(folder / "state").clear()
+        if report["status"] != STOPPED:
+            StateStore(folder / "state").clear()
     return report
 
 
@@ -236,18 +248,20 @@ def run_traced(
                 seen = skipped.beside(planned)
                 ran = execute(
                     planned, folder, tee, seen, stop, lessons.saved, streamer,
-                    tries=part.tries, saves=part.saves,
+                    tries=part.tries, saves=part.saves, peaks=part.peaks,
                 )  # fmt: skip
-            reported("the outputs", _save_outputs, planned.prepared, folder, ran.outcome)
+            if not ran.outcome.stopped:
+                reported("the outputs", _save_outputs, planned.prepared, folder, ran.outcome)
             seconds = time.perf_counter() - began  # what the plan predicts: until all is there
-            if part.teaches and not skipped.found_any:
+            if part.teaches and not skipped.found_any and not ran.outcome.stopped:
                 lessons.keep(ran.planned.plan.footprint, tee)
         except BaseException as error:
             _close_failed(planned, folder, writer, error, tells=part.tells)
             raise
         memory = _memory(planned.prepared.place, ran.outcome, peaks)
-        writer.close("done", {"peak_bytes": memory["peak_bytes"], "seconds": seconds})
-    done = _done(planned, folder, seconds, writer)
+        status = STOPPED if ran.outcome.stopped else "done"
+        writer.close(status, {"peak_bytes": memory["peak_bytes"], "seconds": seconds})
+    done = _done(planned, folder, status, seconds, writer)
     return {
         **done,
         **memory,
@@ -263,6 +277,11 @@ def _note(compiled: Compiled | None, sink: TraceSink) -> None:
         sink.emit(Note("compiled", str(compiled), 0))
 
 
+def resume_command(folder: Path) -> str:
+    """Say what goes on with a run."""
+    return f"wanflow resume {shlex.quote(str(folder))}"
+
+
 @contextmanager
 def saying_how_to_resume(folder: Path) -> Iterator[None]:
     """Tell with whatever ends a run the command that goes on with it, if a step was saved."""
@@ -270,7 +289,7 @@ def saying_how_to_resume(folder: Path) -> Iterator[None]:
         yield
     except WanflowError as error:
         if StateStore(folder / "state").holds_any and not isinstance(error, InputError):
-            command = f"wanflow resume {shlex.quote(str(folder))}"
+            command = resume_command(folder)
             error.hint = error.hint or command
             error.detail["resume"] = command
         raise
@@ -337,16 +356,33 @@ def _facts(planned: Planned, folder: Path) -> dict[str, object]:
     }
 
 
-def _done(planned: Planned, folder: Path, seconds: float, writer: TraceWriter) -> dict[str, object]:
-    files = _output_files(planned.prepared, folder)
+def _done(
+    planned: Planned, folder: Path, status: str, seconds: float, writer: TraceWriter
+) -> dict[str, object]:
+    files = _output_files(planned.prepared, folder) if status == "done" else {}
     return {
         **_facts(planned, folder),
-        "status": "done",
+        "status": status,
+        **_stopped(planned, folder, status),
         **files,
+        **_preview_files(folder),
         "frames": _frames(planned.prepared.graph),
         "seconds": seconds,
         "trace_problem": writer.problem,
     }
+
+
+def _stopped(planned: Planned, folder: Path, status: str) -> dict[str, object]:
+    """Where a run was stopped, and the command that goes on with it."""
+    if status != STOPPED:
+        return {}
+    return {"until": str(planned.prepared.until), "resume": resume_command(folder)}
+
+
+def _preview_files(folder: Path) -> dict[str, object]:
+    """The files of the last preview, where one was made."""
+    strip = folder / STRIP
+    return {"preview": str(strip)} if strip.exists() else {}
 
 
 def _memory(place: Place, outcome: Outcome, peaks: MeasuredPeaks) -> dict[str, object]:

@@ -6,7 +6,7 @@ import datetime
 from pathlib import Path
 
 from wanflow.errors import InputError
-from wanflow.files.whole import unwritable
+from wanflow.files.whole import make_folders, unwritable
 
 
 def make_folder(out: Path | None, graph: str, *, force: bool) -> Path:
@@ -23,7 +23,7 @@ def make_folder(out: Path | None, graph: str, *, force: bool) -> Path:
                 hint="choose another, or add --force",
                 code="out-exists",
             )
-        out.mkdir(parents=True, exist_ok=True)
+        make_folders(out)
     except OSError as error:
         raise unwritable(out, error, code="out-unwritable", what="--out ") from None
     return out

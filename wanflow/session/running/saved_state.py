@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from wanflow.errors import InputError, StageFailed
-from wanflow.files.whole import FREE_SPACE, unwritable, write_json, writing
+from wanflow.files.whole import FREE_SPACE, make_folders, unwritable, write_json, writing
 
 _VERSION = 2
 _INDEX = "index.json"
@@ -67,7 +67,7 @@ class StateStore:
         keys = {name: f"value.{number}" for name, (number, _) in values.items()}  # some are alike
         new = {keys[n]: t for n, (_, t) in values.items() if keys[n] not in self._files}
         try:
-            self.folder.mkdir(exist_ok=True)
+            make_folders(self.folder)
             if new:
                 self._write(f"{boundary.stage}.{boundary.step}.{self._generation}.safetensors", new)
         except OSError as error:

@@ -52,6 +52,7 @@ def _request(planned: Planned) -> dict[str, object]:
         "pins": list(request.pins),
         "exact": request.exact,
         "machine": request.machine,
+        "preview_every": request.preview_every,
     }
 
 

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -20,7 +20,7 @@ from wanflow.models.packing.made import KINDS
 from wanflow.models.weights.checkpoint import Checkpoint
 from wanflow.models.weights.hub_cache import snapshot_of
 from wanflow.models.weights.identity import identity
-from wanflow.models.weights.layouts import find_part, open_part
+from wanflow.models.weights.layouts import find_part, open_part, shards_of
 from wanflow.models.weights.packed_writer import PackedFile, TensorToWrite, write_packed
 from wanflow.models.weights.pipeline import check_pipeline, experts
 from wanflow.session.weights.inspect import Inspected, inspect
@@ -202,7 +202,7 @@ def _bring_others(path: Path, files: dict[Path, PackedFile], output: Path) -> No
         new = output / relative
         new.parent.mkdir(parents=True, exist_ok=True)
         if old.name.endswith(".safetensors.index.json"):
-            _write_index(old, new, [f for p, f in files.items() if p.parent == old.parent], files)
+            _write_index(old, new, {p: f for p, f in files.items() if p.parent == old.parent})
         elif not new.exists():
             _link(old.resolve(), new)
 
@@ -215,12 +215,12 @@ def _link(old: Path, new: Path) -> None:
         new.with_name(f"{new.name}.part").replace(new)
 
 
-def _write_index(
-    old: Path, new: Path, there: Sequence[PackedFile], files: dict[Path, PackedFile]
-) -> None:
-    names = {id(file): f"{path.stem}.safetensors" for path, file in files.items()}
-    weights = {name: names[id(file)] for file in there for name in file.places}
-    total = sum(file.nbytes - len(file.header) for file in there)
+def _write_index(old: Path, new: Path, beside: dict[Path, PackedFile]) -> None:
+    """Write an index anew for its own files; another model's may lie *beside* them."""
+    named = set(shards_of(old).values()) if beside else set()
+    shards = {path: file for path, file in beside.items() if path.name in named}
+    weights = {name: path.name for path, file in shards.items() for name in file.places}
+    total = sum(file.nbytes - len(file.header) for file in shards.values())
     if weights:
         write_json(new, {"metadata": {"total_size": total}, "weight_map": weights})
     elif not new.exists():

@@ -42,10 +42,11 @@ def draw_curves(events: Iterable[Event], last_ns: int, columns: int) -> Curves:
             curve.fill(level, at_ns, at_ns + 1)  # an instant's peak is drawn too
     for curve in tiers.values():
         curve.end()
-    return Curves(window.ended_ns, tiers, tuple(_runs(times.names(window))), count)
+    return Curves(window.ended_ns, tiers, tuple(runs_of(times.names(window))), count)
 
 
-def _runs(names: Iterable[str]) -> Iterable[tuple[str, int, int]]:
+def runs_of(names: Iterable[str]) -> Iterable[tuple[str, int, int]]:
+    """Say from which column to which one name stands."""
     index = 0
     for name, group in groupby(names):
         count = len(list(group))

@@ -13,6 +13,7 @@ from wanflow.trace.events import (
     Memory,
     Move,
     Note,
+    Preview,
     StageSpan,
     Step,
     Transfer,
@@ -92,6 +93,10 @@ class _Drawing:
                 name = f"memory {event.tier} by {event.source}"
                 counts = {"now": event.now_bytes, "peak": event.peak_bytes}
                 self.tracks.counter(printable(name), event.at_ns, counts)
+            case Preview():
+                args = {"frames": event.frames, "width": event.width, "height": event.height}
+                name = f"preview {event.stage} {event.step + 1}"
+                self.tracks.instant("notes", printable(name), event.at_ns, args)
             case Note():
                 self.tracks.instant(
                     "notes", printable(event.topic), event.at_ns, {"text": printable(event.text)}

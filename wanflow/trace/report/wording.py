@@ -16,6 +16,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "done": ("done", "完成"),
     "failed": ("failed", "失败"),
     "interrupted": ("interrupted", "已中断"),
+    "stopped": ("stopped", "已按要求停下"),
     "cut": ("cut", "不完整"),
     "damaged": ("damaged", "已损坏"),
     "where": ("where", "设备"),

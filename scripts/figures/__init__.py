@@ -1,0 +1,1 @@
+"""What a reader wants to see, drawn into docs/figures: `make figures`."""
