@@ -51,7 +51,7 @@ CASES = {
         Case("t2v-preview", _run("t2v-tiny", "--preview")),
         Case("t2v-until", _run("t2v-tiny", "--preview-every 2"), until="denoise:2"),
         Case("t2i", _run("t2i-tiny", frames=False)),
-        Case("i2v", _run("i2v-tiny", f"{_PROMPT} -i image=picture.png"), ("wan-tiny-i2v", False)),
+        Case("i2v", _run("i2v-tiny", f"{_PROMPT} -i image=picture.png")),
         Case("ti2v", _run("ti2v-tiny", "-i image=picture.png"), ("wan-tiny-ti2v", False)),
         Case("vace", _run("vace-tiny", f"{_PROMPT} -i video=clip.mp4"), ("wan-tiny-vace", False)),
         Case("v2v", _run("v2v-tiny", "-i video=clip.mp4 -i strength=1")),
