@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 
 WORK = "work"  # where commands are given
-FRAMES = "frames"  # beside a disk: what was encoded, as a digest
+FRAMES = "frames"  # beside a disk: what was encoded, a digest a video
 
 
 @attrs.frozen
@@ -40,10 +40,10 @@ class Disk:
         return self.root / WORK
 
     @property
-    def frames(self) -> str:
-        """The digest of all frames that the last command encoded; "" when it made none."""
+    def frames(self) -> frozenset[str]:
+        """The digests of the frames of each video that the last command finished."""
         path = self.root.with_suffix(f".{FRAMES}")
-        return path.read_text() if path.exists() else ""
+        return frozenset(path.read_text().split()) if path.exists() else frozenset()
 
     def forget_frames(self) -> None:
         """Wait for a command's own."""
@@ -119,18 +119,20 @@ def _settle(disk: Disk, said: list[Path]) -> None:
 
 
 def _tell_frames(path: Path) -> None:
-    """Digest what goes into videos, and keep that once a video is finished."""
+    """Digest what goes into each video, and keep that once it is finished."""
     from wanflow.stages.video_file import VideoFile
 
-    written, finished, digest = VideoFile.write, VideoFile.finish, hashlib.sha256()
+    written, finished = VideoFile.write, VideoFile.finish
+    digests: dict[Path, Any] = {}
 
     def write(video: VideoFile, frames: Any) -> None:
-        digest.update(frames.tobytes())
+        digests.setdefault(video.path, hashlib.sha256()).update(frames.tobytes())
         written(video, frames)
 
     def finish(video: VideoFile) -> None:
         finished(video)
-        path.write_text(digest.hexdigest())
+        with path.open("a") as told:
+            told.write(f"{digests.pop(video.path).hexdigest()}\n")
 
     VideoFile.write = write  # type: ignore[method-assign, assignment]
     VideoFile.finish = finish  # type: ignore[method-assign, assignment]

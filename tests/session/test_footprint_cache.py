@@ -143,3 +143,16 @@ class TestIdentity:
         other = self.names("denoise", vram="1GiB", precision=("vae=bf16",), inputs={"steps": 5})
 
         assert self.names("denoise") == other
+
+    def test_changes_with_how_many_pictures(self, cache, tmp_path) -> None:
+        """A port that takes several has calls for each: one more is another program."""
+        pictures = [str(tmp_path / f"{n}.png") for n in range(2)]
+        told = [
+            {"graph": "vace-tiny", "inputs": {"reference_images": p}}
+            for p in (pictures[0], ",".join(pictures))
+        ]
+        assert self.names("control", **told[0]) != self.names("control", **told[1])
+        one, two = (
+            [call.kind for call in footprints(attrs.evolve(TINY, **each))[0].calls] for each in told
+        )
+        assert len(two) > len(one)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import attrs
 
-from wanflow.graph import BoundStage
+from wanflow.graph import BoundStage, PortType
+from wanflow.graph.values import parse_paths
 from wanflow.models.bound import LocatedModel
 from wanflow.stages.base import LatentSpace
 
@@ -21,7 +22,7 @@ def stage_identity(
 
     Text is left out: it reaches tensors only through a call that stands in for what is outside of
     them, and from there on by the shape of its ids, which every call is looked up by. Of pictures
-    it counts which ones are given.
+    it counts which ones are given, and how many by a port that takes several.
     """
     return {
         "stage": bound.name,
@@ -31,9 +32,18 @@ def stage_identity(
         "inputs": {
             n: str(v) for n, v in bound.inputs.items() if not isinstance(v, str) and n != "seed"
         },
-        "given": sorted(n for n, v in bound.inputs.items() if isinstance(v, str) and v),
+        "given": sorted(
+            [port, _how_many(bound, port, value)]
+            for port, value in bound.inputs.items()
+            if isinstance(value, str) and value
+        ),
         "latent_space": attrs.astuple(space),
         "latent_shape": latent_shape,
         "wants_negative": wants_negative,
         "model": None if located is None else located.identity,
     }
+
+
+def _how_many(bound: BoundStage, port: str, value: str) -> int:
+    several = bound.op.inputs[port].type is PortType.IMAGES
+    return len(parse_paths(value)) if several else 1

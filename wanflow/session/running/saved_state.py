@@ -25,7 +25,9 @@ from wanflow.files.whole import FREE_SPACE, make_folders, unwritable, write_json
 
 _VERSION = 2
 _INDEX = "index.json"
-_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError)
+_GONE = (FileNotFoundError, IsADirectoryError, RecursionError)
+_UNREADABLE = (OSError, MemoryError, RuntimeError)  # the last is torch's, where it can't map a file
+_DAMAGE = (ValueError, KeyError, TypeError, AttributeError, SafetensorError)
 
 
 @attrs.frozen
@@ -112,7 +114,10 @@ class StateStore:
                     path.unlink(missing_ok=True)
 
     def load(self) -> Saved | None:
-        """Read the latest state, None when no step was finished; InputError when damaged."""
+        """Read the latest state, None when no step was finished.
+
+        InputError when it is damaged, StageFailed when this computer can't read it now.
+        """
         if not self.holds_any:
             return None
         try:
@@ -122,6 +127,10 @@ class StateStore:
             boundary = Boundary(index["stage"], index["step"])
             values = dict(self._values(index["values"], index["sha256"]))
             self._generation = int(index["generation"]) + 1
+        except _GONE as error:
+            raise damaged(self.folder, _reason(error)) from None
+        except _UNREADABLE as error:
+            raise _unreadable(self.folder, error) from None
         except _DAMAGE as error:
             raise damaged(self.folder, _reason(error)) from None
         self._files, self._digests = {}, {}
@@ -132,7 +141,7 @@ class StateStore:
         try:
             index = json.loads((self.folder / _INDEX).read_text(encoding="utf-8"))
             return Boundary(index["stage"], index["step"])
-        except _DAMAGE:
+        except (*_UNREADABLE, *_DAMAGE):
             return None
 
     def _values(
@@ -161,6 +170,16 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, OSError):
         return f"{error.strerror or error}: {Path(error.filename or '').name}"
     return f"it has no {error}" if isinstance(error, KeyError) else str(error)
+
+
+def _unreadable(folder: Path, error: BaseException) -> StageFailed:
+    """Say that this computer can't read the saved state now; torch's own calls are left out."""
+    reason = _reason(error).partition("\n")[0]
+    return StageFailed(
+        f"{folder}: the saved state can't be read: {reason}",
+        hint="it may be whole: wanflow resume goes on once it can be read",
+        code="state-unreadable",
+    )
 
 
 def _sha256(path: Path) -> str:

@@ -1,0 +1,66 @@
+"""A saved state that can't be read now is not called damaged: nobody should run it anew."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from wanflow.errors import InputError, StageFailed
+from wanflow.session.running.saved_state import Boundary, StateStore
+
+_ROOM_BYTES = 16 << 20  # for what reading takes beside the state, which is twice as large
+
+
+@contextmanager
+def limited(kind: int, soft: int) -> Iterator[None]:
+    """Have less of something for a while."""
+    was = resource.getrlimit(kind)
+    resource.setrlimit(kind, (soft, was[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(kind, was)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> StateStore:
+    """A state of 32 MiB."""
+    saved = StateStore(tmp_path / "state")
+    value = torch.zeros(2 * _ROOM_BYTES, dtype=torch.uint8)
+    saved.save(Boundary("denoise", 1), {"latents": (3, value)})
+    return StateStore(saved.folder)
+
+
+def test_no_memory(store: StateStore) -> None:
+    """Where the file can't be mapped; with memory it is read."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    with (
+        limited(resource.RLIMIT_AS, pages * resource.getpagesize() + _ROOM_BYTES),
+        pytest.raises(StageFailed, match=r"can't be read: .*allocate") as told,
+    ):
+        store.load()
+    assert "\n" not in told.value.message
+    saved = store.load()
+    assert saved is not None
+    assert saved.boundary == Boundary("denoise", 1)
+
+
+def test_no_handles(store: StateStore) -> None:
+    """Where no more files can be opened."""
+    with (
+        limited(resource.RLIMIT_NOFILE, 0),
+        pytest.raises(StageFailed, match="can't be read: Too many open files"),
+    ):
+        store.load()
+
+
+def test_index_without_end(store: StateStore) -> None:
+    """Nested as deep as no reader goes: damage."""
+    (store.folder / "index.json").write_text("[" * 100_000)
+    with pytest.raises(InputError, match="damaged state"):
+        store.load()
