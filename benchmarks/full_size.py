@@ -138,7 +138,8 @@ def run_of(folder: Path) -> dict[str, Any]:
     }  # fmt: skip
     for path in sorted(folder.glob("trace*.msgpack")):
         for stage in summarise(path).stages:
-            row = stages[stage.stage]
+            if (row := stages.get(stage.stage)) is None:
+                continue  # of the run, around its stages
             row["seconds"] += stage.seconds
             row["waited_seconds"] += stage.waited_seconds
             row["peak_bytes"] = max(row["peak_bytes"], stage.peak_bytes)
