@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -24,7 +23,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.whole_process import GUIDANCE, PROMPT, ROOT, SEED, STEPS, child, sums
+from benchmarks.lib.environment import ROOT, child_environment
+from benchmarks.whole_process import GUIDANCE, PROMPT, SEED, STEPS, child, sums
 
 COMMON = [
     "-i", f"steps={STEPS}", "-i", f"guidance={GUIDANCE}", "--device", "cpu", "--no-prompt-cache",
@@ -115,9 +115,8 @@ def queue(count: int, folder: Path) -> dict[str, Any]:
 
 def started(words: Sequence[str], cache: Path) -> subprocess.Popen[bytes]:
     """Start a command in the background."""
-    around = {**os.environ, "XDG_CACHE_HOME": str(cache), "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        [sys.executable, *words], cwd=ROOT, env=around,
+        [sys.executable, *words], cwd=ROOT, env=child_environment(XDG_CACHE_HOME=str(cache)),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
 

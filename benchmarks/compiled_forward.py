@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -26,7 +25,8 @@ from typing import Any
 import torch
 
 from benchmarks.dit_forward import difference
-from benchmarks.lib.report import ROOT, keep, machine_line, spread
+from benchmarks.lib.environment import ROOT, child_environment
+from benchmarks.lib.report import keep, machine_line, spread
 
 Row = dict[str, Any]
 PAIRS = (("diffusers", "wanflow"), ("diffusers-compiled", "wanflow-compiled"))
@@ -39,7 +39,6 @@ class Side:
     def __init__(self, name: str, given: argparse.Namespace, scratch: Path) -> None:
         self.name, self.made = name, scratch / f"{name}.pt"
         ours = _LARGE_PAGES if name.startswith("wanflow") else {}
-        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         caches = {"TORCHINDUCTOR_CACHE_DIR": str(scratch / name)}
         words = (
             name, given.size, str(given.frames), str(given.layers or 0),
@@ -48,7 +47,7 @@ class Side:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.lib.forward_side", *words],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
-            env={**os.environ, **ours, **caches, "PYTHONPATH": os.pathsep.join(paths)},
+            env=child_environment(**ours, **caches),
         )  # fmt: skip
         self.first = self._said()["first"]
         self.turns: list[Row] = []

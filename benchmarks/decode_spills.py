@@ -23,7 +23,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.lib.report import ROOT, keep, machine_line, spread
+from benchmarks.lib.environment import ROOT
+from benchmarks.lib.report import keep, machine_line, spread
 
 GIB = 1 << 30
 SIZES = ("832*480", "1280*720")

@@ -18,7 +18,8 @@ import tempfile
 from pathlib import Path
 from statistics import median, quantiles
 
-ROOT = Path(__file__).parents[1]
+from benchmarks.lib.environment import ROOT, child_environment
+
 PROMPT = "a red circle grows"
 HOMES = ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME")
 Row = dict[str, float]
@@ -27,13 +28,12 @@ Row = dict[str, float]
 def run(folder: Path, number: int) -> Row:
     """Run once in the environment of *folder*."""
     homes = {name: str(folder / name) for name in HOMES}
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("WANFLOW_")}
+    around = child_environment(**homes)
+    plain = {name: value for name, value in around.items() if not name.startswith("WANFLOW_")}
     words = ["run", "t2v-tiny", "--device", "cpu", "--prompt", PROMPT, "--json"]
     command = [sys.executable, "-m", "wanflow", *words, "--out", str(folder / f"run-{number}")]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(
-        command, check=True, capture_output=True, cwd=ROOT, env={**plain, **homes}, text=True
-    )
+    done = subprocess.run(command, check=True, capture_output=True, cwd=ROOT, env=plain, text=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     report = json.loads(done.stdout)
     predicted, seconds = report["predicted_seconds"], report["seconds"]

@@ -17,7 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.lib.report import ROOT, keep, machine_line, spread
+from benchmarks.lib.environment import ROOT
+from benchmarks.lib.report import keep, machine_line, spread
 from wanflow.files.cache import held
 from wanflow.session import Request, plan
 from wanflow.session.planning import planned as planning

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.lib.report import RESULTS, ROOT, between, error
+from benchmarks.lib.environment import ROOT
+from benchmarks.lib.report import RESULTS, between, error
 from wanflow.units import format_bytes, format_seconds
 
 PAGE = ROOT / "docs" / "benchmarks.md"

@@ -24,7 +24,8 @@ import attrs
 from safetensors.torch import load_file
 
 from benchmarks.cpu_budget import forget, read_through
-from benchmarks.lib.report import ROOT, error, keep, machine_line, spread
+from benchmarks.lib.environment import ROOT
+from benchmarks.lib.report import error, keep, machine_line, spread
 from scripts.make_checkpoint import make_part
 from wanflow.graph.configs import known_config
 from wanflow.models.weights.tokenizer import find_tokenizer, load_tokenizer

@@ -10,7 +10,6 @@ it. Prints one JSON object; benchmarks/README.md says what the times hold.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from typing import Any, Self
 import attrs
 import torch
 
-from benchmarks.lib.report import ROOT
+from benchmarks.lib.environment import ROOT, child_environment
 from benchmarks.lib.tiny_sides import Row
 from wanflow.session.preparing.prepared import versions
 
@@ -35,10 +34,9 @@ class Side:
     def start(cls, name: str) -> Self:
         """Start one of `lib/tiny_sides.py`."""
         words = [sys.executable, "-m", "benchmarks.lib.tiny_sides", name]
-        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         process = subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            text=True, cwd=ROOT, env=child_environment(),
         )  # fmt: skip
         return cls(process)
 

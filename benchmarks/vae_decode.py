@@ -28,7 +28,8 @@ from typing import Any
 import torch
 
 from benchmarks.lib.child import status_bytes
-from benchmarks.lib.report import ROOT, keep, machine_line, spread
+from benchmarks.lib.environment import ROOT
+from benchmarks.lib.report import keep, machine_line, spread
 from scripts.make_checkpoint import make_part
 from wanflow.graph import PortRef
 from wanflow.graph.bound import BoundStage

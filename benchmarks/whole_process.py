@@ -19,12 +19,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks.lib.environment import ROOT, child_environment
+
 PROMPT, SEED, STEPS, GUIDANCE = "a red circle moves right", 11, 8, 5.0
 RUN = [
     "run", "t2v-tiny", "--prompt", PROMPT, "--seed", str(SEED), "-i", f"steps={STEPS}",
@@ -37,13 +38,9 @@ Figures = dict[str, float]
 
 def child(words: Sequence[str], cache: Path) -> Figures:
     """Run a command to its end: its seconds, those of the processor, its most resident memory."""
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    around: Mapping[str, str] = {
-        **os.environ, "XDG_CACHE_HOME": str(cache), "PYTHONPATH": os.pathsep.join(paths),
-    }  # fmt: skip
     began = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, *words], cwd=ROOT, env=dict(around),
+        [sys.executable, *words], cwd=ROOT, env=child_environment(XDG_CACHE_HOME=str(cache)),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     _, status, used = os.wait4(process.pid, 0)

@@ -12,7 +12,8 @@ import argparse
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from benchmarks.lib.report import ROOT, between
+from benchmarks.lib.environment import ROOT
+from benchmarks.lib.report import between
 from wanflow.session import Request, plan
 from wanflow.units import format_bytes, format_seconds
 

@@ -26,7 +26,8 @@ import attrs
 import numpy as np
 import yaml
 
-from benchmarks.lib.report import ROOT, between
+from benchmarks.lib.environment import ROOT
+from benchmarks.lib.report import between
 from wanflow.scheduler.footprint.costs import CLASSES
 from wanflow.scheduler.machine.cards import CARDS, REACHED, Reached
 from wanflow.scheduler.machine.figures import Machine

@@ -14,7 +14,8 @@ from typing import Any
 
 import attrs
 
-from benchmarks.lib.report import ROOT, between
+from benchmarks.lib.environment import ROOT
+from benchmarks.lib.report import between
 from wanflow.session import Request, plan_ranks
 from wanflow.units import format_bytes, format_seconds
 

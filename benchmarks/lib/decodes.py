@@ -68,7 +68,7 @@ def row(name: str, case: Decode, setting: str) -> dict[str, Any]:
     told: dict[str, Any] = {"model": name, "rows": setting, "calls": len(found.calls)}
     for what, away in (("resident", []), ("lines", lines), ("spilled", gaps)):
         told |= {
-            f"{what}_peak_bytes": max(lifetimes(found, away).need_bytes),
+            f"{what}_peak_bytes": max(lifetimes(found).without(away).need_bytes),
             f"{what}_host_bytes": _host_bytes(away, len(found.calls)),
             f"{what}_traffic_bytes": sum(gap.nbytes for gap in away),
         }

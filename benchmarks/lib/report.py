@@ -17,12 +17,12 @@ from typing import Any
 import attrs
 import torch
 
+from benchmarks.lib.environment import ROOT, child_environment
 from wanflow.memory_limits import tightest_total
 from wanflow.session import Request
 from wanflow.session.machines import device_name
 from wanflow.session.preparing.prepared import versions
 
-ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 
 
@@ -76,11 +76,10 @@ def keep(report: dict[str, Any], out: Path | None, *, name: str | None = None) -
 def run_child(request: Request, folder: Path) -> dict[str, Any]:
     """Run a request in a fresh process; its figures, or `error`."""
     asked = json.dumps({"request": attrs.asdict(request), "out": str(folder)})
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.lib.child"],
         input=asked, capture_output=True, text=True, cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)}, check=False,
+        env=child_environment(), check=False,
     )  # fmt: skip
     try:
         found = json.loads(done.stdout.splitlines()[-1])

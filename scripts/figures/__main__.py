@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks.lib.report import ROOT
+from benchmarks.lib.environment import ROOT
 from scripts.figures import planned, runs
 from scripts.figures.drawn import everything
 from scripts.memory_tables.planned import stored

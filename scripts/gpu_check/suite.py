@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from benchmarks.lib.report import ROOT
+from benchmarks.lib.environment import ROOT
 from scripts.gpu_check.checking import Checking
 
 PART = "tests"

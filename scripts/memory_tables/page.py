@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.lib.report import RESULTS, ROOT, error
+from benchmarks.lib.environment import ROOT
+from benchmarks.lib.report import RESULTS, error
 from scripts.memory_tables.measured import Measured, measured_in
 from scripts.memory_tables.planned import scenarios_of
 from scripts.memory_tables.published import LOGGED, LOGGED_SECONDS

@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from benchmarks.lib.report import ROOT
+from benchmarks.lib.environment import ROOT
 from scripts.memory_tables.accounts import Accounts
 from scripts.memory_tables.published import loaded, upstream_decode_bytes
 from wanflow.session import plan

@@ -47,7 +47,7 @@ def _subsets(count: int):
 def _seconds(footprint, machine, budget, ram, kept, depth) -> float | None:
     uses = uses_of(footprint)
     staging = footprint.staging_bytes if machine.device == "cpu" else 0
-    bytes_at = list(lifetimes(footprint, (), staging).need_bytes)
+    bytes_at = list(lifetimes(footprint, staging).need_bytes)
     for number in kept:
         for begin, end in uses.holds[number].gaps:
             for call in range(begin, end):

@@ -13,7 +13,7 @@ from tests.scheduler.footprints import FOOTPRINTS, TOY, slower
 from tests.scheduler.replay import replay
 from wanflow.scheduler.footprint.lifetimes import lifetimes
 from wanflow.scheduler.plan import search
-from wanflow.scheduler.plan.candidate import with_less_cached, work_of
+from wanflow.scheduler.plan.candidate import basis_of, with_less_cached, work_of
 from wanflow.scheduler.plan.planner import plan
 from wanflow.scheduler.plan.search import smallest
 
@@ -183,9 +183,9 @@ class TestHost:
     @given(FOOTPRINTS, machines("cuda"))
     def test_no_more_is_cached_than_makes_it_faster(self, footprint, like) -> None:
         """As fast as with everything cached; with a byte less it takes longer."""
-        everything = smallest(work_of(footprint, like, {}, None))
+        everything = smallest(work_of(basis_of(footprint, like, {}, None)))
         enough = with_less_cached(everything)
-        least = smallest(work_of(footprint, like, {}, enough.host.nbytes - 1))
+        least = smallest(work_of(basis_of(footprint, like, {}, enough.host.nbytes - 1)))
 
         assert enough.seconds == everything.seconds
         assert enough.host.nbytes <= everything.host.nbytes
@@ -249,7 +249,7 @@ class TestSimpleWays:
 def _needs_without_weights(footprint, like) -> list[int]:
     """What each call needs but for segments."""
     staging = footprint.staging_bytes if like.device == "cpu" else 0
-    needs = lifetimes(footprint, (), staging).need_bytes
+    needs = lifetimes(footprint, staging).need_bytes
     return [
         need - (footprint.segments[s.segment].nbytes if s.segment is not None else 0)
         for need, s in zip(needs, footprint.calls, strict=True)

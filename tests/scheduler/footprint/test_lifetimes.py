@@ -85,7 +85,7 @@ class TestNeeds:
 
     def test_staging_is_always_there(self) -> None:
         """One buffer for the whole run, used or not."""
-        life = lifetimes(footprint(step(segment="m/s", workspace=20), step()), (), 30)
+        life = lifetimes(footprint(step(segment="m/s", workspace=20), step()), 30)
 
         assert (life.live_bytes, life.need_bytes) == ((30, 30), (150, 30))
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.scheduler.brute import machine, uneven_chain
 from tests.scheduler.footprints import FOOTPRINTS, TOY, chain
 from wanflow.scheduler.footprint.lifetimes import lifetimes
-from wanflow.scheduler.plan.candidate import candidate, work_of
+from wanflow.scheduler.plan.candidate import basis_of, candidate, work_of
 from wanflow.scheduler.plan.holds import bytes_with, regions, uses_of
 from wanflow.scheduler.plan.keep_orders import orders_of, spread
 from wanflow.scheduler.plan.planner import plan
@@ -152,7 +152,7 @@ class TestCandidate:
     @given(FOOTPRINTS, st.data())
     def test_room_and_depth_never_hurt(self, footprint, data) -> None:
         """Of the same segments that stay: each load is issued as early or earlier."""
-        work = work_of(footprint, TOY, {}, None)
+        work = work_of(basis_of(footprint, TOY, {}, None))
         count = len(work.uses.holds)
         kept = frozenset(data.draw(st.sets(st.integers(0, count - 1)) if count else st.just([])))
         low = candidate(work, kept, 0, 0).peak_bytes
@@ -167,7 +167,7 @@ class TestCandidate:
     @given(FOOTPRINTS)
     def test_more_that_stays_never_hurts_where_there_is_room(self, footprint) -> None:
         """Every start of the order, at no budget."""
-        work = work_of(footprint, TOY, {}, None)
+        work = work_of(basis_of(footprint, TOY, {}, None))
         count = len(work.uses.holds)
         tries = [candidate(work, frozenset(range(n)), None, DEPTH) for n in range(count + 1)]
 
@@ -182,8 +182,8 @@ class TestWork:
     def tries(self, blocks: int, passes: int) -> int:
         """Search where nothing hides, so that nothing ends the search early."""
         footprint = uneven_chain([90 + i % 21 for i in range(blocks)], [1.0] * blocks, passes)
-        work = work_of(footprint, machine(TOY, "cuda", 0.1, 0.1), {}, None)
-        low, high = smallest(work).peak_bytes, largest(work)
+        work = work_of(basis_of(footprint, machine(TOY, "cuda", 0.1, 0.1), {}, None))
+        low, high = smallest(work).peak_bytes, largest(work, None)
         return len(list(search(work, (low + high.peak_bytes) // 2, high.seconds)))
 
     @pytest.mark.parametrize(("blocks", "passes"), [(8, 4), (40, 10), (40, 250), (5000, 2)])

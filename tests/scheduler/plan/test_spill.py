@@ -65,7 +65,7 @@ class TestGaps:
         footprint = waiting()
 
         assert lifetimes(footprint).need_bytes == (100, 180, 180, 180, 110)
-        assert lifetimes(footprint, gaps_of(footprint)).need_bytes == (100, 80, 80, 80, 110)
+        assert lifetimes(footprint).without(gaps_of(footprint)).need_bytes == (100, 80, 80, 80, 110)
 
     def test_levels(self) -> None:
         """Nothing, and all that lowers the peak; a pin rules one of them out."""

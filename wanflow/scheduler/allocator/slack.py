@@ -100,7 +100,7 @@ class SlackEstimator:
             key = (id(call.cost), nbytes)
             if key not in costs:
                 costs[key] = attrs.evolve(call.cost, slack_bytes=nbytes)
-            calls.append(attrs.evolve(call, cost=costs[key]))
+            calls.append(call.costing(costs[key]))
         segments = {
             name: attrs.evolve(use, nbytes=-(-use.nbytes // granularity_bytes) * granularity_bytes)
             for name, use in footprint.segments.items()

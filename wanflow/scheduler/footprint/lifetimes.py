@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -40,19 +42,26 @@ class Lifetimes:
     need_bytes: tuple[int, ...]
     frees: tuple[tuple[int, ...], ...]
 
+    def without(self, away: Sequence[Absence]) -> Lifetimes:
+        """The same where values are not on the device through the gaps *away*."""
+        if not away:
+            return self
+        changes = [0] * (len(self.live_bytes) + 1)
+        for gap in away:
+            changes[gap.leaves + 1] -= gap.nbytes
+            changes[gap.comes] += gap.nbytes
+        levels = [*itertools.accumulate(changes[:-1])]
+        live, need = (
+            tuple(map(operator.add, each, levels)) for each in (self.live_bytes, self.need_bytes)
+        )
+        return Lifetimes(live, need, self.frees)
 
-def lifetimes(
-    footprint: Footprint, away: Sequence[Absence] = (), staging_bytes: int = 0
-) -> Lifetimes:
+
+def lifetimes(footprint: Footprint, staging_bytes: int = 0) -> Lifetimes:
     """Work out the lifetimes of a footprint's values from first write and last read.
 
-    *away* are gaps between two uses in which a value is not on the device; *staging_bytes* lie
-    there all along.
+    *staging_bytes* lie there all along.
     """
-    absent = [0] * (len(footprint.calls) + 1)
-    for gap in away:
-        absent[gap.leaves + 1] -= gap.nbytes
-        absent[gap.comes] += gap.nbytes
     sizes: dict[int, int] = {}
     last: dict[int, int] = {}
     for index, call in enumerate(footprint.calls):
@@ -68,8 +77,7 @@ def lifetimes(
     weights: dict[str | None, int] = {name: use.nbytes for name, use in footprint.segments.items()}
     weights[None] = 0
     live, needs, now = [], [], staging_bytes
-    for index, (call, freed) in enumerate(zip(footprint.calls, frees, strict=True)):
-        now += absent[index]
+    for call, freed in zip(footprint.calls, frees, strict=True):
         live.append(now)
         cost = call.cost
         running = cost.workspace_bytes + cost.slack_bytes

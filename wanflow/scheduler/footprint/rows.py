@@ -31,6 +31,9 @@ class _Interned:
         return self._numbers[key]
 
 
+_JSON = json.JSONEncoder(separators=(",", ":"))  # `json.dumps` would make one for every row
+
+
 def rows_of(footprint: Footprint) -> Iterator[Row]:
     """Yield the rows, tables before the calls that point into them."""
     stages = [
@@ -50,7 +53,7 @@ def rows_of(footprint: Footprint) -> Iterator[Row]:
         ("made", tables.made.rows), ("call", tables.kinds.rows), ("step", calls), ("end", [end]),
     ):  # fmt: skip
         for row in rows:
-            yield section, json.dumps(row, separators=(",", ":"))
+            yield section, _JSON.encode(row)
 
 
 def _segment(use: SegmentUse) -> list[object]:

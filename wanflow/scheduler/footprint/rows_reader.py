@@ -72,7 +72,7 @@ class FootprintReader:
         if taker is None:
             _wrong(f"unknown section {section[:40]!r}")
         try:
-            row = json.loads(text, parse_constant=_constant)
+            row = _JSON.decode(text)
         except (ValueError, RecursionError):
             _wrong(f"{section}: no JSON")
         if not isinstance(row, list):
@@ -186,6 +186,9 @@ def _wrong(problem: str) -> Never:
 
 def _constant(word: str) -> Never:
     _wrong(f"{word} is no number")
+
+
+_JSON = json.JSONDecoder(parse_constant=_constant)  # `json.loads` would make one for every row
 
 
 def _fields(row: list[Any], count: int) -> list[Any]:

@@ -23,8 +23,42 @@ _NO_LOAD = Load(0.0, 0.0)
 
 
 @attrs.frozen
+class Basis:
+    """What follows from a footprint on a machine whatever is spilled, worked out once."""
+
+    footprint: Footprint
+    machine: Machine
+    pinned: Mapping[str, str]
+    ram_bytes: int | None
+    life: Lifetimes
+    uses: Uses
+    single: Sequence[Visit]
+    host_order: Sequence[tuple[str, int]]
+    compute_seconds: tuple[float, ...]
+    host_staging_bytes: int
+
+
+def basis_of(
+    footprint: Footprint,
+    machine: Machine,
+    pinned: Mapping[str, str],
+    ram_bytes: int | None,
+    timing: Timing = by_rates,
+) -> Basis:
+    """Work out what all candidates of a footprint share."""
+    uses = uses_of(footprint)
+    # Tensors are converted in RAM, which is the device on a CPU.
+    on_host = 0 if machine.device == "cpu" else footprint.staging_bytes
+    return Basis(
+        footprint, machine, pinned, ram_bytes,
+        lifetimes(footprint, footprint.staging_bytes - on_host),
+        uses, alone(uses), host_order(uses), timing(footprint, machine), on_host,
+    )  # fmt: skip
+
+
+@attrs.frozen
 class Work:
-    """A footprint on a machine with what follows from the two alone, worked out once.
+    """A footprint on a machine with what is spilled, and what follows from these alone.
 
     `gaps` are where values are spilled, `returns` their ways back.
     """
@@ -55,17 +89,9 @@ class Work:
         )
 
 
-def work_of(
-    footprint: Footprint,
-    machine: Machine,
-    pinned: Mapping[str, str],
-    ram_bytes: int | None,
-    gaps: Gaps = (),
-    timing: Timing = by_rates,
-) -> Work:
-    """Work out what every candidate of a footprint shares that spills the values of *gaps*."""
-    uses, returns = uses_of(footprint), returns_of(gaps)
-    seconds = timing(footprint, machine)
+def work_of(basis: Basis, gaps: Gaps = ()) -> Work:
+    """Work out what every candidate shares that spills the values of *gaps*."""
+    footprint, machine, returns = basis.footprint, basis.machine, returns_of(gaps)
     sizes = {(visit.nbytes, visit.nbytes) for visit in returns}
     sizes |= {(use.nbytes, use.file_bytes) for use in footprint.segments.values()}
     loads = {
@@ -75,15 +101,13 @@ def work_of(
         )
         for nbytes, file_bytes in sizes
     }
-    # Tensors are converted in RAM, which is the device on a CPU.
-    on_host = 0 if machine.device == "cpu" else footprint.staging_bytes
-    life = lifetimes(footprint, gaps, footprint.staging_bytes - on_host)
     leaving: dict[int, float] = {}
     for gap in gaps:
         leaving[gap.leaves] = leaving.get(gap.leaves, 0.0) + gap.nbytes / machine.download_rate
     return Work(
-        footprint, machine, pinned, ram_bytes, gaps, returns, leaving, life, uses, alone(uses),
-        host_order(uses), seconds, loads, on_host,
+        footprint, machine, basis.pinned, basis.ram_bytes, gaps, returns, leaving,
+        basis.life.without(gaps), basis.uses, basis.single, basis.host_order,
+        basis.compute_seconds, loads, basis.host_staging_bytes,
     )  # fmt: skip
 
 

@@ -13,11 +13,17 @@ from wanflow.scheduler.footprint.costs import Footprint, Rounding
 from wanflow.scheduler.machine.call_times import Timing, by_rates
 from wanflow.scheduler.machine.figures import Machine
 from wanflow.scheduler.plan.arenas import Packed, pack
-from wanflow.scheduler.plan.candidate import Candidate, candidate, with_less_cached, work_of
+from wanflow.scheduler.plan.candidate import (
+    Candidate,
+    basis_of,
+    candidate,
+    with_less_cached,
+    work_of,
+)
 from wanflow.scheduler.plan.carrying import carrying, first_seconds
 from wanflow.scheduler.plan.gc_pause import held_off
 from wanflow.scheduler.plan.schedule import Alternative, Plan
-from wanflow.scheduler.plan.search import largest, search, smallest
+from wanflow.scheduler.plan.search import largest, search, shallow, smallest
 from wanflow.scheduler.plan.spill import Gaps, spill_levels
 from wanflow.scheduler.plan.turns import stage_plans, turns_of
 from wanflow.units import format_bytes
@@ -53,16 +59,17 @@ def plan(
     """
     # Levels first: what is spilled changes what every call needs, so each set of gaps is searched
     # as a work of its own.
+    bases = [basis_of(each, machine, pinned or {}, ram_bytes, timing) for each in variants]
     works = [
-        work_of(footprint, machine, pinned or {}, ram_bytes, gaps, timing)
-        for footprint in variants
-        for gaps in _levels(footprint, machine, spilled or {})
+        work_of(basis, gaps)
+        for basis in bases
+        for gaps in _levels(basis.footprint, machine, spilled or {})
     ]
     # Ends before the search: the smallest tells whether anything fits at all, the largest is the
     # time that no search of the same work can beat.
     leanest = [smallest(work) for work in works]
-    ends = [largest(work) for work in works]
-    least, most = min(leanest, key=_need), min(ends, key=lambda c: c.order)
+    ends = [largest(work, budget_bytes) for work in works]
+    least, most = min(leanest, key=_need), _fastest(ends)
     if keep_rounding:
         rounding = _rounding_of_first(leanest, budget_bytes)
         leanest, ends = _that_round(leanest, rounding), _that_round(ends, rounding)
@@ -110,6 +117,12 @@ def _need(smallest: Candidate) -> tuple[int, int, tuple[float, int, int]]:
     """What the host lacks counts first, then what the device needs."""
     host_bytes = 0 if smallest.host_fits else smallest.host.minimum_bytes
     return host_bytes, smallest.peak_bytes, smallest.order
+
+
+def _fastest(ends: Sequence[Candidate]) -> Candidate:
+    """The fastest end, which loads no further ahead than it has to."""
+    first = min(end.order[:2] for end in ends)
+    return min((shallow(e, None) for e in ends if e.order[:2] == first), key=lambda c: c.order)
 
 
 def _rounding_of_first(leanest: Sequence[Candidate], budget_bytes: int | None) -> Rounding:

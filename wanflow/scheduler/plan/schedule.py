@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import attrs
 
@@ -182,8 +183,9 @@ class Plan:
     @property
     def plan_id(self) -> str:
         """A short hash of everything the plan decides."""
-        decided = [self.budget_bytes, self.knobs, [attrs.astuple(t) for t in self.turns]]
-        text = json.dumps(decided, sort_keys=True, default=dict)
+        text = json.dumps(
+            [self.budget_bytes, self.knobs, self.turns], sort_keys=True, default=_as_plain
+        )
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def transitions(self) -> list[dict[str, object]]:
@@ -208,3 +210,8 @@ class Plan:
                 row["frees"] = [values[number].name for number in turn.frees]
             rows.append(row)
         return rows
+
+
+def _as_plain(thing: Any) -> object:
+    """What JSON has no form for: records as lists of their fields, mappings as dicts."""
+    return attrs.astuple(thing, recurse=False) if attrs.has(type(thing)) else dict(thing)

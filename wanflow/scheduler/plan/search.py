@@ -30,11 +30,19 @@ def smallest(work: Work) -> Candidate:
     return candidate(work, work.pinned_holds, 0, 0)
 
 
-def largest(work: Work) -> Candidate:
-    """Keep everything, and load as far ahead as helps: nothing is faster."""
+def largest(work: Work, budget_bytes: int | None) -> Candidate:
+    """Keep everything, and load as far ahead as helps: nothing is faster.
+
+    Where what is kept alone is over the budget, no less is loaded ahead: nothing would fit by it.
+    """
     free = free_holds(work.uses, work.pinned)
     bridges = [n for n, hold in enumerate(work.uses.holds) if hold.bridges]
-    return _shallow(candidate(work, work.pinned_holds.union(free, bridges), None, DEPTH), None)
+    keep = work.pinned_holds.union(free, bridges)
+    most = candidate(work, keep, None, DEPTH)
+    bytes_at = bytes_with(work.life.need_bytes, [work.uses.holds[n] for n in keep])
+    if budget_bytes is not None and max(bytes_at, default=0) > budget_bytes:
+        return most
+    return shallow(most, None)
 
 
 def search(work: Work, budget_bytes: int, goal_seconds: float = 0.0) -> Iterator[Candidate]:
@@ -50,10 +58,10 @@ def search(work: Work, budget_bytes: int, goal_seconds: float = 0.0) -> Iterator
             if tried.seconds <= goal_seconds:
                 break
     if best is not None:
-        yield _shallow(best, budget_bytes)
+        yield shallow(best, budget_bytes)
 
 
-def _shallow(best: Candidate, budget_bytes: int | None) -> Candidate:
+def shallow(best: Candidate, budget_bytes: int | None) -> Candidate:
     """Load less far ahead where that is as fast: it needs less."""
     for depth in reversed(range(DEPTH)):
         less = candidate(best.work, best.kept, budget_bytes, depth)

@@ -65,7 +65,7 @@ def spill_levels(footprint: Footprint, pinned: Mapping[str, str]) -> list[Gaps]:
     for gap in gaps:
         if pinned.get(gap.stage) != "all":
             by_name.setdefault(gap.name.partition("@")[0], []).append(gap)
-    need = np.array(lifetimes(footprint, always).need_bytes, dtype=np.int64)
+    need = np.array(lifetimes(footprint).without(always).need_bytes, dtype=np.int64)
     chain = _chain(by_name, need)
     counts = sorted({-(-len(chain) * part // _LEVELS) for part in range(_LEVELS + 1)})
     return [

@@ -119,7 +119,7 @@ class Profiler:
             return profiled
         makes = {names.back(name): tensor for name, tensor in profiled.makes.items()}
         renames = {names.back(new): names.back(old) for new, old in profiled.renames.items()}
-        return attrs.evolve(profiled, makes=makes, renames=renames)
+        return ProfiledCall(profiled.cost, profiled.by_dtype, makes, renames)
 
     def _look_up(
         self,
