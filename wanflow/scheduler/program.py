@@ -165,7 +165,7 @@ def outline_of(program: Program) -> ProgramOutline:
     return ProgramOutline(program.stage, program.steps, has_model, program.consumes, program.knobs)
 
 
-@attrs.frozen
+@attrs.define  # two of these a call: a frozen one takes twice as long to make
 class Outputs:
     """What a call returned: new tensors, and inputs (by their name) that got a new name."""
 
@@ -175,7 +175,7 @@ class Outputs:
 
 def split_outputs(outputs: Tensors, inputs: Tensors) -> Outputs:
     """Tell new tensors from inputs that a call passes on under another name."""
-    names = dict(zip(map(id, inputs.values()), inputs, strict=True))
+    names = {id(tensor): name for name, tensor in inputs.items()}
     makes: dict[str, torch.Tensor] = {}
     renames: dict[str, str] = {}
     for name, tensor in outputs.items():
@@ -194,7 +194,7 @@ class ShapeOf(Protocol):
         """Give the shape of the value *name*."""
 
 
-@attrs.frozen
+@attrs.define
 class Placed:
     """A call in the order of the whole graph."""
 

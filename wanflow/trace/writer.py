@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import threading
+from collections import deque
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -66,9 +67,10 @@ class Tee:
 class TraceWriter:
     """Write a trace file. Any thread may emit; what can't be written never stops the run.
 
-    Records of calls and moves are written together, whole, on an O_APPEND descriptor: at the end of
-    each step, and whenever the first of them is older than 20 ms when another comes. So a kill
-    loses at most what came since the last step; after `sync` and `close` a power cut loses nothing.
+    Records of calls and moves are packed and written together, whole, on an O_APPEND descriptor: at
+    the end of each step, and whenever the first of them is older than 20 ms when another comes. So
+    a kill loses at most what came since the last step; after `sync` and `close` a power cut loses
+    nothing.
 
     Raises InputError when *path* exists (without *overwrite*), is a link, or can't be created;
     StageFailed when the disk has no room for the file; ValueError for a header that is not plain.
@@ -85,7 +87,7 @@ class TraceWriter:
         self._fd: int | None = _create(self.path, overwrite=overwrite)
         self._good_bytes = 0
         self._records = 0
-        self._pending: list[bytes] = []
+        self._pending: deque[tuple[Event, int]] = deque()  # any thread adds, one takes out
         self._since_ns = 0
         self._dropped = 0
         self._problem: str | None = None
@@ -95,18 +97,34 @@ class TraceWriter:
     @property
     def problem(self) -> str | None:
         """The one warning to show, or None: why the trace stopped, or why an event is missing."""
+        with self._lock:
+            self._flush()
         return self._problem
 
     @property
     def records(self) -> int:
-        """How many events are in the file, or on their way there."""
-        return self._records + len(self._pending)
+        """How many events are in the file."""
+        with self._lock:
+            self._flush()
+        return self._records
 
     def emit(self, event: Event, rank: int = 0) -> None:
         """Write *event* of a rank; does nothing once the trace is closed or was stopped."""
-        with self._lock:
-            if self._stopped or self._fd is None:
-                return
+        if self._stopped or self._fd is None:
+            return
+        now_ns = monotonic_ns()
+        if not self._pending:
+            self._since_ns = now_ns
+        self._pending.append((event, rank))
+        if type(event) not in _MANY or now_ns - self._since_ns > _LONGEST_NS:
+            with self._lock:
+                self._flush()
+
+    def _flush(self) -> None:
+        """Write what is pending."""
+        pending, records = self._pending, []
+        while pending:
+            event, rank = pending.popleft()
             try:
                 payload = encode(event, rank)
                 if len(payload) > _PLAIN_BYTES:
@@ -115,18 +133,9 @@ class TraceWriter:
                 # Written, it would end the trace for every reader: better one event less.
                 self._dropped += 1
                 self._problem = self._problem or f"trace {self.path}: event left out: {error}"
-                return
-            now_ns = monotonic_ns()
-            if not self._pending:
-                self._since_ns = now_ns
-            self._pending.append(frame(payload))
-            if type(event) not in _MANY or now_ns - self._since_ns > _LONGEST_NS:
-                self._flush()
-
-    def _flush(self) -> None:
-        """Write what is pending."""
-        pending, self._pending = self._pending, []
-        self._records += self._append(pending)
+            else:
+                records.append(frame(payload))
+        self._records += self._append(records)
 
     def sync(self) -> None:
         """Bring what was written to the disk itself (fsync)."""

@@ -11,7 +11,17 @@ from wanflow.trace import MemorySink
 from wanflow.trace.events import Kind, Move, Verb, Workspace
 
 CAUSE = Cause("denoise", 3, "next in line")
+CALL = Cause("denoise", 3, "block")
 GPU = "cuda:0"
+
+
+def nothing(_call) -> None:
+    """Do nothing."""
+
+
+def fail(error) -> None:
+    """Fail by it."""
+    raise error
 
 
 def item(key="a", nbytes=40) -> Item:
@@ -140,16 +150,16 @@ class TestWorkspace:
 
     def test_is_there_while_the_call_runs(self, ledger) -> None:
         """And no longer."""
-        with ledger.workspace("block", 60, GPU, CAUSE):
-            assert ledger.resident_bytes(GPU) == 60
+        seen = []
+        ledger.work(lambda _: seen.append(ledger.resident_bytes(GPU)), None, 60, GPU, CALL)
 
+        assert seen == [60]
         assert ledger.resident_bytes(GPU) == 0
 
     def test_is_written_down(self, ledger, sink) -> None:
         """With what lay there at its peak."""
         place(ledger, item())
-        with ledger.workspace("block", 60, GPU, CAUSE):
-            pass
+        ledger.work(nothing, None, 60, GPU, CALL)
 
         assert sink.events[-1] == Workspace("block", "denoise", 3, GPU, 60, 100, 3, 4)
 
@@ -157,18 +167,15 @@ class TestWorkspace:
         """Before the call."""
         place(ledger, item())
 
-        with (
-            pytest.raises(OutOfMemory, match=r"block needs 61 .* 60 of 100"),
-            ledger.workspace("block", 61, GPU, CAUSE),
-        ):
-            pytest.fail("it ran")
+        with pytest.raises(OutOfMemory, match=r"block needs 61 .* 60 of 100"):
+            ledger.work(pytest.fail, "it ran", 61, GPU, CALL)
 
         assert ledger.resident_bytes(GPU) == 40
 
     def test_is_released_when_the_call_fails(self, ledger, sink) -> None:
         """A call that failed has no event."""
-        with pytest.raises(ValueError, match="shape"), ledger.workspace("a", 60, GPU, CAUSE):
-            raise ValueError("shape")
+        with pytest.raises(ValueError, match="shape"):
+            ledger.work(fail, ValueError("shape"), 60, GPU, CALL)
 
         assert (ledger.resident_bytes(GPU), sink.events) == (0, [])
 
@@ -179,8 +186,7 @@ class TestPeaks:
     def test_has_workspaces_in_it(self, ledger) -> None:
         """They are room like any other."""
         place(ledger, item())
-        with ledger.workspace("block", 20, GPU, CAUSE):
-            pass
+        ledger.work(nothing, None, 20, GPU, CALL)
         ledger.free("a", GPU, CAUSE)
 
         assert ledger.peak_bytes(GPU) == 60
@@ -242,9 +248,8 @@ class Moves(RuleBasedStateMachine):
     def work(self, nbytes, fails) -> None:
         fits = sum(self.there.values()) + nbytes <= 100
         try:
-            with self.ledger.workspace("block", nbytes, GPU, CAUSE):
-                assert fits
-                break_if(fails)
+            self.ledger.work(break_if, fails, nbytes, GPU, CALL)
+            assert fits
         except OutOfMemory:
             assert not fits
         except OSError:

@@ -119,7 +119,8 @@ class CallMeter:
         new = 0
         for tensor in made:
             new += self.holds(tensor)
-        self._now_bytes += max(left - new, 0)
+        if left > new:
+            self._now_bytes += left - new
 
     def _left(self, living: weakref.ref[torch.UntypedStorage]) -> None:
         self._gone.append(cast("_LivingStorage", living))

@@ -56,14 +56,20 @@ class DeviceWorks:
 
     def begin(self, placed: Placed, record: CallRecord) -> None:
         """Go on to a program's call, which has to be the plan's."""
-        call, model, numbers = placed.call, placed.program.model, self.numbers
-        segment = None
+        call, program, numbers = placed.call, placed.program, self.numbers
+        model, segment = program.model, None
         if call.segment is not None and model is not None:
             segment = f"{model.name}/{call.segment}"
         reads = {name: numbers[name] for name in call.reads if name in numbers}
-        asked = (placed.program.stage, call.kind, call.step, segment, tuple(reads.values()))
-        planned = (record.stage, record.kind, record.step, record.segment, record.reads)
-        if asked != planned:
+        if (
+            call.kind != record.kind
+            or call.step != record.step
+            or program.stage != record.stage
+            or segment != record.segment
+            or (*reads.values(),) != record.reads
+        ):
+            asked = (program.stage, call.kind, call.step, segment, (*reads.values(),))
+            planned = (record.stage, record.kind, record.step, record.segment, record.reads)
             msg = f"the plan has the call {planned}, the program {asked}"
             raise AssertionError(msg)
         if call.gather is not None and model is None:

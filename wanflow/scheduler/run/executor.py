@@ -140,16 +140,19 @@ class Executor:
         calls = interleave(self.programs, self.plan.knobs, self._shape)
         index = -1
 
+        before, run_before, turn = step_events.before, self._works.begin, self._player.turn
+
         def run_call(index: int, placed: Placed) -> None:
-            step_events.before(placed.program.stage)
-            self._works.begin(placed, records[index])
-            self._player.turn(index)
-            if index in ends:
+            before(placed.program.stage)
+            run_before(placed, records[index])
+            turn(index)
+            is_end = index in ends
+            if is_end:
                 if isinstance(self.sink, DeviceTimes):
                     self.sink.settle()  # the step ends when its kernels have ended
                 self._check.settle()
             step_events.after(index)
-            if index in ends:
+            if is_end:
                 self._end_step(records[index], step_events, saves=index in boundaries)
 
         try:

@@ -9,12 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from typing import TypeVar
 
 import attrs
 
 from wanflow.errors import OutOfMemory
 from wanflow.trace.events import Kind, Move, Verb, Workspace
 from wanflow.trace.writer import TraceSink
+
+_Call = TypeVar("_Call")
 
 
 @attrs.frozen
@@ -164,30 +167,35 @@ class Ledger:
         for key in tuple(self._tiers[tier].items):
             self.free(key, tier, cause)
 
-    def workspace(
-        self, name: str, nbytes: int, tier: str, cause: Cause, slack_bytes: int = 0
-    ) -> AbstractContextManager[None]:
-        """Reserve room for one call while it runs; *slack_bytes* of it are the allocator's."""
-        return _Reserving(self, self._tiers[tier], name, nbytes, tier, cause, slack_bytes)
+    def work(
+        self,
+        act: Callable[[_Call], None],
+        call: _Call,
+        nbytes: int,
+        tier: str,
+        cause: Cause,
+        slack_bytes: int = 0,
+    ) -> None:
+        """Do a call, which its *cause* names, with room reserved for it while it runs.
 
-    def _reserve(self, room: _Reserving) -> None:
-        account = room.account
-        self._take(account, room.nbytes, room.name, room.tier, room.cause)
-        account.reserved_bytes += room.nbytes
-        room.resident_bytes = account.budget_bytes - account.free_bytes
-        room.began_ns = self._clock() - self._began
-
-    def _release(self, room: _Reserving, *, ran: bool) -> None:
-        account, cause = room.account, room.cause
-        account.reserved_bytes -= room.nbytes
-        account.free_bytes += room.nbytes
-        if not ran:
-            return
-        work = Workspace(
-            room.name, cause.stage, cause.step, room.tier, room.nbytes, room.resident_bytes,
-            room.began_ns, self._clock() - self._began, room.slack_bytes,
+        *slack_bytes* of the room are the allocator's. Of a call that fails the trace has nothing.
+        """
+        account, clock = self._tiers[tier], self._clock
+        self._take(account, nbytes, cause.why, tier, cause)
+        account.reserved_bytes += nbytes
+        resident_bytes = account.budget_bytes - account.free_bytes
+        began = clock() - self._began
+        try:
+            act(call)
+        finally:
+            account.reserved_bytes -= nbytes
+            account.free_bytes += nbytes
+        self._sink.emit(
+            Workspace(
+                cause.why, cause.stage, cause.step, tier, nbytes, resident_bytes, began,
+                clock() - self._began, slack_bytes,
+            )
         )  # fmt: skip
-        self._sink.emit(work)
         if self._check:
             self.check_integrity()
 
@@ -256,24 +264,3 @@ class _Bringing:
             self.verb, self.item, self.tier, self.source, self.cause, self.began_ns,
             self.ledger.now_ns(),
         )  # fmt: skip
-
-
-@attrs.define
-class _Reserving:
-    """Room for one call."""
-
-    ledger: Ledger
-    account: _Tier
-    name: str
-    nbytes: int
-    tier: str
-    cause: Cause
-    slack_bytes: int
-    began_ns: int = 0
-    resident_bytes: int = 0
-
-    def __enter__(self) -> None:
-        self.ledger._reserve(self)  # noqa: SLF001
-
-    def __exit__(self, kind: type[BaseException] | None, *_what: object) -> None:
-        self.ledger._release(self, ran=kind is None)  # noqa: SLF001

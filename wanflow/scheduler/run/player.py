@@ -237,9 +237,8 @@ class Player:
 
     def _run(self, call: CallRecord) -> None:
         cost = call.cost
-        room_bytes, slack_bytes = cost.workspace_bytes + cost.slack_bytes, cost.slack_bytes
-        with self.ledger.workspace(call.kind, room_bytes, self.tier, self.cause, slack_bytes):
-            self.works.run(call)
+        room_bytes = cost.workspace_bytes + cost.slack_bytes
+        self.ledger.work(self.works.run, call, room_bytes, self.tier, self.cause, cost.slack_bytes)
 
     def _gather(self, call: CallRecord, stack: ExitStack) -> None:
         """Bring the rows that a call asked for; they go when *stack* is closed."""

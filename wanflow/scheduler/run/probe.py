@@ -324,7 +324,7 @@ def _dispatch(device: torch.device, pace: Pace) -> Sample:
 
 def _call(device: torch.device, folder: Path, pace: Pace) -> Sample:
     """What the executor does around a call: workspace, a value made, a value freed, the trace."""
-    tier, cause = str(device), Cause("probe", 0, "")
+    tier, cause = str(device), Cause("probe", 0, "call")
     item = Item("value.1", "probe.x", Kind.VALUE, 1)
     record = CallRecord("probe", "call", 0, Cost(1, {}, 0), None, 0, (), ())
     with ExitStack() as stack:
@@ -332,11 +332,13 @@ def _call(device: torch.device, folder: Path, pace: Pace) -> Sample:
         ledger = Ledger({tier: GIB}, writer)
         meter = stack.enter_context(run_meter(device))
 
+        def call(_record: CallRecord) -> None:
+            meter.begin(record)
+            meter.end([])
+
         def run() -> None:
             for _ in range(_CALLS):
-                with ledger.workspace("call", 1, tier, cause):
-                    meter.begin(record)
-                    meter.end([])
+                ledger.work(call, record, 1, tier, cause)
                 ledger.place(item, tier, cause)
                 ledger.free(item.key, tier, cause)
 
