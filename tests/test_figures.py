@@ -14,7 +14,7 @@ from scripts.figures.drawn import Peak, everything, peaks, recorded
 from scripts.memory_tables.planned import stored
 from wanflow.graph import shipped_graphs
 
-NAMES = {"budgets", "budget-t2v-1.3b", "memory-over-time", "peaks"}
+NAMES = {"budgets", "budget-t2v-1.3b", "full-size", "memory-over-time", "peaks"}
 MOST_BYTES = 150_000
 
 
@@ -56,6 +56,7 @@ class TestDrawn:
             "budget-t2v-1.3b": ("peak on the card, GiB", "minutes", "attention slicing"),
             "memory-over-time": ("memory, MiB", "seconds", "weights", "budget"),
             "peaks": ("predicted peak, MiB", "measured peak, MiB"),
+            "full-size": ("minutes", "GiB", "the budget", "diffusers, resident memory"),
         }.items():
             assert all(word in texts[name] for word in words), name
         for row in planned.stored():

@@ -150,9 +150,43 @@ def recorded(results: Path) -> Iterator[Peak]:
     for path in sorted(results.rglob("*.json")):
         report = json.loads(path.read_text(encoding="utf-8"))
         name = str(report.get("benchmark", path.stem))
-        for row in report.get("rows", []):
+        for row in report.get("rows", [report]):
             if {"predicted_peak_bytes", "peak_bytes"} <= row.keys():
                 yield Peak(name, row["predicted_peak_bytes"], row["peak_bytes"])
+
+
+def full_size(results: Path, folder: Path) -> None:
+    """The process over time of each full-size run, and of the plain script beside it."""
+    runs = [json.loads(path.read_text()) for path in sorted(results.glob("full_size-*.json"))]
+    ours = [run for run in runs if "stages" in run]
+    with drawing(7.4, 3.6 * len(ours), len(ours)) as (figure, rows):
+        for (axes,), run in zip(rows, ours, strict=True):
+            plain = [r for r in runs if r["graph"] == run["graph"] and "stages" not in r]
+            _process_panel(axes, run, plain)
+        keep(figure, folder, "full-size")
+
+
+def _process_panel(axes: Any, run: Row, plain: Sequence[Row]) -> None:
+    weights = sum(stage["weights_bytes"] for stage in run["stages"].values())
+    budget = run["budget_bytes"] / GIB
+    for one, color, name in ((run, BLUE, "wanflow"), *((p, ORANGE, "diffusers") for p in plain)):
+        at, resident, _anonymous = zip(*one["process"]["curve"], strict=True)
+        minutes, sizes = [t / 60 for t in at], [nbytes / GIB for nbytes in resident]
+        axes.plot(minutes, sizes, "-", color=color, linewidth=1.6, label=f"{name}, resident memory")
+        if one["exit_code"]:
+            words = f"stopped after {format_seconds(at[-1])}"
+            axes.annotate(words, (minutes[-1], sizes[-1]), fontsize=8, xytext=(4, -3),
+                          textcoords="offset points")  # fmt: skip
+    axes.axhline(budget, color=GREY, linestyle="--", linewidth=1.2, label="the budget")
+    axes.set_ylim(0, None)
+    axes.set_xlabel("minutes")
+    axes.set_ylabel("GiB")
+    axes.set_title(
+        f"{run['graph']} at {run['size']}, {run['frames']} frames, {run['steps']} steps on a CPU; "
+        f"weights of {format_bytes(weights)} as computed with",
+        fontsize=10,
+    )
+    axes.legend(loc="center right")
 
 
 def peaks(found: Sequence[Peak], folder: Path) -> None:
@@ -195,6 +229,7 @@ def everything(
     feasible = [row for row in planned["rows"] if row["feasible"]]
     one_budget(graph, feasible, folder)
     over_time(ran, folder)
+    full_size(results, folder)
     own = [
         Peak(f"{ran['graph']}, for these figures", r["predicted_peak_bytes"], r["peak_bytes"])
         for r in ran["rows"]
