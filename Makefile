@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --constraint
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS) --dist worksteal --durations=25
 NEEDS := pyproject.toml constraints.txt
 
-.PHONY: help install dev demo test lint types layers tests wide alone format bench soak \
+.PHONY: help install dev demo test lint types layers tests wide alone format bench soak soak-queue \
 	browser-check gpu-check campaign figures wheel clean
 
 help:                           ## what there is
@@ -72,6 +72,9 @@ bench: $(VENV)/.dev             ## each script of benchmarks/ once, results as J
 
 soak: $(VENV)/.dev              ## both lanes: SOAK=1 lengthens the random ones
 	SOAK=1 $(PYTEST)
+
+soak-queue: $(VENV)/.dev        ## hours of a queue beside other commands on its caches: nothing may grow
+	$(BIN)/python -m scripts.soak
 
 browser-check: $(VENV)/.dev     ## a report, a video's colours and the page, in headless Chromium (Debian: apt install chromium)
 	$(BIN)/python scripts/browser_check.py

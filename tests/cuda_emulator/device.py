@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import torch
 
 from tests.cuda_emulator import streams
@@ -194,6 +195,11 @@ class Emulator:
         used = self.card.used_bytes + self.context_bytes(index)
         used += self.counters(index)["reserved"]
         return max(self.card.total_bytes - used, 0), self.card.total_bytes
+
+    def others_take(self, nbytes: int, device: int = 0) -> None:
+        """Let other programs have so much more of the card from now on."""
+        self.card = attrs.evolve(self.card, used_bytes=self.card.used_bytes + nbytes)
+        self._library.outside(device, self.card.used_bytes + self.context_bytes(device))
 
     def set_fraction(self, fraction: float, device: Any = None) -> None:
         """Cap the allocator, as `torch.cuda.set_per_process_memory_fraction`."""
