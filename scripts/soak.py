@@ -112,15 +112,8 @@ def _commands(choice: random.Random) -> Iterator[list[str]]:
                "--force"]  # fmt: skip
         yield ["trace", "summary", "beside/trace.msgpack"]
         yield ["plan", "t2v-1.3b", "--machine", "rtx4090", "--vram", f"{2 + number % 7}GiB"]
-        yield [
-            "plan",
-            "t2v-tiny",
-            *_SMALL,
-            "--vram",
-            budget,
-            "-i",
-            f"frames={5 + 4 * (number % 9)}",
-        ]
+        words = ["plan", "t2v-tiny", *_SIZE, "--vram", budget]
+        yield [*words, "-i", f"frames={5 + 4 * (number % 9)}"]
 
 
 def _look(pid: int, out: Path) -> Sample | None:

@@ -6,8 +6,10 @@ import csv
 import json
 import os
 import signal
+import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,13 @@ import pytest
 
 from tests.disk import Disk
 from tests.resuming import PLAIN, SMALL, Link, events
+from tests.sentinel import PICKLES, Sentinel
 from wanflow.errors import InputError, Interrupted, StageFailed
 from wanflow.session import Request, plan, run
 from wanflow.session.batch import making
 from wanflow.session.batch.batch import Options, batch, resume_batch
+from wanflow.session.batch.ray_cluster import is_here
+from wanflow.session.batch.rows_file import RowsFile
 from wanflow.session.preparing.place import find_place
 from wanflow.trace.events import Move, Transfer, Verb
 
@@ -227,11 +232,61 @@ class TestCut:
 
         assert resume_batch(tmp_path / "out", on=nowhere)["done"] == 1
 
-    def test_damaged(self, tmp_path) -> None:
+    @pytest.mark.parametrize("options", ["", '{"ray": 5}', '{"keep_going": "no"}'])
+    def test_damaged(self, tmp_path, options) -> None:
         """Told by the file."""
-        (tmp_path / "batch-request.json").write_text("{")
+        request = '{"request": {"graph": "t2v-tiny"}, "rows": "rows.txt", "options": '
+        (tmp_path / "batch-request.json").write_text(f"{request}{options}}}")
         with pytest.raises(InputError, match=r"batch-request\.json: damaged"):
             resume_batch(tmp_path)
+
+    @pytest.mark.parametrize("address", ["192.0.2.7:6379", "ray://192.0.2.7:10001", "head:6379"])
+    def test_a_cluster_that_only_the_folder_names(self, tmp_path, address, monkeypatch) -> None:
+        """Who runs a cluster runs code here: nothing is asked of one that nobody typed."""
+        rows = rows_file(tmp_path, ROWS[:1])
+        data = {"request": {"graph": "t2v-tiny"}, "rows": rows.name}
+        (tmp_path / "batch-request.json").write_text(
+            json.dumps({**data, "options": {"keep_going": True, "ray": address}})
+        )
+
+        def asked(*_address: object) -> None:
+            raise AssertionError("somebody was asked")
+
+        for name in ("connect", "connect_ex"):
+            monkeypatch.setattr(socket.socket, name, asked)
+        monkeypatch.setattr(socket, "getaddrinfo", asked)
+        with pytest.raises(InputError, match="which would run code here") as told:
+            resume_batch(tmp_path)
+        assert f"--ray {address}" in told.value.hint
+
+    @pytest.mark.parametrize(
+        ("address", "here"),
+        [
+            ("auto", True), ("127.0.0.1:6379", True), ("ray://127.0.0.1:10001", True),
+            ("localhost:6379", True), ("[::1]:6379", True), ("192.0.2.7:6379", False),
+            ("localhost.example:6379", False), ("224.0.0.1:6379", False), ("", False),
+        ],
+    )  # fmt: skip
+    def test_which_clusters_are_this_computers(self, address, here) -> None:
+        """One that it made itself is gone on with unasked."""
+        assert is_here(address) is here
+
+    @pytest.mark.parametrize("name", ["0001", "texts", "lock", "batch.json.part"])
+    def test_links(self, tmp_path, name) -> None:
+        """Of a folder that came from somebody else: none is written through."""
+        rows = rows_file(tmp_path / "rows", ROWS[:1])
+        out, outside = tmp_path / "out", tmp_path / "outside"
+        for folder in (out, outside):
+            folder.mkdir()
+        (out / name).symlink_to(outside if "." not in name else outside / "file")
+        with pytest.raises(InputError, match=f"{name}: is a link"):
+            batch(SMALL, rows, out=out, force=True)
+        (out / "batch-request.json").write_text(
+            json.dumps({"request": {"graph": "t2v-tiny"}, "rows": "rows.jsonl", "options": {}})
+        )
+        with pytest.raises(InputError, match=f"{name}: is a link"):
+            resume_batch(out)
+        assert not [*outside.iterdir()]
 
 
 class _Stopper:
@@ -339,6 +394,43 @@ def _kill_at(path: Path) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+class TestRowsFromElsewhere:
+    """A rows file that somebody else wrote."""
+
+    def test_a_path_to_what_is_no_picture(self, tmp_path) -> None:
+        """Of a file that it names only the name is told; what the row makes is in its folder."""
+        secret = tmp_path / "secret"
+        secret.write_text("hunter2\n")
+        rows = rows_file(tmp_path, [{"image": str(secret)}, {"image": f"../{secret.name}"}])
+        request = attrs.evolve(
+            SMALL, graph="i2v-tiny", inputs={**SMALL.inputs, "prompt": "x"}, pins=()
+        )
+        done = batch(request, rows, out=tmp_path / "out", on=find_place)
+        assert (done["done"], done["failed"]) == (0, 2)
+        told = "".join(path.read_text() for path in (tmp_path / "out").glob("*.*"))
+        assert str(secret) in told
+        assert "hunter2" not in told + json.dumps(done)
+        assert {path.name for path in tmp_path.iterdir()} == {"secret", "rows.jsonl", "out"}
+
+    @pytest.mark.parametrize("name", ["out", "weights", "graph", "device", "folder", "../x", "/x"])
+    def test_what_is_no_input(self, tmp_path, name) -> None:
+        """A row sets inputs of the graph: no folder, no weights, no options."""
+        done = batch(SMALL, rows_file(tmp_path, [{name: "x"}]), out=tmp_path / "out", on=find_place)
+        assert "has no input" in done["failures"][0]["error"]  # type: ignore[index]
+        assert {path.name for path in tmp_path.iterdir()} == {"rows.jsonl", "out"}
+
+    @pytest.mark.parametrize("kind", ["jsonl", "txt", "csv", "pkl"])
+    @pytest.mark.parametrize("place", ["alone", "protocol 0"])
+    def test_pickles(self, tmp_path, kind, place) -> None:
+        """Whatever it is called, nothing in it is built."""
+        path, before = tmp_path / f"rows.{kind}", Sentinel.unpickled
+        path.write_bytes(PICKLES[place])
+        with suppress(InputError):  # some are lines of text
+            found = RowsFile.open(path)
+            assert all(found.read(number) for number in range(len(found)))
+        assert Sentinel.unpickled == before
 
 
 class TestRefused:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -204,6 +205,31 @@ class TestIndex:
         """The README leads there."""
         for readme in READMES:
             assert "docs/README.md" in LINK.findall(readme.read_text()), readme
+
+
+TESTED = re.compile(r"`(tests/[\w./]+\.py)((?:::\w+)*)`")
+
+
+def security_rows() -> list[tuple[str, list[tuple[str, str]]]]:
+    """What comes in, and the tests that are named for it, of each row of SECURITY.md."""
+    lines = (ROOT / "SECURITY.md").read_text("utf-8").splitlines()
+    rows = [line for line in lines if line.startswith("|") and not line.startswith("|--")]
+    cells = [row.strip("|").split("|") for row in rows if "| what comes in |" not in row]
+    return [(row[0].strip(), TESTED.findall(row[-1])) for row in cells]
+
+
+@pytest.mark.parametrize(
+    ("danger", "tests"), [pytest.param(*row, id=row[0]) for row in security_rows()]
+)
+def test_every_danger_has_its_test(danger: str, tests: list[tuple[str, str]]) -> None:
+    """A row names tests that are there: a class or a function in its file."""
+    assert tests, danger
+    for file, names in tests:
+        found = ast.parse((ROOT / file).read_text("utf-8")).body
+        for name in names.split("::")[1:]:
+            (node,) = [node for node in found if getattr(node, "name", "") == name]
+            assert isinstance(node, ast.ClassDef | ast.FunctionDef)
+            found = node.body
 
 
 def test_every_command_has_its_section() -> None:

@@ -1,6 +1,7 @@
 """Runs with packed weights: the same bits streamed as resident, fewer bytes, the planned peak."""
 
 import json
+import shutil
 
 import attrs
 import pytest
@@ -72,6 +73,19 @@ def test_shrunk_is_packed_when_read(tmp_path) -> None:
         shrink(shrunk, "fp8", tmp_path / "again", Unheard())
     again = shrink(TINY, "int8", shrunk, Unheard())  # what is there stays
     assert again.inspected.is_whole
+
+
+def test_what_was_brought_in_half_is_brought_again(tmp_path) -> None:
+    """A file beside the weights that an earlier try found damaged, and that is mended since."""
+    shutil.copytree(TINY, tmp_path / "model")
+    index = tmp_path / "model" / "model_index.json"
+    whole = index.read_bytes()
+    index.write_bytes(whole[:40])
+    shrink(tmp_path / "model", "int8", tmp_path / "small", Unheard())
+    index.unlink()  # another file takes its place
+    index.write_bytes(whole)
+    shrink(tmp_path / "model", "int8", tmp_path / "small", Unheard())
+    assert (tmp_path / "small" / "model_index.json").read_bytes() == whole
 
 
 def test_shrunk_official_folder_is_found_by_a_graph(tmp_path) -> None:

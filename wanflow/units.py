@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import attrs
@@ -69,6 +70,14 @@ def _share(text: str, percent: float, option: str) -> Budget:
 
 def _factor(unit: str) -> int | None:
     return next((f for name, f in _FACTORS.items() if name.lower() == unit.lower()), None)
+
+
+def is_finite(value: float) -> bool:
+    """Whether a number can be reckoned with: an int that no float holds is out of bounds too."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def format_bytes(nbytes: int) -> str:

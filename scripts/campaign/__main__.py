@@ -10,8 +10,13 @@ import argparse
 import itertools
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scripts.campaign.seam import load_shim
+
+if TYPE_CHECKING:
+    from scripts.campaign.forks import Disk
+    from scripts.campaign.judged import Whole
 
 SIZES = {"kills": 1000, "cuts": 200, "faults": 100_000}
 
@@ -25,15 +30,19 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     load_shim(folder)
     wrong = 0
+    whole: dict[str, tuple[Disk, Whole]] = {}
     for kind in [options.kind] if options.kind else SIZES:
-        wrong += _run(kind, folder, options)
+        wrong += _run(kind, folder, options, whole)
     _report(folder)
     return int(bool(wrong))
 
 
-def _run(kind: str, folder: Path, options: argparse.Namespace) -> int:
+def _run(
+    kind: str, folder: Path, options: argparse.Namespace, whole: dict[str, tuple[Disk, Whole]]
+) -> int:
     from scripts.campaign.cases import CASES
-    from scripts.campaign.faults import FAULTS, JOBS, Faults
+    from scripts.campaign.fault_jobs import FAULTS, JOBS, Walk
+    from scripts.campaign.faults import Faults
     from scripts.campaign.forks import warm
     from scripts.campaign.kills import Kills
     from scripts.campaign.seam import Shim
@@ -43,8 +52,9 @@ def _run(kind: str, folder: Path, options: argparse.Namespace) -> int:
     if kind == "faults":
         jobs, faults = _names(options.only, JOBS), _names(options.fault, FAULTS)
         pairs = [*itertools.product(jobs, faults)]
-        return Faults(folder, Shim()).run(pairs, options.first, options.step, count)
-    trials = Kills(folder, Shim(), power=kind == "cuts")
+        walk = Walk(options.first, options.step, count, options.spread)
+        return Faults(folder, Shim()).run(pairs, walk)
+    trials = Kills(folder, Shim(), kind == "cuts", whole)
     return trials.run(_names(options.only, CASES), options.seed, count)
 
 
@@ -76,6 +86,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of the first kill")
     parser.add_argument("--first", type=int, default=1, help="the first operation that fails")
     parser.add_argument("--step", type=int, default=1, help="every so many operations")
+    parser.add_argument("--spread", type=int, default=0, metavar="N", help="about N of each pair")
     parser.add_argument("--count", type=int, default=0, help="trials; failing operations of each")
     parser.add_argument("--report", action="store_true", help="tell what was done so far")
     return parser.parse_args()

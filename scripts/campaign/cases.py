@@ -12,9 +12,7 @@ import numpy as np
 from PIL import Image
 
 from scripts.campaign.forks import Disk
-from wanflow.files.folders import PACKAGE
 
-TINY = PACKAGE / "bundled" / "wan-tiny"
 OUT = "run"
 _ALL = f"--device cpu --vram 64MiB --exact --json --out {OUT}"
 _SIZES = "-i steps=3 -i size=32*32"

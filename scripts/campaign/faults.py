@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import importlib
+import json
 import os
 import shutil
 import signal
@@ -14,61 +14,29 @@ from pathlib import Path
 
 import attrs
 
-from scripts.campaign.cases import OUT, TINY, fill
-from scripts.campaign.forks import Disk, Ended, command, new_disk
+from scripts.campaign.cases import fill
+from scripts.campaign.fault_jobs import FAULTS, JOBS, Job, Walk
+from scripts.campaign.forks import TINY, WORK, Disk, Ended, command, new_disk, warm_models
 from scripts.campaign.judged import error_of, products_of, read_json
 from scripts.campaign.kills import fresh
 from scripts.campaign.results import Results
-from scripts.campaign.seam import REPLACE, Fault, Shim
+from scripts.campaign.seam import KINDS, REPLACE, Fault, Shim
 
-_SMALL = "-i steps=2 -i size=32*32 -i frames=5 --device cpu --vram 64MiB --exact --json"
-_MODEL = "--weights model"
-FAULTS = {
-    "write-full": Fault(("write",), errno.ENOSPC),
-    "write-full-on": Fault(("write",), errno.ENOSPC, stays=True),
-    "write-broken": Fault(("write",), errno.EIO),
-    "rename-broken": Fault(("rename",), errno.EIO),
-    "fsync-broken": Fault(("fsync",), errno.EIO),
-    "create-full": Fault(("create",), errno.ENOSPC),
-    "create-denied": Fault(("create",), errno.EACCES),
-    "open-denied": Fault(("open",), errno.EACCES),
-    "open-broken": Fault(("open",), errno.EIO),
-    "open-replaced": Fault(("open",), REPLACE),
-    "read-broken": Fault(("read",), errno.EIO),
-    "mmap-broken": Fault(("mmap",), errno.EIO),
-    "mmap-full": Fault(("mmap",), errno.ENOMEM),
-}
 _CODES = {0, 1, 2, 4}
+_OF_STEPS = ("preview.png", "preview.webp")  # a run that is made anew need not have them
 _KEPT = ("model", "picture.png", "clip.mp4", "rows.jsonl", "done")  # what commands only read
 
 
-@attrs.frozen
-class Job:
-    """A command; `makes` is what it is for, and `folder` says that this is a run folder."""
-
-    words: str
-    makes: str
-    folder: bool = False
-    repeats: bool = True  # the same bytes each time
-
-    def next(self, disk: Disk) -> list[str]:
-        """What a person would type after it failed."""
-        there = disk.work / self.makes
-        begun = any((there / name).exists() for name in ("request.json", "batch-request.json"))
-        if self.folder and begun:
-            return ["resume", self.makes, "--json"]
-        return [*self.words.split(), *(["--force"] if self.folder else [])]
-
-
-JOBS = {
-    "run": Job(f"run t2v-tiny {_SMALL} {_MODEL} --out {OUT}", OUT, folder=True),
-    "resume": Job(f"resume {OUT} --json", OUT, folder=True),
-    "batch": Job(f"batch t2v-tiny rows.jsonl {_SMALL} {_MODEL} --out {OUT}", OUT, folder=True),
-    "shrink": Job("models shrink model --to int8 --output small --json", "small"),
-    "download": Job("models download Wan-AI/Wan2.1-Tiny --to got --json", "got"),
-    "report": Job("trace report done -o report.html --no-advice --json", "report.html"),
-    "export": Job("trace export done --to perfetto -o out.json --json", "out.json"),
-}
+def _is_told(ended: Ended) -> bool:
+    """Whether a command that failed said why: in one error, by row of a batch, by part."""
+    if error_of(ended) is not None:
+        return True
+    try:
+        told = json.loads(ended.out)
+    except ValueError:
+        return False
+    rows = told.get("failures", []) + told.get("inspected", {}).get("parts", [])
+    return any(row.get("error") or row.get("problem") for row in rows)
 
 
 def digests(path: Path) -> dict[str, str]:
@@ -77,8 +45,17 @@ def digests(path: Path) -> dict[str, str]:
     return {
         str(file.relative_to(path.parent)): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in files
-        if ".cache" not in file.parts and file.name != "lock"
+        if ".wanflow" not in file.parts and file.name != "lock"
     }
+
+
+@attrs.frozen
+class Base:
+    """What a command begins on, what it makes, and its operations by kind."""
+
+    template: Disk
+    whole: dict[str, str]
+    seen: dict[str, int]
 
 
 @attrs.define
@@ -88,18 +65,22 @@ class Faults:
     folder: Path
     shim: Shim
     _hub: str = attrs.field(default="", init=False)
-    _bases: dict[str, tuple[Disk, dict[str, str]]] = attrs.field(factory=dict, init=False)
+    _cpu_seconds: float = attrs.field(default=0.0, init=False)
+    _bases: dict[str, Base] = attrs.field(factory=dict, init=False)
 
-    def run(self, pairs: list[tuple[str, str]], first: int, step: int, most: int) -> int:
-        """Fail operation *first*, then every *step*-th, *most* of them; how many are wrong."""
+    def run(self, pairs: list[tuple[str, str]], walk: Walk) -> int:
+        """Fail the operations of a walk in each pair of command and fault; how many are wrong."""
+        if any(JOBS[job].words.startswith("models") for job, _ in pairs):
+            warm_models()
         with self._serving():
-            return sum(self._all(job, fault, first, step, most) for job, fault in pairs)
+            return sum(self._all(job, fault, walk) for job, fault in pairs)
 
-    def _all(self, name: str, fault: str, first: int, step: int, most: int) -> int:
+    def _all(self, name: str, fault: str, walk: Walk) -> int:
         results = Results(self.folder / "faults.jsonl")
         rows = {row["key"]: row for row in results.rows()}
         wrong = 0
-        for number in range(first, first + step * most, step):
+        seen = self._base(name).seen if walk.spread else {}
+        for number in walk.numbers(sum(seen.get(kind, 0) for kind in FAULTS[fault].kinds)):
             key = f"faults {name} {fault} {number}"
             row = rows.get(key) or self._one(name, fault, number, key)
             if key not in rows:
@@ -110,62 +91,78 @@ class Faults:
         return wrong
 
     def _one(self, name: str, fault: str, number: int, key: str) -> dict[str, object]:
-        template, whole = self._base(name)
+        base, job = self._base(name), JOBS[name]
+        template, whole = base.template, base.whole
         disk = template.copy(self.folder / "disks" / "fault")
-        job = JOBS[name]
         self.shim.reset()
+        self._cpu_seconds = 0.0
         ended = self._command(
             job.words.split(), disk, lambda: self.shim.arm([disk.root], FAULTS[fault], number)
         )
         hits, last = self.shim.hits, self.shim.last
-        problems = self._judge(job, disk, ended, whole)
-        if hits:
-            problems += self._go_on(job, disk, template, whole, ended)
+        replaced = last.split(" ", 1)[-1] if FAULTS[fault].action == REPLACE else ""
+        problems = self._judge(job, disk, ended, whole, Path(replaced).name)
+        if replaced and f"/{WORK}/{job.makes}/" in replaced and not job.folder:
+            problems = problems[: ended.code not in _CODES]  # it was whole until it was broken
+        elif hits:
+            if "/config/" in replaced:  # what is read is put back; what is kept must be seen
+                _put_back(template.root / "config", disk.root / "config")
+            problems += self._go_on(job, disk, template, whole, bool(replaced))
         if problems:
             disk.copy(self.folder / "wrong" / key.replace(" ", "-"))
         return {
             "key": key, "kind": "faults", "case": f"{name} {fault}", "n": number,
             "at": last.replace(str(disk.root.resolve()), ""), "codes": [str(ended.code)],
             "said": (error_of(ended) or {}).get("message", ""), "stops": int(bool(hits)),
+            "cpu_seconds": round(self._cpu_seconds, 2),
             "problems": problems,
             "again": f"python -m scripts.campaign faults --only {name} --fault {fault}"
             f" --first {number} --count 1 --out ANOTHER",
         }  # fmt: skip
 
-    def _judge(self, job: Job, disk: Disk, ended: Ended, whole: dict[str, str]) -> list[str]:
+    def _judge(
+        self, job: Job, disk: Disk, ended: Ended, whole: dict[str, str], replaced: str
+    ) -> list[str]:
         """One message, a code of ours, and nothing half-visible."""
         problems = []
         if ended.code not in _CODES:
             problems.append(f"exit {ended.code}: {ended.err[-400:]}")
-        elif ended.code and error_of(ended) is None:
+        elif ended.code and not _is_told(ended):
             problems.append(f"exit {ended.code} without one message: {ended.err[-400:]!r}")
-        if ended.code == 0 and self._made(job, disk) != whole:
+        made, brought = self._made(job, disk), f"/{replaced}" if replaced else "*"
+        other = {name for name in {*made, *whole} if made.get(name) != whole.get(name)}
+        if ended.code == 0 and any(not f"/{name}".endswith(brought) for name in other):
+            # A file beside weights is brought as it is, a damaged one too.
             problems.append("exit 0, and what was made is not what is made without the fault")
         if ended.code:
-            problems += self._half(job, disk, whole)
+            halves = self._half(job, disk, whole)
+            problems += [f"{name} is half there" for name in halves if name != replaced]
         return problems
 
     def _half(self, job: Job, disk: Disk, whole: dict[str, str]) -> list[str]:
-        """What of a command that failed can be taken for whole and isn't."""
-        made = self._made(job, disk)
-        problems = [f"{n} is half there" for n, d in made.items() if whole.get(n, d) != d]
+        """What of a command that failed can be taken for whole and isn't, by name."""
+        products = [
+            n for n, digest in self._made(job, disk).items() if whole.get(n, digest) != digest
+        ]
         reports = (disk.work / job.makes).rglob("*.json") if job.folder else ()
-        return problems + [f"{p.name} is half there" for p in reports if read_json(p) is None]
+        return products + [path.name for path in reports if read_json(path) is None]
 
     def _go_on(
-        self, job: Job, disk: Disk, template: Disk, whole: dict[str, str], before: Ended
+        self, job: Job, disk: Disk, template: Disk, whole: dict[str, str], replaced: bool
     ) -> list[str]:
         """Do what one would do next, with the fault gone and what was read as it was."""
         for name in _KEPT:
             _put_back(template.work / name, disk.work / name)
         ended = self._command(job.next(disk), disk, lambda: None)
-        if ended.code == 2 and job.folder and before.code in (0, 2):
-            # A file of the run itself was replaced: that is refused, and it is run anew.
+        if ended.code and job.folder and replaced:
+            # A file that the run goes on from is another one: that is told, and it is run anew.
             base = JOBS["run"] if job is JOBS["resume"] else job
             ended = self._command([*base.words.split(), "--force"], disk, lambda: None)
         if ended.code:
             return [f"going on: exit {ended.code}: {ended.err[-400:]}"]
-        if self._made(job, disk) != whole:
+        made = self._made(job, disk)
+        wanted = {n: d for n, d in whole.items() if not (job.folder and n.endswith(_OF_STEPS))}
+        if {**made, **wanted} != made or (made != whole and not job.folder):
             return ["going on made something else"]
         left = [p.name for p in disk.work.rglob("*") if ".part" in p.name and "got" not in p.parts]
         return [f"left over: {left}"] if left else []
@@ -174,22 +171,32 @@ class Faults:
         path = disk.work / job.makes
         return products_of(path) if job.folder else digests(path)
 
-    def _base(self, name: str) -> tuple[Disk, dict[str, str]]:
+    def _base(self, name: str) -> Base:
         """Make the disk that a command begins on, its caches warm, and see what it makes."""
         if name not in self._bases:
-            disk = new_disk(fresh(self.folder / "disks" / f"base-{name}"))
-            fill(disk)
-            shutil.copytree(TINY, disk.work / "model")
+            disk = self._begun(name)
             job, run = JOBS[name], JOBS["run"].words.split()
             self._prepare(name, disk, run)
             template = disk.copy(self.folder / "disks" / f"template-{name}")
-            ended = self._command(job.words.split(), disk, lambda: None)
+            self.shim.reset()
+            count = lambda: self.shim.arm([disk.root], Fault(KINDS, 0), 0)  # noqa: E731
+            ended = self._command(job.words.split(), disk, count)
             if ended.code:
                 raise SystemExit(f"{job.words}: exit {ended.code}: {ended.err}")
             for folder in ("config", "cache"):
                 _put_back(disk.root / folder, template.root / folder)
-            self._bases[name] = template, self._made(job, disk)
+            self._bases[name] = Base(template, self._made(job, disk), self.shim.seen())
         return self._bases[name]
+
+    def _begun(self, name: str) -> Disk:
+        """Make a disk with what commands read; the caches of others than `run` are warm by it."""
+        root = fresh(self.folder / "disks" / f"base-{name}")
+        if name != "run":
+            return self._base("run").template.copy(root)
+        disk = new_disk(root)
+        fill(disk)
+        shutil.copytree(TINY, disk.work / "model")
+        return disk
 
     def _prepare(self, name: str, disk: Disk, run: list[str]) -> None:
         if name == "resume":
@@ -203,7 +210,9 @@ class Faults:
                 _point_at(self._hub)
             before()
 
-        return command(words, disk, point_and_arm)
+        ended = command(words, disk, point_and_arm)
+        self._cpu_seconds += ended.cpu_seconds
+        return ended
 
     @contextmanager
     def _serving(self) -> Iterator[None]:

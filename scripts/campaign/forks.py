@@ -14,6 +14,9 @@ from typing import Any
 
 import attrs
 
+from wanflow.files.folders import PACKAGE
+
+TINY = PACKAGE / "bundled" / "wan-tiny"
 WORK = "work"  # where commands are given
 FRAMES = "frames"  # beside a disk: what was encoded, a digest a video
 
@@ -73,12 +76,21 @@ def warm() -> None:
         "torch", "safetensors.torch", "av", "av.video.reformatter", "PIL.Image", "tokenizers",
         "wanflow.cli.main", "wanflow.cli.app", "wanflow.session", "wanflow.session.running.run",
         "wanflow.session.batch.batch", "wanflow.session.weights.shrink", "wanflow.trace",
-        "wanflow.session.weights.download", "wanflow.cli.progress", "wanflow.cli.render_run",
+        "wanflow.session.weights.download", "wanflow.cli.progress",
+        "wanflow.cli.render_run",
         "wanflow.stages", "wanflow.stages.unipc", "wanflow.stages.video_file",
         "wanflow.models.trees", "wanflow.models.wan", "wanflow.scheduler.run.executor",
         "wanflow.scheduler.profile.fakes", "wanflow.session.planning.planned",
     ):  # fmt: skip
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+
+
+def warm_models() -> None:
+    """Import what `models` compares a folder with: every known model, and transformers with it."""
+    importlib.import_module("huggingface_hub")
+    importlib.import_module("wanflow.session.weights.inspect").inspect(TINY)
     gc.collect()
     gc.freeze()
 

@@ -16,7 +16,9 @@ from wanflow.errors import WanflowError
 from wanflow.trace import TraceReader
 
 # A run that went on has the traces before it, a batch those of its passes over the prompts.
-_TRACES = re.compile(r"(trace|prompts)-\d+(\.msgpack)?$")
+_TRACES = re.compile(
+    r"trace-\d+(\.msgpack)?$|^prompts-\d+/(plan\.json|run\.json|trace(-\d+)?\.msgpack)$"
+)
 _PRODUCTS = (".mp4", ".png", ".safetensors")
 _PREVIEWS = ("preview.png", "preview.webp")
 

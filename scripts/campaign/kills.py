@@ -108,7 +108,7 @@ class Kills:
     folder: Path
     shim: Shim
     power: bool
-    _whole: dict[str, tuple[Disk, Whole]] = attrs.field(factory=dict, init=False)
+    _whole: dict[str, tuple[Disk, Whole]]  # by case: what nobody stopped
 
     @property
     def kind(self) -> str:

@@ -18,7 +18,7 @@ import attrs
 
 from scripts.campaign.forks import Disk
 
-Names = dict[str, int]  # of a folder: inodes by name
+Names = dict[str, tuple[int, bool]]  # of a folder: inodes by name, and which are folders
 
 
 @attrs.frozen
@@ -61,8 +61,7 @@ class Synced:
         def mkdir(path: str | Path, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
             made(path, mode, dir_fd=dir_fd)
             if dir_fd is None and Path(path).resolve().is_relative_to(root):
-                number = Path(path).stat().st_ino  # may have been another's
-                (self.notes / "folders" / str(number)).unlink(missing_ok=True)
+                self._forget_folder(Path(path).stat().st_ino)
 
         os.fsync, os.mkdir = fsync, mkdir  # type: ignore[assignment]
 
@@ -84,8 +83,16 @@ class Synced:
         shutil.rmtree(self.notes, ignore_errors=True)
 
     def _note_folder(self, path: Path) -> None:
-        names = {entry.name: entry.inode() for entry in os.scandir(path)}
-        _put(self.notes / "folders" / str(path.stat().st_ino), json.dumps(names).encode())
+        _put(self.notes / "folders" / str(path.stat().st_ino), json.dumps(_names(path)).encode())
+
+    def _forget_folder(self, number: int) -> None:
+        """A folder that was removed had the number of a new one: its name is not that one's."""
+        (self.notes / "folders" / str(number)).unlink(missing_ok=True)
+        for note in (self.notes / "folders").iterdir():
+            names: Names = json.loads(note.read_bytes())
+            kept = {name: about for name, about in names.items() if about[0] != number}
+            if kept != names:
+                _put(note, json.dumps(kept).encode())
 
     def _note_bytes(self, path: Path, number: int) -> None:
         alive = self.notes / "alive" / str(number)  # so that no other file gets its number
@@ -98,6 +105,14 @@ def _put(path: Path, content: bytes) -> None:
     part = path.with_name(f"{path.name}.new")
     part.write_bytes(content)
     part.replace(path)
+
+
+def _names(folder: Path) -> Names:
+    return {entry.name: (entry.inode(), _is_folder(entry)) for entry in os.scandir(folder)}
+
+
+def _is_folder(path: Path | os.DirEntry[str]) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 def _inodes(root: Path) -> dict[int, Path]:
@@ -116,24 +131,26 @@ class _Cut:
     def make(self, folder: Path, after: Path) -> None:
         """Make a folder as it was left."""
         after.mkdir()
-        for name, number in self._names(folder).items():
+        for name, (number, was_folder) in self._names(folder).items():
             path = self.there.get(number)
+            if was_folder != (path is not None and _is_folder(path)):
+                continue  # a removed one, whose number another has now
             if path is not None and path.is_symlink():
                 (after / name).symlink_to(path.readlink())
-            elif path is not None and path.is_dir():
+            elif path is not None and was_folder:
                 self.make(path, after / name)
             elif path is not None or (self.notes / "alive" / str(number)).exists():
                 (after / name).write_bytes(self._content(number, path))
 
     def _names(self, folder: Path) -> Names:
-        now: Names = {entry.name: entry.inode() for entry in os.scandir(folder)}
+        now = _names(folder)
         noted = self.notes / "folders" / str(folder.stat().st_ino)
         sure: Names = json.loads(noted.read_bytes()) if noted.exists() else {}
         found = {}
         for name in sorted({*now, *sure}):
-            number = (now if self.choice.random() < self.keeps else sure).get(name)
-            if number is not None:
-                found[name] = number
+            about = (now if self.choice.random() < self.keeps else sure).get(name)
+            if about is not None:
+                found[name] = about
         return found
 
     def _content(self, number: int, path: Path | None) -> bytes:

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from scripts.campaign.fault_jobs import JOBS
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -43,13 +45,12 @@ def campaign(tmp_path: Path):
 
 
 def test_few_of_each(campaign) -> None:
-    """Two kills, two power cuts, the third write and the first rename of two commands."""
+    """A kill, a power cut, the first write and the first rename of a command."""
     rows = campaign(
-        "--only", "t2v,run,export", "--fault", "write-full,rename-broken", "--count", "2",
-        "--step", "25",
+        "--only", "t2v,export", "--fault", "write-full,rename-broken", "--count", "1",
     )  # fmt: skip
     assert {row["kind"] for row in rows} == {"kills", "cuts", "faults"}
-    assert sum(row["stops"] for row in rows) >= 6
+    assert sum(row["stops"] for row in rows) >= 2
     failed = [row for row in rows if row["kind"] == "faults" and row["codes"] != ["0"]]
     assert failed
     assert all(row["said"] for row in failed)
@@ -57,10 +58,15 @@ def test_few_of_each(campaign) -> None:
 
 @pytest.mark.wide
 def test_more_of_each(campaign) -> None:
-    """Every graph killed, and its power cut."""
-    graphs = "t2v,t2v-streamed,t2v-preview,t2v-until,t2i,i2v,ti2v,vace,v2v,t2v-a14b,i2v-a14b"
-    campaign("kills", "--only", graphs, "--count", "11")
-    campaign("cuts", "--only", graphs, "--count", "11")
+    """Runs and batches killed, and their power cut; two faults in every command."""
+    rows = campaign(
+        "--only", f"t2v-until,batch-preview,{','.join(JOBS)}", "--count", "3",
+        "--fault", "fsync-broken,read-broken", "--first", "3", "--spread", "1",
+    )  # fmt: skip
+    cut = {row["case"] for row in rows if row["kind"] == "cuts"}
+    assert cut == {"t2v-until", "batch", "batch-preview"}
+    failed = {row["case"].split()[0] for row in rows if row["kind"] == "faults" and row["stops"]}
+    assert failed == {*JOBS}
 
 
 def test_is_wrong_where_something_is(tmp_path: Path) -> None:

@@ -6,10 +6,12 @@ import os
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from scripts.campaign.forks import Disk, new_disk
 from scripts.campaign.unsynced import Synced
+from wanflow.files.preview_files import write_preview
 from wanflow.files.whole import sync_file, writing
 
 CHOICE = random.Random(1)  # noqa: S311 - a fixed choice
@@ -61,6 +63,16 @@ def test_a_file_that_appears_whole(synced: Synced, *, sync: bool) -> None:
         part.write_text("after")
     synced.cut(CHOICE, keeps=0)
     assert left(synced.disk) == {"old": "after" if sync else "before"}
+
+
+def test_a_preview_is_whole(synced: Synced) -> None:
+    """Both files of the last one: the step that it is of is saved after it, and not made again."""
+    for shade in (0, 200):
+        write_preview(synced.disk.work, np.full((2, 16, 16, 3), shade, np.uint8), 100)
+    made = {path.name: path.read_bytes() for path in synced.disk.work.glob("preview.*")}
+    synced.cut(CHOICE, keeps=0)
+    assert {p.name: p.read_bytes() for p in synced.disk.work.glob("preview.*")} == made
+    assert len(made) == 2
 
 
 def test_a_folder_without_its_name_is_lost(synced: Synced) -> None:

@@ -75,6 +75,19 @@ def test_control_characters_do_not_reach_the_terminal(capsys):
     assert capsys.readouterr().err == "error: stage \\x1b[2J\\r is wrong\n"
 
 
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_a_name_of_any_length_leaves_a_line_that_can_be_read(words, capsys):
+    """Names in a file are anybody's; what a line begins with and ends in is kept."""
+    error = errors.WeightsError(f"a.pth: entry {'x' * 5000!r} is not read\nsecond", hint="h" * 5000)
+    main.run(words, fail_with(error))
+    text = capsys.readouterr().err
+    assert len(text) < 2200
+    assert "a.pth: entry 'xxx" in text
+    assert "[4127 letters]" in text
+    assert "xxx' is not read" in text
+    assert "second" in text
+
+
 def test_crash_log_has_the_traceback_and_no_environment(capsys, monkeypatch, tmp_path):
     """What the person is not shown is in the file that is named."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -203,6 +203,16 @@ class TestRefused:
         with pytest.raises(InputError, match="it is a web page"):
             open_video(tmp_path / "a.mp4")
 
+    def test_a_codec_that_nobody_knows(self, filmed) -> None:
+        """FFmpeg opens the file, and says nothing of its pictures, not even their size."""
+        path = filmed("a.mkv")
+        content = path.read_bytes()
+        assert b"V_MPEG4/ISO/AVC" in content
+        path.write_bytes(content.replace(b"V_MPEG4/ISO/AVC", b"V_WANFLOW/UNKNO"))
+        with pytest.raises(InputError, match="of a codec that FFmpeg doesn't know") as caught:
+            open_video(path)
+        assert (caught.value.code, caught.value.exit_code) == ("bad-video", 2)
+
     def test_changed_after_the_check(self, filmed) -> None:
         """It is told, since a video is not held in memory."""
         video = open_video(path := filmed())

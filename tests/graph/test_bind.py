@@ -285,6 +285,12 @@ def test_rules_from_outside_are_used(edited) -> None:
     assert bind(graph, rules=VideoRules(8, 4)).inputs["size"] == Size(40, 40)
 
 
+def test_a_float_that_no_float_holds() -> None:
+    """A row of a batch may have an int of any length."""
+    error = refusal(load("t2v-tiny"), {"guidance": 10**400})
+    assert error.message == "input 'guidance' wants a finite number"
+
+
 def test_shipped_graph_binds() -> None:
     """What `wanflow plan t2v-14b` does first."""
     bound = bind(load("t2v-14b"), allow_missing_text=True)

@@ -9,7 +9,8 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,8 @@ import pytest
 from tests.watch.conftest import Page, settle, write_run
 from wanflow.cli import main
 from wanflow.errors import InputError
-from wanflow.watch.serve import listen
+from wanflow.watch import timely_protocol
+from wanflow.watch.serve import listen, serve
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,6 +39,40 @@ def serving(runs, *words):
     finally:
         process.kill()
         process.communicate()
+
+
+@contextmanager
+def patient(runs, monkeypatch, **seconds):
+    """Serve from a child whose connections have other times; give the port."""
+    for name, value in seconds.items():
+        monkeypatch.setattr(timely_protocol, name, value)
+    listening = listen("127.0.0.1", 0, None)
+    pid = os.fork()
+    if not pid:
+        try:
+            serve(runs, listening)
+        finally:
+            os._exit(0)
+    port = listening.socket.getsockname()[1]
+    listening.socket.close()
+    try:
+        yield port
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def ends(connection, seconds):
+    """Read a connection to its end; whether that came in time."""
+    connection.settimeout(seconds)
+    try:
+        while connection.recv(2**20):
+            pass
+    except TimeoutError:
+        return False
+    except ConnectionResetError:
+        pass
+    return True
 
 
 def ask(url, path, headers=None):
@@ -113,6 +149,91 @@ class TestProcess:
             assert ask(here, "/api/now")[0] == 401
             assert ask(here, "/api/now", {"authorization": f"Bearer {token}"})[0] == 200
             assert ask(here, f"/?token={token}")[0] == 303
+
+
+class TestSlow:
+    """Clients that keep a connection and do nothing with it."""
+
+    @pytest.mark.parametrize(
+        "half",
+        [
+            b"",
+            b"GET /api/now HTTP/1.1\r\nhost: localhost\r\n",
+            b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\nGET / HT",
+            b"GET / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\nx",
+        ],
+    )
+    def test_half_requests(self, runs, monkeypatch, half) -> None:
+        """More of them than there is room for keep nobody out for long, nor does a byte each."""
+        with patient(runs, monkeypatch, REQUEST_SECONDS=1.0) as port:
+            url = f"http://127.0.0.1:{port}/"
+            assert ask(url, "/api/now")[0] == 200
+            slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(70)]
+            for connection in slow:
+                connection.sendall(half)
+            assert ask(url, "/api/now")[0] == 503
+            for _ in range(6):
+                time.sleep(0.2)
+                with suppress(OSError):
+                    slow[0].sendall(b"x")
+            assert all(ends(connection, 5.0) for connection in slow)
+            assert ask(url, "/api/now")[0] == 200
+            for connection in slow:
+                connection.close()
+
+    def test_an_answer_that_nobody_takes(self, runs, monkeypatch) -> None:
+        """A paused player keeps its connection, longer than a request takes, and not for ever."""
+        folder = write_run(runs / "a")
+        (folder / "video.mp4").write_bytes(bytes(32 * 2**20))
+        with patient(runs, monkeypatch, REQUEST_SECONDS=0.5, ANSWER_SECONDS=3.0) as port:
+            key = json.loads(ask(f"http://127.0.0.1:{port}/", "/api/runs")[1])["runs"][0]["key"]
+            asked = f"GET /runs/{key}/files/video.mp4 HTTP/1.1\r\nhost: localhost\r\n\r\n"
+            players = [socket.create_connection(("127.0.0.1", port)) for _ in range(2)]
+            for player in players:
+                player.sendall(asked.encode())
+            time.sleep(1.5)
+            players[0].settimeout(5.0)
+            taken = 0
+            while taken < 32 * 2**20:
+                chunk = players[0].recv(2**20)
+                assert chunk
+                taken += len(chunk)
+            time.sleep(3.0)
+            assert ends(players[1], 5.0)
+            for player in players:
+                player.close()
+
+    def test_an_upgrade(self, runs) -> None:
+        """No websocket is opened, and nothing that stays open."""
+        with serving(runs) as (_, said):
+            headers = {
+                "connection": "Upgrade", "upgrade": "websocket", "sec-websocket-version": "13",
+                "sec-websocket-key": "AAAAAAAAAAAAAAAAAAAAAA==", "accept": "text/event-stream",
+            }  # fmt: skip
+            for path in ("/", "/api/now"):
+                status, body = ask(said["url"], path, headers)
+                assert status in (200, 400, 426)
+                assert body
+
+    def test_long_requests(self, runs) -> None:
+        """Long queries and headers, and many of them: refused or read, and the page stays small."""
+        with serving(runs) as (process, said):
+            for path, headers in (
+                ("/api/runs?" + "x" * 200_000, {}),
+                ("/api/runs?" + "state=a&" * 7000, {}),
+                ("/api/runs?first=" + "9" * 60_000, {}),
+                ("/api/runs", {"cookie": "a=b; " * 20_000}),
+                ("/api/runs", {f"x-{number}": "x" for number in range(5000)}),
+                ("/" + "../" * 15_000, {}),
+            ):
+                try:
+                    status, _ = ask(said["url"], path, headers)
+                except (ConnectionError, http.client.HTTPException):
+                    continue  # it hung up before all was sent
+                assert status in (200, 400, 404, 431), path[:20]
+            assert ask(said["url"], "/api/runs")[0] == 200
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            assert int(re.search(r"VmRSS:\s+(\d+)", status)[1]) < 150_000
 
 
 class TestRefused:

@@ -32,6 +32,8 @@ class Failure:
         )
 
 
+_MOST_LETTERS = 1000  # of a line: names in a file are of any length
+_HEAD, _TAIL = 700, 200  # what is kept of a longer one
 _PAGES = ("error[", "error: ")  # a graph's errors come laid out, each with its place
 
 
@@ -43,18 +45,29 @@ def render(failure: Failure, *, as_json: bool) -> str:
 def _text(failure: Failure) -> str:
     if failure.bare:
         return failure.message
-    message = clean(failure.message)
+    message = _shortened(clean(failure.message))
     lines = [message if message.startswith(_PAGES) else f"error: {message}"]
     resume = failure.detail.get("resume")
     if failure.hint and failure.hint != resume:
-        lines.append(f"hint: {clean(failure.hint)}")
+        lines.append(f"hint: {_shortened(clean(failure.hint))}")
     if resume:  # last, where it is found
         lines.append(f"resume: {clean(str(resume))}")
     return "\n".join(lines)
 
 
 def _json(failure: Failure) -> str:
-    said = {"code": failure.code, "message": failure.message, "hint": failure.hint}
+    message, hint = _shortened(failure.message), _shortened(failure.hint)
+    said = {"code": failure.code, "message": message, "hint": hint}
     # A graph's detail has a shorter message, of its first problem.
     error = {**said, **failure.detail, "exit_code": failure.exit_code}
     return json.dumps({"error": error}, default=str)
+
+
+def _shortened(text: str) -> str:
+    """Leave out what is in the middle of long lines."""
+    return "\n".join(
+        line
+        if len(line) <= _MOST_LETTERS
+        else f"{line[:_HEAD]} [{len(line) - _HEAD - _TAIL} letters] {line[-_TAIL:]}"
+        for line in text.split("\n")
+    )

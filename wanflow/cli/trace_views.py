@@ -64,10 +64,12 @@ def stages(file: File, *, json: Json = False) -> int:
     """Show what each stage's peak is made of, and where its time went."""
     from wanflow.trace import read, summarise
     from wanflow.trace.stage_peaks import stage_loads
+    from wanflow.trace.unreplaced import unreplaced
 
     path = trace_of(file)
-    summary = summarise(path)
-    loads = stage_loads(read(path), summary.stages, summary.budget_tier or "")
+    with unreplaced(path):
+        summary = summarise(path)
+        loads = stage_loads(read(path), summary.stages, summary.budget_tier or "")
     if json:
         say_json({"tier": summary.budget_tier, "stages": [load.to_dict() for load in loads]})
         return 0
@@ -124,18 +126,20 @@ def peak(
     """Show who was there at the peak, by stage and by kind."""
     from wanflow.trace import read, summarise
     from wanflow.trace.moment import moment_at, peak_moment
+    from wanflow.trace.unreplaced import unreplaced
     from wanflow.units import parse_seconds
 
     path = trace_of(file)
-    run = summarise(path)
-    where = tier or run.budget_tier or ""
-    if at is None:
-        moment = peak_moment(lambda: read(path), where)
-    elif (seconds := parse_seconds(at, "--at")) > run.seconds:
-        over = f"{path} ends at {format_seconds(run.seconds)}"
-        raise InputError(over, hint="give an earlier --at", code="nothing-there")
-    else:
-        moment = moment_at(lambda: read(path), where, round(seconds * 1e9))
+    with unreplaced(path):
+        run = summarise(path)
+        where = tier or run.budget_tier or ""
+        if at is None:
+            moment = peak_moment(lambda: read(path), where)
+        elif (seconds := parse_seconds(at, "--at")) > run.seconds:
+            over = f"{path} ends at {format_seconds(run.seconds)}"
+            raise InputError(over, hint="give an earlier --at", code="nothing-there")
+        else:
+            moment = moment_at(lambda: read(path), where, round(seconds * 1e9))
     if moment is None:
         raise InputError(
             f"{path}: nothing was on {where or 'any tier'}" + (f" at {at}" if at else ""),

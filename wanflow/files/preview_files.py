@@ -26,11 +26,14 @@ _GROUND = (24, 24, 24)
 
 
 def write_preview(folder: Path, frames: Frames, frame_ms: int) -> None:
-    """Write both files of `[n, h, w, 3]` into *folder*; OSError."""
+    """Write both files of `[n, h, w, 3]` into *folder*; OSError.
+
+    They are on the disk then: the step that is saved after them is not made again.
+    """
     pictures = _pictures(frames)
-    with writing(folder / STRIP, sync=False) as part:
+    with writing(folder / STRIP, sync_folder=False) as part:
         _strip(pictures).save(part, format="PNG")
-    with writing(folder / CLIP, sync=False) as part:
+    with writing(folder / CLIP) as part:
         first, *others = pictures
         first.save(
             part, format="WEBP", save_all=True, append_images=others, duration=frame_ms, loop=0,

@@ -115,6 +115,12 @@ def _stream(container: Any, what: str) -> Any:
     video = next((s for s in streams if not s.disposition & Disposition.attached_pic), None)
     if video is None:
         raise InputError(f"{what}: has no pictures", code="bad-video")
+    if video.codec_context is None:
+        raise InputError(
+            f"{what}: its pictures are of a codec that FFmpeg doesn't know",
+            hint="is its download whole? H.264 in .mp4 is read",
+            code="bad-video",
+        )
     return video
 
 

@@ -25,6 +25,16 @@ def unwritable(
     return StageFailed(f"{what}{path}: {reason}", hint=hint, code=code)
 
 
+def unreadable(path: Path, error: OSError) -> StageFailed:
+    """Say that a file of ours is there and can't be read now: it may be whole."""
+    reason = error.strerror or str(error) or type(error).__name__
+    return StageFailed(
+        f"{path}: can't be read: {reason}",
+        hint="it may be whole: try again once it can be read",
+        code="unreadable",
+    )
+
+
 @contextmanager
 def writing(
     path: Path,
@@ -108,5 +118,7 @@ def _sync(path: Path, flags: int) -> None:
     handle = os.open(path, flags | os.O_CLOEXEC)
     try:
         os.fsync(handle)
+    except OSError as error:  # which knows a handle, and people want a name
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         os.close(handle)

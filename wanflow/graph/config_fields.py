@@ -5,12 +5,12 @@ Planning multiplies these numbers and running builds modules from them, so each 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import attrs
 
 from wanflow.graph.configs import KNOWN
+from wanflow.units import is_finite
 
 
 @attrs.frozen
@@ -42,7 +42,7 @@ class Field:
         types = (int,) if self.kind == "int" else (int, float)
         if isinstance(value, bool) or not isinstance(value, types):
             return False
-        return math.isfinite(value) and self.minimum <= value <= self.maximum
+        return is_finite(value) and self.minimum <= value <= self.maximum
 
     def _words(self, kind: str) -> str:
         if kind == "bool":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import re
 from collections.abc import Mapping
 from enum import StrEnum
@@ -14,6 +13,7 @@ from wanflow.graph.reading.scalars import resolve_plain
 from wanflow.graph.rules import VideoRules
 from wanflow.graph.values import LARGEST_SIDE, SMALLEST_SIDE, Size, Value, ValueType, parse_size
 from wanflow.graph.wording import did_you_mean, listing, quoted, what_is
+from wanflow.units import is_finite
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
@@ -89,7 +89,7 @@ def _typed(value: object, wanted: Wanted) -> Value:
 
 
 def _finite(value: float) -> float:
-    if not math.isfinite(value):
+    if not is_finite(value):
         raise MisfitError("out-of-range", "wants a finite number")
     return float(value)
 

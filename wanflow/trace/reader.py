@@ -6,12 +6,11 @@ The reader stops at the first bad or short record. Nothing after it is guessed a
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 import attrs
 
@@ -32,8 +31,8 @@ from wanflow.trace.framing import (
     unpack_each,
     unseal,
 )
+from wanflow.trace.opening import open_trace, telling
 
-_BUFFER_BYTES = 256 * 1024
 _NO_TRAILER = "no trailer: the run did not close the trace"
 
 
@@ -69,13 +68,13 @@ class TraceReader:
     Of a run on several devices the events of one *rank* are read, and all are counted; `header`
     says then what it says of that rank.
 
-    Raises InputError when *path* is missing, empty, a folder, no trace, or of another version, or
-    when its run had no such rank.
+    Raises InputError when *path* is missing, empty, a folder, no trace, or of another version, when
+    it can't be read, or when its run had no such rank.
     """
 
     def __init__(self, path: Path | str, rank: int = 0) -> None:
         self.path, self.rank = Path(path), rank
-        self._file = _open(self.path)
+        self._file = open_trace(self.path)
         self.header: dict[str, Any] = {}
         self._trailer: dict[str, Any] | None = None
         self._state = State.CUT
@@ -83,7 +82,8 @@ class TraceReader:
         self._good_bytes = self._records = self._skipped = 0
         self._readable = True
         try:
-            self._read_header()
+            with telling(self.path):
+                self._read_header()
             self._choose_rank()
         except BaseException:
             self._file.close()
@@ -120,6 +120,10 @@ class TraceReader:
 
     def rows(self) -> Iterator[Row]:
         """Yield each event as a checked row: half the work, for what only adds up."""
+        with telling(self.path):  # of our own reading: what is made of a row is not in it
+            yield from self._rows()
+
+    def _rows(self) -> Iterator[Row]:
         if not self._readable:
             return
         self._file.seek(self._good_bytes)
@@ -272,18 +276,3 @@ def inspect(path: Path | str) -> TraceFile:
 
 def _state_for(error: DamagedError) -> State:
     return State.CUT if isinstance(error, ShortError) else State.DAMAGED
-
-
-def _open(path: Path) -> BinaryIO:
-    """Open a regular file; a pipe must not block us, a device not feed us for ever."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"can't read trace {path}: {reason}", code="trace-unreadable") from error
-    if stat.S_ISREG(os.fstat(fd).st_mode):
-        return os.fdopen(fd, "rb", buffering=_BUFFER_BYTES)
-    os.close(fd)
-    inside = path / "trace.msgpack"
-    hint = f"give {inside}" if inside.is_file() else "give a trace.msgpack of a run"
-    raise InputError(f"{path} is not a file", hint=hint, code="not-a-trace")

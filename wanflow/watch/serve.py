@@ -102,13 +102,14 @@ def serve(folder: Path, listening: Listening) -> None:
     import uvicorn
 
     from wanflow.watch.page_app import page_app
+    from wanflow.watch.timely_protocol import TimelyProtocol
 
     tree = Tree(folder.resolve())
     readings = Readings(tree)
     answers = Answers(Shelf(tree), readings, folder)
     config = uvicorn.Config(
         page_app(answers, listening.access),
-        access_log=False, log_level="error", lifespan="off", ws="none", http="h11",
+        access_log=False, log_level="error", lifespan="off", ws="none", http=TimelyProtocol,
         server_header=False, proxy_headers=False, limit_concurrency=_MOST_REQUESTS,
         timeout_graceful_shutdown=_LEAVES_SECONDS,
     )  # fmt: skip

@@ -43,7 +43,8 @@ def test_a_whole_model(tmp_path) -> None:
     ("alpha", "told"),
     [
         (torch.tensor(float("nan")), "is nan"),
-        (torch.ones(3), r"\[3\], not one number"),
+        (torch.ones(3), r"\[3\] of float32, not one number"),
+        (torch.tensor(1j), r"\[\] of complex64, not one number"),
     ],
 )
 def test_alpha(tmp_path, alpha, told) -> None:

@@ -1,5 +1,7 @@
 """Every naming and every kind of a LoRA: applied as it says, or refused by name."""
 
+import json
+
 import pytest
 import torch
 
@@ -118,6 +120,17 @@ class TestLowRank:
         module = bound(located("t2v", folder, [(file, 1.0)]))
         (there,) = effective(module, [f"{Q}.weight"]).values()
         assert torch.allclose(there, own[f"{Q}.weight"] + 2 * product(), atol=3e-6)
+
+    def test_an_alpha_that_no_float_holds(self, models, tmp_path) -> None:
+        """Metadata is anybody's; what is no number there scales nothing."""
+        folder, own = models("t2v")
+        config = json.dumps({"transformer.lora_alpha": 10**400})
+        file = save(
+            NAMINGS["diffusers"], tmp_path / "lora.safetensors", lora_adapter_metadata=config
+        )
+        module = bound(located("t2v", folder, [(file, 1.0)]))
+        (there,) = effective(module, [f"{Q}.weight"]).values()
+        assert torch.allclose(there, own[f"{Q}.weight"] + product(), atol=3e-6)
 
 
 DIFFERENCES = {

@@ -43,6 +43,8 @@ WRONG = [
 ]
 ABSURD = [
     ("transformer", "num_layers", 10**9),
+    pytest.param("transformer", "num_layers", 10**400, id="layers-that-no-float-holds"),
+    pytest.param("transformer", "eps", -(10**400), id="eps-that-no-float-holds"),
     ("transformer", "num_layers", -1),
     ("transformer", "num_attention_heads", 0),
     ("transformer", "ffn_dim", 2**62),

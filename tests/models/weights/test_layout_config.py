@@ -113,6 +113,16 @@ class TestTransformer:
             config_of("transformer", folder(**T2V | fields), {})
         assert caught.value.exit_code == 4
 
+    @pytest.mark.parametrize("count", ["x", None, 1.5, 10**12])
+    def test_layers_that_cannot_be(self, folder, count):
+        """How many VACE has is told of them; what is wrong is left to who looks at each field."""
+        config, _ = config_of(
+            "transformer", folder(**VACE | {"vace_layers": None, "num_layers": count}), {}
+        )
+        assert config["num_layers"] == count
+        with pytest.raises(WeightsError, match="num_layers wants an int of 1 to 256"):
+            allowed("transformer", config, "config.json")
+
     def test_diffusers_folder(self, tiny):
         """A diffusers folder's own `config.json` is taken as it is."""
         config, _ = config_of("transformer", tiny / "transformer", {})

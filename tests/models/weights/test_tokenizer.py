@@ -1,5 +1,6 @@
 """The tokenizer: the ids and masks that transformers makes, from data alone."""
 
+import json
 import sys
 
 import pytest
@@ -161,3 +162,59 @@ class TestFile:
         with pytest.raises(WeightsError, match=f"^{copy}: ") as caught:
             load_tokenizer(copy)
         assert "\n" not in caught.value.message
+
+
+class PanicException(BaseException):
+    """What pyo3 raises where Rust panics; it can't be imported."""
+
+
+class Failing:
+    """A tokenizer that loads, and fails at each prompt."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def enable_truncation(self, count: int) -> None: ...
+    def no_padding(self) -> None: ...
+
+    def encode(self, prompt: str) -> None:
+        raise self.error
+
+
+class TestFailing:
+    """What loads may fail at a prompt."""
+
+    @pytest.mark.parametrize("ask", ["call", "cut"])
+    def test_no_token_for_what_is_unknown(self, path, tmp_path, ask):
+        """A sound file whose model has no word for a prompt, and nothing that stands for others."""
+        data = json.loads(path.read_text(encoding="utf-8"))
+        data["model"] = {"type": "Unigram", "unk_id": None, "vocab": [["<pad>", 0.0]]}
+        own = tmp_path / "tokenizer.json"
+        own.write_text(json.dumps(data), encoding="utf-8")
+        read = load_tokenizer(own)
+        with pytest.raises(WeightsError, match=r"tokenizer.json: cannot read a prompt: ") as caught:
+            read("a kite", 64) if ask == "call" else read.cut("a kite", 64)
+        assert (caught.value.code, caught.value.exit_code) == ("bad-tokenizer", 4)
+
+    def test_more_tokens_added_than_there_is_room(self, path, tmp_path):
+        """What a template adds is not cut."""
+        made = Tokenizer.from_file(str(path))
+        ends = [("</s>", made.token_to_id("</s>"))]
+        made.post_processor = processors.TemplateProcessing(" ".join(["</s>"] * 9), "$A $B", ends)
+        made.save(str(tmp_path / "tokenizer.json"))
+        with pytest.raises(WeightsError, match="a prompt has 9, not 8") as caught:
+            load_tokenizer(tmp_path / "tokenizer.json")("a kite", 8)
+        assert (caught.value.code, caught.value.exit_code) == ("bad-tokenizer", 4)
+
+    def test_a_panic_is_one_message(self):
+        """It is no Exception to Python."""
+        read = PromptTokenizer(Failing(PanicException("index out of bounds\nmore")), 0)
+        with pytest.raises(WeightsError) as caught:
+            read("a kite", 64)
+        assert caught.value.message.endswith("cannot read a prompt: index out of bounds")
+
+    def test_ctrl_c_is_ctrl_c(self):
+        """Whoever ends the process is not told of a tokenizer."""
+        read = PromptTokenizer(Failing(KeyboardInterrupt()), 0)
+        with pytest.raises(KeyboardInterrupt):
+            read("a kite", 64)

@@ -9,6 +9,7 @@ import torch
 from tests.scheduler.toys import WIDTH, DictSource, random_weights, toy_model
 from wanflow.scheduler.plan.host_memory import NOTHING
 from wanflow.scheduler.plan.schedule import HostPlan
+from wanflow.scheduler.run.call_meter import CallMeter
 from wanflow.scheduler.run.devices import CpuDevice, LinkedDevice
 from wanflow.scheduler.run.meter import StorageMeter
 from wanflow.scheduler.run.streamer import Streamer
@@ -170,6 +171,25 @@ class TestHostTier:
         device = LinkedDevice(rate=1e9)
         yield device
         device.close()
+
+    def test_what_was_copied_may_go(self, link) -> None:
+        """Nothing of a copy is held once it is said that it ended, though no other one comes."""
+        meter, slab = CallMeter(), link.slab(64)
+        assert meter.holds(slab) == 64
+        link.upload(link.host_buffer(64), slab).wait()
+        del slab
+        assert meter.now_bytes == 0
+
+    @pytest.mark.parametrize(("device", "counted"), [(CpuDevice(), 128), (None, 0)])
+    def test_staging_is_counted_where_it_lies(self, model, link, device, counted) -> None:
+        """It is the host's memory where there is a link, not the device's."""
+        source = DictSource(random_weights(model.module))
+        streamer = Streamer({"toy": model}, {"toy": source}, device or link)
+        meter = CallMeter()
+        streamer.notice = meter.holds
+        streamer.open(NOTHING, 128)
+        assert meter.now_bytes == counted
+        streamer.close()
 
     @pytest.mark.parametrize("cached", [(), ("toy/block.0", "toy/block.1")])
     def test_bits_arrive(self, model, link, cached) -> None:

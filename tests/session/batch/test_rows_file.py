@@ -141,3 +141,25 @@ class TestFiles:
         (tmp_path / "folder.txt").mkdir()
         with pytest.raises(InputError, match="Is a directory"):
             RowsFile.open(tmp_path / "folder.txt")
+
+
+class TestLater:
+    """A file that was sound when it was opened."""
+
+    @pytest.mark.parametrize(
+        ("name", "text"), [("a.txt", "one\ntwo\n"), ("a.csv", "prompt\none\ntwo\n")]
+    )
+    def test_shorter(self, tmp_path, name, text) -> None:
+        """A row that is gone is told by its line."""
+        rows = rows_of(tmp_path, name, text)
+        rows.path.write_text("")
+        with pytest.raises(InputError, match=r"line \d: is no longer there"):
+            rows.read(1)
+
+    def test_gone(self, tmp_path) -> None:
+        """What the system refuses is told with the file."""
+        rows = rows_of(tmp_path, "a.jsonl", '{"seed": 1}\n')
+        rows.path.unlink()
+        rows.path.mkdir()
+        with pytest.raises(InputError, match=r"a\.jsonl: Is a directory"):
+            rows.read(0)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from wanflow.errors import InputError, StageFailed
-from wanflow.session.running.run_folder import make_folder
+from wanflow.session import Request, resume, run
+from wanflow.session.running.run_folder import check_links, make_folder
 
 
 class TestMakeFolder:
@@ -71,3 +72,49 @@ class TestMakeFolder:
 
 def _no_space(*_args, **_options):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+class TestLinks:
+    """A folder that came from somebody else, with a link in it that leads out."""
+
+    @pytest.mark.parametrize(
+        "name",
+        ["lock", "state", "video.mp4.part", "trace.msgpack", "state/index.json.part", "0001"],
+    )
+    def test_refused(self, tmp_path, name):
+        """Whatever it is called: what is written would be written where it leads."""
+        folder, outside = tmp_path / "run", tmp_path / "outside"
+        (folder / "state").mkdir(parents=True)
+        outside.mkdir()
+        if name == "state":
+            (folder / "state").rmdir()
+        (folder / name).symlink_to(outside / "file" if "." in name else outside)
+        with pytest.raises(InputError, match=rf"run/{name}: is a link") as told:
+            check_links(folder)
+        assert told.value.exit_code == 2
+
+    def test_none(self, tmp_path):
+        """A folder that is itself reached by a link is its owner's choice; files are files."""
+        (tmp_path / "large" / "state").mkdir(parents=True)
+        (tmp_path / "large" / "state" / "index.json").touch()
+        (tmp_path / "run").symlink_to(tmp_path / "large")
+        check_links(tmp_path / "run")
+
+    def test_commands(self, tmp_path):
+        """A run into it and one that goes on in it leave alone what the link leads to."""
+        folder, outside = tmp_path / "run", tmp_path / "outside"
+        outside.mkdir()
+        (outside / "index.json").write_text("mine")
+        folder.mkdir()
+        (folder / "request.json").write_text(
+            '{"request": {"graph": "t2v-tiny"}, "fingerprint": {}}'
+        )
+        (folder / "state").symlink_to(outside)
+        (folder / "lock").symlink_to(tmp_path / "made")
+        with pytest.raises(InputError, match="is a link"):
+            resume(folder)
+        request = Request("t2v-tiny", {"steps": 1, "frames": 1, "size": "32*32"}, device="cpu")
+        with pytest.raises(InputError, match="is a link"):
+            run(request, out=folder, force=True)
+        assert [path.name for path in outside.iterdir()] == ["index.json"]
+        assert not (tmp_path / "made").exists()

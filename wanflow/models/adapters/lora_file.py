@@ -52,9 +52,10 @@ class LoraFile:
     def number(self, name: str) -> float:
         """Read a tensor of one number; WeightsError for another."""
         entry = self.entry(name)
-        if math.prod(entry.shape) != 1 or entry.foreign_dtype:
+        if math.prod(entry.shape) != 1 or entry.foreign_dtype or entry.dtype.is_complex:
             raise WeightsError(
-                f"{self.path}: tensor {name!r} is {list(entry.shape)}, not one number",
+                f"{self.path}: tensor {name!r} is {list(entry.shape)} of {entry.dtype_name}, not "
+                "one number",
                 code="wrong-shape",
             )
         target = torch.empty(entry.shape, dtype=entry.dtype)
@@ -108,7 +109,11 @@ def _config(path: Path) -> Mapping[str, object]:
                 return {}  # no safetensors
             metadata = json.loads(file.read(length)).get("__metadata__") or {}
         config = json.loads(metadata.get(_METADATA, "{}"))
-    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+    except OSError as error:  # without it the adapter would be another one
+        raise WeightsError(
+            f"{path}: {error.strerror or error}", code="unreadable-weights"
+        ) from None
+    except (ValueError, AttributeError, TypeError, RecursionError):
         return {}
     if not isinstance(config, dict):
         return {}

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import attrs
 
 from wanflow.models.adapters.lora_file import LoraFile
+from wanflow.units import is_finite
 
 
 @attrs.frozen
@@ -62,4 +63,4 @@ def _configured(config: Mapping[str, object], path: str) -> float | None:
 
 
 def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    return float(value) if isinstance(value, int | float) and is_finite(value) else None

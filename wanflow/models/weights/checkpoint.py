@@ -308,11 +308,24 @@ def opened(path: Path) -> Iterator[int]:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise WeightsError(f"{path}: {error.strerror}", code="unreadable-weights") from None
+        raise _unreadable(path, error) from None
     try:
         yield handle
     finally:
         os.close(handle)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Name the file of weights that is read in the block, and nothing written; WeightsError."""
+    try:
+        yield
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> WeightsError:
+    return WeightsError(f"{path}: {error.strerror or error}", code="unreadable-weights")
 
 
 def fill(handle: int, offset: int, flat: torch.Tensor, path: Path) -> None:
@@ -325,7 +338,10 @@ def fill_each(handle: int, offset: int, flats: Iterable[torch.Tensor], path: Pat
     views = [flat.view(torch.uint8).numpy().data for flat in flats if flat.numel()]
     end = offset + sum(map(len, views))
     while views:
-        got = os.preadv(handle, views[:_AT_ONCE], offset)
+        try:
+            got = os.preadv(handle, views[:_AT_ONCE], offset)
+        except OSError as error:
+            raise _unreadable(path, error) from None
         if got == 0:
             raise WeightsError(f"{path}: ends before byte {end}", code="cut-weights")
         offset += got
@@ -373,7 +389,7 @@ def index_safetensors(path: Path) -> dict[str, Entry]:
 
 def safetensors_metadata(path: Path, names: tuple[str, ...]) -> dict[str, str]:
     """Texts of these names in the header of a file of safetensors; nothing of any other file."""
-    with opened(path) as handle:
+    with opened(path) as handle, reading(path):
         start = os.pread(handle, 9, 0)
         if start[8:] != b"{":
             return {}
@@ -388,7 +404,7 @@ def safetensors_metadata(path: Path, names: tuple[str, ...]) -> dict[str, str]:
 
 def read_bytes(entry: Entry) -> bytes:
     """The bytes of a small tensor."""
-    with opened(entry.path) as handle:
+    with opened(entry.path) as handle, reading(entry.path):
         return os.pread(handle, entry.nbytes, entry.offset)
 
 
@@ -404,7 +420,7 @@ def _header(path: Path) -> tuple[dict[str, object], int, int]:
                 raise cut(path, f"its header has {length} bytes, {size - 8} of them are there")
             header = json.loads(file.read(length))
     except OSError as error:
-        raise WeightsError(f"{path}: {error.strerror}", code="unreadable-weights") from None
+        raise _unreadable(path, error) from None
     except (ValueError, RecursionError):
         raise WeightsError(f"{path}: its header is no JSON", code="bad-weights") from None
     if not isinstance(header, dict):

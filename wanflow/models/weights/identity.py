@@ -19,7 +19,7 @@ import torch
 
 from wanflow.files import cache
 from wanflow.files.folders import cache_folder
-from wanflow.models.weights.checkpoint import Checkpoint, Entry, opened
+from wanflow.models.weights.checkpoint import Checkpoint, Entry, opened, reading
 from wanflow.models.weights.sample import DIGEST_BYTES, sampled
 
 _MAGIC = b"wanflow samples 1\n"
@@ -62,7 +62,7 @@ def stat_key(about: os.stat_result) -> tuple[int, ...]:
 
 def _samples(path: Path, spans: Sequence[tuple[int, int]]) -> list[bytes]:
     """The digest of each span of a file, remembered from before or read."""
-    with opened(path) as handle:
+    with opened(path) as handle, reading(path):
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_RANDOM)
         about = os.fstat(handle)

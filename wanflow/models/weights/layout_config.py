@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wanflow.errors import WeightsError
+from wanflow.graph.config_fields import FIELDS
 from wanflow.graph.configs import known_config
 from wanflow.models.segments.build import read_config
 from wanflow.models.weights.pipeline import reason
@@ -35,6 +36,7 @@ _FIELDS = {
     "vace_in_dim": "vace_in_channels",
 }
 _IMAGE_TOKENS = 257
+_LAYERS = FIELDS["transformer"]["num_layers"]
 
 
 def is_told(part: str, place: Path) -> bool:
@@ -85,8 +87,9 @@ def _from_official(config: Mapping[str, object], where: str) -> dict[str, object
     fields = known_config(_WAN, "transformer")
     fields |= {new: config[old] for old, new in _FIELDS.items() if old in config}
     fields["attention_head_dim"] = width // heads
-    if kind == "vace" and fields.get("vace_layers") is None:
-        fields["vace_layers"] = list(range(0, int(str(fields["num_layers"])), 2))  # vace_model.py
+    count = fields["num_layers"]
+    if kind == "vace" and fields.get("vace_layers") is None and not _LAYERS.refusal(count):
+        fields["vace_layers"] = list(range(0, int(str(count)), 2))  # vace_model.py
     if kind == "flf2v":
         fields["pos_embed_seq_len"] = 2 * _IMAGE_TOKENS  # of both frames
     return fields

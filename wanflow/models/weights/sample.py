@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 
-from wanflow.models.weights.checkpoint import Entry, opened
+from wanflow.models.weights.checkpoint import Entry, opened, reading
 
 _PAGE_BYTES = 4096
 _STRIDE_BYTES = 2 << 20
@@ -23,7 +23,7 @@ _SCATTER = 0x9E3779B97F4A7C15  # Knuth's multiplicative hashing
 
 def sample(entry: Entry) -> bytes:
     """Digest the sampled bytes of a tensor; WeightsError where they cannot be read."""
-    with opened(entry.path) as handle:
+    with opened(entry.path) as handle, reading(entry.path):
         return sampled(handle, entry.offset, entry.nbytes)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import regex
 from wanflow.errors import WeightsError
 
 _PAD = "<pad>"
+_PANIC = "PanicException"
 # Scripts that are written without spaces have no words that a look could find.
 _WORD = regex.compile(
     r"(?:(?![\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}])[\p{L}\p{M}\p{N}_])+"
@@ -31,22 +34,30 @@ class PromptTokenizer:
 
     tokenizer: Any
     pad: int
+    path: Path = Path("tokenizer.json")
 
     def __call__(self, prompt: str, count: int) -> tuple[list[int], list[int]]:
-        """Give ids and mask, padded or cut to *count*."""
-        ids = self._encoded(prompt, count).ids
+        """Give ids and mask, padded or cut to *count*; WeightsError where it reads no prompt."""
+        with _telling(f"{self.path}: cannot read a prompt"):
+            ids = self._encoded(prompt, count).ids
         padding = count - len(ids)
+        if padding < 0:  # a template of more tokens than there is room for is not cut
+            raise WeightsError(
+                f"{self.path}: adds so many tokens that a prompt has {len(ids)}, not {count}",
+                code="bad-tokenizer",
+            )
         return ids + [self.pad] * padding, [1] * len(ids) + [0] * padding
 
     def cut(self, prompt: str, count: int) -> PromptCut | None:
         """Say what of a prompt is behind *count* tokens; None where nothing is."""
-        behind = self._encoded(prompt, count).overflowing
-        if not behind:
-            return None
-        start = behind[0].offsets[0][0]
+        with _telling(f"{self.path}: cannot read a prompt"):
+            behind = self._encoded(prompt, count).overflowing
+            if not behind:
+                return None
+            start = behind[0].offsets[0][0]
+            self.tokenizer.no_truncation()
+            tokens = len(self.tokenizer.encode(prompt).ids)
         inside = (m.start() for m in _WORD.finditer(prompt) if m.start() < start < m.end())
-        self.tokenizer.no_truncation()
-        tokens = len(self.tokenizer.encode(prompt).ids)
         return PromptCut(tokens, prompt[next(inside, start) :].lstrip())
 
     def _encoded(self, prompt: str, count: int) -> Any:
@@ -83,11 +94,28 @@ def load_tokenizer(path: Path) -> PromptTokenizer:
     """Read the file of a tokenizer; WeightsError when it is none."""
     from tokenizers import Tokenizer
 
-    try:
+    with _telling(f"{path}: is no tokenizer"):
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # noqa: BLE001 - tokenizers raises plain Exception
-        raise WeightsError(f"{path}: is no tokenizer: {error}", code="bad-tokenizer") from None
     pad = tokenizer.token_to_id(_PAD)
     if pad is None:
         raise WeightsError(f"{path}: has no {_PAD} token", code="bad-tokenizer")
-    return PromptTokenizer(tokenizer, pad)
+    return PromptTokenizer(tokenizer, pad, path)
+
+
+@contextmanager
+def _telling(what: str) -> Iterator[None]:
+    """Turn what tokenizers raises into one message: plain Exception, or a panic of Rust.
+
+    A panic (pyo3_runtime.PanicException, which can't be imported) is no Exception to Python.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
+            raise  # Ctrl-C
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WeightsError(
+            f"{what}: {said}",
+            hint="download it again, or take the tokenizer.json of another Wan model",
+            code="bad-tokenizer",
+        ) from None

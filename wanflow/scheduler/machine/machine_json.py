@@ -33,6 +33,7 @@ _TEXTS = ("name", "device", "guessed_from", "about")
 _LONGEST = 500
 _SOURCES = get_args(Source)
 _LATER = {*SMALL, *FILES, *PEERS}  # figures that files from before them lack
+_AGAIN = "measure again: wanflow machine probe, or delete the file"
 
 
 def as_data(machine: Machine) -> dict[str, object]:
@@ -102,7 +103,9 @@ class _FieldReader:
             return json.loads(text, parse_constant=refuse, object_pairs_hook=self._no_twins)
         except (ValueError, RecursionError) as error:
             reason = "nested too deep" if isinstance(error, RecursionError) else error
-            raise InputError(f"{self._file}: no JSON: {reason}", code="bad-machine") from None
+            raise InputError(
+                f"{self._file}: no JSON: {reason}", hint=_AGAIN, code="bad-machine"
+            ) from None
 
     def _no_twins(self, pairs: list[tuple[str, object]]) -> dict[str, object]:
         data = dict(pairs)
@@ -140,7 +143,7 @@ class _FieldReader:
     def _wrong(self, where: str, problem: str) -> Never:
         raise InputError(
             f"{self._file}: {where or 'the file'} {problem}",
-            hint="measure again: wanflow machine probe, or delete the file",
+            hint=_AGAIN,
             code="bad-machine",
         )
 

@@ -285,7 +285,7 @@ class LinkedDevice:
 
     def __init__(self, rate: float, fails: Callable[[str], None] = lambda _what: None) -> None:
         self._rate, self._fails = rate, fails
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Callable[[], HostMark] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="link", daemon=True)
         self._thread.start()
 
@@ -316,11 +316,11 @@ class LinkedDevice:
     def _copy(self, source: torch.Tensor, target: torch.Tensor) -> Ticket:
         began, copied = HostMark(), HostMark()
 
-        def copy() -> None:
+        def copy() -> HostMark:
             began.set()
             time.sleep(source.numel() / self._rate)
             target.numpy()[:] = source.numpy()
-            copied.set()
+            return copied
 
         self._jobs.put(copy)
         return _LinkTicket(copied, CopySpan(began, copied))
@@ -334,8 +334,8 @@ class LinkedDevice:
 
     def settle(self) -> None:
         """Wait for the copies that are queued."""
-        done = threading.Event()
-        self._jobs.put(done.set)
+        done = HostMark()
+        self._jobs.put(lambda: done)
         done.wait()
 
     def close(self) -> None:
@@ -345,7 +345,9 @@ class LinkedDevice:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            job()
+            done = job()
+            job = None  # a job holds the memory at both ends, which may go once it is said
+            done.set()
 
 
 def open_device(device: torch.device) -> Device:

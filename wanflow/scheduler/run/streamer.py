@@ -130,19 +130,22 @@ class Streamer:
             for key in self._left.difference(finds):
                 self._left.discard(key)
                 self.drop(key)
-            if self._staging is not None:
-                self.notice(self._staging)
+            self._notice_staging()
             return
         if self.rests:
             self.close()
         self._plan, self._opened = host, plan
         self._staging = torch.empty(staging_bytes, dtype=torch.uint8) if staging_bytes else None
-        if self._staging is not None:
-            self.notice(self._staging)
+        self._notice_staging()
         if self.has_host_tier and host.ring_bytes:
             buffers = (self._device.host_buffer(host.ring_bytes) for _ in range(RING))
             self._ring = [_Buffer(memory) for memory in buffers]
         self._reader = _ReaderThread() if self._overlap else None
+
+    def _notice_staging(self) -> None:
+        """It is the device's memory where there is no other."""
+        if self._staging is not None and not self.has_host_tier:
+            self.notice(self._staging)
 
     def open_arena(self, model: str, nbytes: int) -> None:
         """Make the block of memory that a model's segments lie in from now on."""

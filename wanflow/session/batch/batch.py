@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import attrs
 
 from wanflow.errors import InputError, Interrupted, WanflowError
 from wanflow.files.lock import locked
+from wanflow.files.run_files import BATCH_REQUEST
 from wanflow.files.whole import FREE_SPACE
 from wanflow.graph import load
 from wanflow.graph.check import CheckedGraph
@@ -21,6 +23,7 @@ from wanflow.session.batch import text_pass
 from wanflow.session.batch.batch_folder import Book, keep_request, read_request
 from wanflow.session.batch.making import Making
 from wanflow.session.batch.outcomes import Outcomes, RowWatch
+from wanflow.session.batch.ray_cluster import is_here
 from wanflow.session.batch.row_queue import RowQueue
 from wanflow.session.batch.rows_file import RowsFile
 from wanflow.session.batch.seat import Seat
@@ -28,7 +31,7 @@ from wanflow.session.preparing.place import FindPlace
 from wanflow.session.probing.first_probe import probed_place
 from wanflow.session.request import Request
 from wanflow.session.running.run import forget
-from wanflow.session.running.run_folder import make_folder
+from wanflow.session.running.run_folder import check_links, make_folder
 from wanflow.session.running.signals import stopping
 
 
@@ -74,7 +77,8 @@ def batch(
     found = RowsFile.open(rows)
     _check_columns(checked, found)
     folder = make_folder(out, f"{checked.spec.name}-batch", force=force)
-    with _saying_how_to_go_on(folder), locked(folder):
+    check_links(folder, deep=False)  # each row's own when it is its turn
+    with _saying_how_to_go_on(folder, options.ray), locked(folder):
         book = _book(request, found, checked, folder)
         _forget_rows(book)
         keep_request(folder, request, rows, attrs.asdict(options))
@@ -94,17 +98,35 @@ def resume_batch(
 
     On the Ray cluster that it was made on, or on *ray*; `none` is this process alone. Rows go to
     their end, or *until* another step, with other previews if *preview_every* is given.
+    InputError where only the folder says which other computer's cluster it is: who runs a cluster
+    runs code here, so that a person names it.
     """
-    request, rows, options = read_request(folder)
+    request, rows, kept = read_request(folder)
+    check_links(folder, deep=False)
     every = request.preview_every if preview_every is None else preview_every
     request = attrs.evolve(request, preview_every=every, until=until)
-    if ray is not None:
-        options["ray"] = None if ray == "none" else ray
+    options = _going_on(folder, kept, ray)
     found = RowsFile.open(rows)
     checked = load(request.graph)
-    with _saying_how_to_go_on(folder), locked(folder):
+    with _saying_how_to_go_on(folder, options.ray), locked(folder):
         book = _book(request, found, checked, folder)
-        return _make_all(book, request, Options(**options), watch, on)
+        return _make_all(book, request, options, watch, on)
+
+
+def _going_on(folder: Path, kept: Mapping[str, Any], ray: str | None) -> Options:
+    """Take what the folder says of the batch, with the cluster that was typed now, if one was."""
+    keep_going, address = kept.get("keep_going", True), kept.get("ray")
+    if not isinstance(keep_going, bool) or not isinstance(address, str | None):
+        raise InputError(f"{folder / BATCH_REQUEST}: damaged: options {kept}", code="bad-batch")
+    if ray is not None:
+        return Options(keep_going, None if ray == "none" else ray)
+    if address is not None and not is_here(address):
+        raise InputError(
+            f"{folder}: was made on the Ray cluster {quoted(address)}, which would run code here",
+            hint=f"if it is yours: --ray {shlex.quote(address)}; else --ray none or --ray local",
+            code="ray-not-named",
+        )
+    return Options(keep_going, address)
 
 
 def _book(request: Request, rows: RowsFile, checked: CheckedGraph, folder: Path) -> Book:
@@ -188,9 +210,10 @@ def _forget_rows(book: Book) -> None:
 
 
 @contextmanager
-def _saying_how_to_go_on(folder: Path) -> Iterator[None]:
+def _saying_how_to_go_on(folder: Path, ray: str | None) -> Iterator[None]:
     """Tell with whatever ends a batch the command that goes on with it."""
-    command = f"wanflow resume {shlex.quote(str(folder))}"
+    named = "" if ray is None or is_here(ray) else f" --ray {shlex.quote(ray)}"
+    command = f"wanflow resume {shlex.quote(str(folder))}{named}"
     try:
         yield
     except WanflowError as error:

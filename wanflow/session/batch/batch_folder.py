@@ -21,7 +21,7 @@ import attrs
 
 from wanflow.errors import InputError, WanflowError
 from wanflow.files.run_files import BATCH, BATCH_REQUEST
-from wanflow.files.whole import unwritable, write_json, writing
+from wanflow.files.whole import unreadable, unwritable, write_json, writing
 from wanflow.session.batch.row_queue import RowQueue
 from wanflow.session.request import Request
 from wanflow.session.running.job import finished_report, plain_request, request_of
@@ -48,13 +48,15 @@ def keep_request(folder: Path, request: Request, rows: Path, options: Mapping[st
 
 
 def read_request(folder: Path) -> tuple[Request, Path, dict[str, Any]]:
-    """Read it; InputError when it is damaged."""
+    """Read it; InputError when it is damaged, StageFailed when it can't be read now."""
     path = folder / BATCH_REQUEST
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         request = request_of(data["request"])
         return request, folder / Path(data["rows"]).name, dict(data["options"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: damaged: {error}", code="bad-batch") from None
 
 

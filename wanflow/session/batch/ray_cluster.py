@@ -5,6 +5,7 @@ Ray is an extra. It schedules, restarts nothing by itself, and carries plain dat
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,28 @@ from wanflow.graph.wording import quoted
 from wanflow.session.batch.remote_seat import Answer, RemoteSeat
 
 _REACH_SECONDS = 5.0
+_IPV4 = 4
+
+
+def is_here(address: str) -> bool:
+    """Whether the workers at an address are this computer's own: `local`, `auto`, its numbers.
+
+    A name is looked up by nobody: what it leads to may change.
+    """
+    if address in {"local", "auto"}:
+        return True
+    host, _, _port = address.removeprefix("ray://").rpartition(":")
+    try:
+        number = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return host == "localhost"
+    family = socket.AF_INET if number.version == _IPV4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as own:
+        try:
+            own.bind((str(number), 0))
+        except OSError:  # no number of this computer
+            return False
+    return not number.is_multicast
 
 
 @attrs.frozen

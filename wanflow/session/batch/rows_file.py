@@ -11,7 +11,7 @@ import json
 from array import array
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import attrs
 
@@ -25,6 +25,7 @@ _BOM = b"\xef\xbb\xbf"
 _DELIMITERS = (",", ";", "\t")
 
 Row = dict[str, str | int | float]
+_Part = TypeVar("_Part")
 
 
 class _BadValue(ValueError):
@@ -60,7 +61,7 @@ class RowsFile:
                     begins.append(begin)
                     lines.append(line)
         except OSError as error:
-            raise InputError(f"{path}: {error.strerror}", code="rows-unreadable") from None
+            raise _unreadable(path, error) from None
         if not begins:
             raise InputError(f"{path}: has no rows", code="rows-empty")
         return cls(path, kind, table.delimiter, table.names, begins, lines)
@@ -74,21 +75,24 @@ class RowsFile:
         return self._lines[number]
 
     def read(self, number: int) -> Row:
-        """Read a row: the inputs that it sets; InputError naming its line."""
-        with self.path.open("rb") as file:
-            file.seek(self._begins[number])
-            try:
+        """Read a row: the inputs that it sets; InputError naming its line, or why it can't be."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self._begins[number])
                 return self._row(file)
-            except (ValueError, csv.Error) as error:
-                raise InputError(
-                    f"{self.path}, line {self.line(number)}: {error}", code="bad-row"
-                ) from None
+        except OSError as error:
+            raise _unreadable(self.path, error) from None
+        except (ValueError, csv.Error) as error:
+            raise InputError(
+                f"{self.path}, line {self.line(number)}: {error}", code="bad-row"
+            ) from None
 
     def _row(self, file: BinaryIO) -> Row:
+        texts = (_text(line) for line in _lines(file))
         if self.kind == ".csv":
-            texts = (_text(line) for line in _lines(file))
-            return self._of_cells(next(csv.reader(texts, delimiter=self.delimiter, strict=True)))
-        text = _text(next(_lines(file))).strip()
+            cells = next(csv.reader(texts, delimiter=self.delimiter, strict=True), None)
+            return self._of_cells(_still_there(cells))
+        text = _still_there(next(texts, None)).strip()
         return {"prompt": text} if self.kind == ".txt" else _of_json(text)
 
     def _of_cells(self, cells: list[str]) -> Row:
@@ -149,6 +153,16 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
         while len(rest) > LONGEST_BYTES and not rest.endswith(b"\n"):
             rest = file.readline(LONGEST_BYTES + 1)
         yield content
+
+
+def _unreadable(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path}: {error.strerror or error}", code="rows-unreadable")
+
+
+def _still_there(part: _Part | None) -> _Part:
+    if part is None:
+        raise ValueError("is no longer there: the file has become shorter")
+    return part
 
 
 def _text(content: bytes) -> str:

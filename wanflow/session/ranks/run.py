@@ -25,7 +25,7 @@ from wanflow.session.request import Request
 from wanflow.session.running.job import Job, fingerprint, keep_trace
 from wanflow.session.running.past_until import check_until
 from wanflow.session.running.run import STOPPED, forget, saying_how_to_resume
-from wanflow.session.running.run_folder import make_folder
+from wanflow.session.running.run_folder import check_links, make_folder
 from wanflow.session.running.saved_state import StateStore
 from wanflow.session.running.signals import stopping
 from wanflow.trace import TraceSink
@@ -37,6 +37,7 @@ def run_ranks(
     """Plan and run a request that names devices; return what `run.json` holds."""
     planned = _feasible(request, on)
     folder = make_folder(out, planned.first.prepared.graph.name, force=force)
+    check_links(folder)
     with locked(folder):
         forget(folder)
         Job(folder, request, fingerprint(planned.first.prepared)).write()

@@ -12,7 +12,7 @@ import attrs
 
 from wanflow.errors import InputError
 from wanflow.files.run_files import PLAN, REQUEST, RUN, TRACE
-from wanflow.files.whole import unwritable, write_json
+from wanflow.files.whole import unreadable, unwritable, write_json
 from wanflow.models.weights.identity import identity
 from wanflow.session.preparing.input_files import content, paths_of
 from wanflow.session.preparing.prepared import Prepared, versions
@@ -34,7 +34,7 @@ class Job:
 
     @classmethod
     def read(cls, folder: Path) -> Job:
-        """Read it; InputError when *folder* is no run folder."""
+        """Read it; InputError: *folder* is no run folder. StageFailed: it can't be read now."""
         path = folder / REQUEST
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
@@ -43,7 +43,9 @@ class Job:
             raise InputError(
                 f"{folder}: is no run folder", hint="a run folder holds request.json", code="no-run"
             ) from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except OSError as error:
+            raise unreadable(path, error) from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path}: damaged: {error}", code="bad-run") from None
 
     def going_on(self, allow_nonfinite: bool, preview_every: int | None, until: str) -> Job:
@@ -60,12 +62,18 @@ class Job:
         return attrs.evolve(self, request=request)
 
     def knobs(self) -> dict[str, dict[str, str]]:
-        """The knobs of each stage in the folder's last plan; none where that can't be read."""
+        """The knobs of each stage in the folder's last plan; none where there is none, or damaged.
+
+        StageFailed where it can't be read now: other knobs might round otherwise.
+        """
+        path = self.folder / PLAN
         try:
-            plan = json.loads((self.folder / PLAN).read_text(encoding="utf-8"))
+            plan = json.loads(path.read_text(encoding="utf-8"))
             return {stage["stage"]: dict(stage["knobs"]) for stage in plan["stages"]}
-        except (OSError, ValueError, LookupError, TypeError):
+        except (FileNotFoundError, ValueError, LookupError, TypeError):
             return {}
+        except OSError as error:
+            raise unreadable(path, error) from None
 
     def check(self, now: Mapping[str, object]) -> None:
         """InputError naming what is not as it was."""
@@ -144,11 +152,14 @@ def _digest(text: str) -> str:
 
 
 def finished_report(folder: Path) -> dict[str, object] | None:
-    """The report of a run that is done, or None."""
+    """The report of a run that is done, or None; StageFailed where it can't be read now."""
+    path = folder / RUN
     try:
-        report = json.loads((folder / RUN).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
+    except OSError as error:
+        raise unreadable(path, error) from None
     return report if isinstance(report, dict) and report.get("status") == "done" else None
 
 

@@ -31,7 +31,7 @@ from wanflow.session.running.job import Job, fingerprint, finished_report, keep_
 from wanflow.session.running.lessons import Lessons
 from wanflow.session.running.past_until import check_until
 from wanflow.session.running.retry import TRIES, execute
-from wanflow.session.running.run_folder import make_folder
+from wanflow.session.running.run_folder import check_links, make_folder
 from wanflow.session.running.saved_state import StateStore
 from wanflow.session.running.signals import stopping
 from wanflow.session.running.skipped_steps import SkippedSteps
@@ -94,6 +94,7 @@ def run(
     planned = _feasible(prepare(request, on(request), to_run=True))
     check_compiler(planned.plan.knobs, planned.prepared.place.device)
     folder = make_folder(out, planned.prepared.graph.name, force=force)
+    check_links(folder)
     with locked(folder):
         forget(folder)
         Job(folder, planned.prepared.request, fingerprint(planned.prepared)).write()
@@ -120,6 +121,7 @@ def resume(
     process runs there.
     """
     job = Job.read(folder)
+    check_links(folder)
     job = job.going_on(allow_nonfinite, preview_every, until)
     with saying_how_to_resume(folder), locked(folder):
         finished = finished_report(folder)
@@ -151,6 +153,7 @@ def run_in(
 
     What is done is left alone. InputError when what was begun is no more what the plan is of.
     """
+    check_links(folder)
     with saying_how_to_resume(folder), locked(folder):
         finished = finished_report(folder)
         if finished is not None:

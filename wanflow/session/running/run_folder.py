@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import os
 from pathlib import Path
 
 from wanflow.errors import InputError
-from wanflow.files.whole import make_folders, unwritable
+from wanflow.files.whole import make_folders, unreadable, unwritable
 
 
 def make_folder(out: Path | None, graph: str, *, force: bool) -> Path:
@@ -27,6 +28,27 @@ def make_folder(out: Path | None, graph: str, *, force: bool) -> Path:
     except OSError as error:
         raise unwritable(out, error, code="out-unwritable", what="--out ") from None
     return out
+
+
+def check_links(folder: Path, *, deep: bool = True) -> None:
+    """InputError where what is written into *folder* would be written elsewhere, by a link in it.
+
+    A folder that comes from somebody else may have one. *deep* looks into its folders too.
+    """
+    try:
+        with os.scandir(folder) as scanned:
+            entries = [*scanned]
+        for entry in entries:
+            if entry.is_symlink():
+                raise InputError(
+                    f"{entry.path}: is a link, and what a run writes stays in its folder",
+                    hint="take the link away, or choose another folder",
+                    code="link-in-run",
+                )
+            if deep and entry.is_dir():
+                check_links(Path(entry.path), deep=False)
+    except OSError as error:
+        raise unreadable(folder, error) from None
 
 
 def _unused(folder: Path) -> Path:

@@ -168,7 +168,8 @@ def damaged(folder: Path, reason: str) -> InputError:
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, OSError):
-        return f"{error.strerror or error}: {Path(error.filename or '').name}"
+        name = f": {Path(error.filename).name}" if error.filename else ""
+        return f"{error.strerror or error}{name}"
     return f"it has no {error}" if isinstance(error, KeyError) else str(error)
 
 

@@ -14,7 +14,7 @@ import attrs
 
 from wanflow.errors import Interrupted, StageFailed, WeightsError
 from wanflow.files.lock import locked
-from wanflow.files.whole import FULL, unwritable
+from wanflow.files.whole import FULL, make_folders, replace_synced, unwritable
 from wanflow.models.weights.hub import HubFile, Snapshot, fetch, is_same, look
 from wanflow.models.weights.locate import downloads_folder
 from wanflow.models.weights.pipeline import CONFIG, INDEX, check_class, check_pipeline
@@ -149,7 +149,7 @@ def _check_whole(
 def _make(folder: Path) -> Path:
     state = folder / STATE
     try:
-        state.mkdir(parents=True, exist_ok=True)
+        make_folders(state)
     except OSError as error:
         raise unwritable(folder, error, code="out-unwritable", what="--to ") from None
     return state
@@ -231,8 +231,8 @@ def _put(task: FileTask, file: HubFile) -> None:
             hint="the same command fetches this file again",
             code="damaged-download",
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part.replace(path)
+    make_folders(path.parent)
+    replace_synced(part, path)
 
 
 def _unwritable(folder: Path, error: OSError) -> StageFailed:

@@ -14,7 +14,7 @@ import attrs
 
 from wanflow.errors import InputError, Interrupted, StageFailed, WeightsError
 from wanflow.files.lock import locked
-from wanflow.files.whole import FULL, unwritable, write_json
+from wanflow.files.whole import FULL, replace_synced, unwritable, write_json
 from wanflow.graph.configs import EXPERTS
 from wanflow.models.packing.made import KINDS
 from wanflow.models.weights.checkpoint import Checkpoint
@@ -203,8 +203,13 @@ def _bring_others(path: Path, files: dict[Path, PackedFile], output: Path) -> No
         new.parent.mkdir(parents=True, exist_ok=True)
         if old.name.endswith(".safetensors.index.json"):
             _write_index(old, new, {p: f for p, f in files.items() if p.parent == old.parent})
-        elif not new.exists():
+        elif not _is_there(old, new):
             _link(old.resolve(), new)
+
+
+def _is_there(old: Path, new: Path) -> bool:
+    """Whether an earlier try brought a file; what has become another since is brought again."""
+    return new.exists() and new.stat().st_size == old.stat().st_size
 
 
 def _link(old: Path, new: Path) -> None:
@@ -212,7 +217,7 @@ def _link(old: Path, new: Path) -> None:
         os.link(old, new)
     except OSError:  # another file system, or one without links
         shutil.copyfile(old, new.with_name(f"{new.name}.part"))
-        new.with_name(f"{new.name}.part").replace(new)
+        replace_synced(new.with_name(f"{new.name}.part"), new)
 
 
 def _write_index(old: Path, new: Path, beside: dict[Path, PackedFile]) -> None:

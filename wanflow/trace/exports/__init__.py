@@ -15,6 +15,7 @@ from wanflow.trace.exports.scene import Scene
 from wanflow.trace.exports.target import writing
 from wanflow.trace.reader import TraceFile, TraceReader
 from wanflow.trace.summary import summarise
+from wanflow.trace.unreplaced import unreplaced
 
 Format = Literal["perfetto", "chrome", "events", "json", "csv", "png", "svg"]
 
@@ -38,9 +39,10 @@ def export(trace: Path, wanted: Format, output: Path) -> Exported:
     """Write *trace* to *output*, which is replaced, in another format.
 
     `chrome` is `perfetto` and `json` is `events` by another name. A trace that is cut is exported
-    up to the cut. Raises InputError for no trace or no file, StageFailed when the disk is full.
+    up to the cut. Raises InputError for no trace or no file, StageFailed when the disk is full,
+    TraceError when *trace* is replaced meanwhile.
     """
-    with TraceReader(trace), writing(output, trace) as out:
+    with TraceReader(trace), writing(output, trace) as out, unreplaced(trace):
         info, rows = _WRITERS[wanted](trace, out)
         nbytes = out.tell()
     return Exported(str(output), wanted, nbytes, info.records, rows, str(info.state), info.problem)

@@ -16,6 +16,7 @@ from wanflow.trace.moment import Moment, peak_moment
 from wanflow.trace.reader import read
 from wanflow.trace.stage_peaks import Loads, ModelLoad, StageLoad
 from wanflow.trace.summary import Summary, summarise, summarise_events
+from wanflow.trace.unreplaced import unreplaced
 
 _NS = 1e9
 _MOST_STEPS = 10_000
@@ -127,8 +128,9 @@ class _Waits:
 
 
 def facts(path: Path | str) -> Facts:
-    """Read a trace; raises InputError when it is none."""
-    return _facts(summarise(path), lambda: read(path))
+    """Read a trace; raises InputError when it is none, TraceError when it is replaced meanwhile."""
+    with unreplaced(path):
+        return _facts(summarise(path), lambda: read(path))
 
 
 def facts_of(events: Source, header: dict[str, Any]) -> Facts:
