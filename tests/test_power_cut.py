@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import random
 from pathlib import Path
 
 import pytest
 import torch
 
-from scripts.campaign.forks import Disk, new_disk
+from scripts.campaign.forks import Disk
 from scripts.campaign.unsynced import Synced
 from tests.resuming import SMALL, cut_short, frames_of, resumed_frames
+from tests.synced_disk import synced_disk
 from wanflow.session.running import job
 from wanflow.session.running.saved_state import StateStore
 
@@ -20,13 +20,8 @@ CHOICE = random.Random(1)  # noqa: S311 - nothing is chosen: all that is unsure 
 
 @pytest.fixture
 def synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Synced:
-    """An empty disk, watched; of another one than the caches."""
-    for name in ("fsync", "mkdir"):
-        monkeypatch.setattr(os, name, getattr(os, name))  # put back after `listen`
-    found = Synced(new_disk(tmp_path / "disk"))
-    found.begin()
-    found.listen()
-    return found
+    """Watch an empty disk."""
+    return synced_disk(tmp_path, monkeypatch)
 
 
 def cut(synced: Synced) -> Disk:

@@ -131,7 +131,7 @@ class _Cut:
     def make(self, folder: Path, after: Path) -> None:
         """Make a folder as it was left."""
         after.mkdir()
-        for name, (number, was_folder) in self._names(folder).items():
+        for name, (number, was_folder) in self._left(folder).items():
             path = self.there.get(number)
             if was_folder != (path is not None and _is_folder(path)):
                 continue  # a removed one, whose number another has now
@@ -142,7 +142,7 @@ class _Cut:
             elif path is not None or (self.notes / "alive" / str(number)).exists():
                 (after / name).write_bytes(self._content(number, path))
 
-    def _names(self, folder: Path) -> Names:
+    def _left(self, folder: Path) -> Names:
         now = _names(folder)
         noted = self.notes / "folders" / str(folder.stat().st_ino)
         sure: Names = json.loads(noted.read_bytes()) if noted.exists() else {}

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import random
 from pathlib import Path
 
 import pytest
 
-from scripts.campaign.forks import new_disk
 from scripts.campaign.unsynced import Synced
 from tests.hub import REPO, point_at, serving
+from tests.synced_disk import synced_disk
 from wanflow.files.folders import PACKAGE
 from wanflow.session.weights.download import download
 
 
 @pytest.fixture
 def synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Synced:
-    """An empty disk, watched; of another one than the caches."""
-    for name in ("fsync", "mkdir"):
-        monkeypatch.setattr(os, name, getattr(os, name))  # put back after `listen`
-    found = Synced(new_disk(tmp_path / "disk"))
-    found.begin()
-    found.listen()
-    return found
+    """Watch an empty disk."""
+    return synced_disk(tmp_path, monkeypatch)
 
 
 class Unseen:
