@@ -35,13 +35,18 @@ def is_here(address: str) -> bool:
         number = ipaddress.ip_address(host.strip("[]"))
     except ValueError:
         return host == "localhost"
+    return number.is_loopback or (not number.is_multicast and _is_own(number))
+
+
+def _is_own(number: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Whether a socket may have the number: no other computer's can be taken."""
     family = socket.AF_INET if number.version == _IPV4 else socket.AF_INET6
-    with socket.socket(family, socket.SOCK_DGRAM) as own:
-        try:
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as own:
             own.bind((str(number), 0))
-        except OSError:  # no number of this computer
-            return False
-    return not number.is_multicast
+    except OSError:  # a system without IPv6 has none of its numbers
+        return False
+    return True
 
 
 @attrs.frozen
