@@ -13,7 +13,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS) --dist worksteal --durat
 NEEDS := pyproject.toml constraints.txt
 
 .PHONY: help install dev demo test lint types layers tests wide alone format bench soak soak-queue \
-	fuzz browser-check gpu-check campaign figures wheel clean
+	fuzz fuzz-guided browser-check gpu-check campaign figures wheel clean
 
 help:                           ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 24
@@ -78,6 +78,9 @@ soak-queue: $(VENV)/.dev        ## hours of a queue beside other commands on its
 
 fuzz: $(VENV)/.dev              ## files changed at random and graphs drawn: FUZZ="rows --minutes 60", goes on in runs/fuzz
 	$(BIN)/python -m scripts.fuzz $(FUZZ)
+
+fuzz-guided: $(VENV)/.dev       ## the same files, changed where that reaches new code: FUZZ="gguf --count 20000"
+	$(BIN)/python -m scripts.fuzz.guided $(FUZZ)
 
 browser-check: $(VENV)/.dev     ## a report, a video's colours and the page, in headless Chromium (Debian: apt install chromium)
 	$(BIN)/python scripts/browser_check.py

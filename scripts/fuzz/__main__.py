@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,11 +24,10 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from benchmarks.lib.environment import ROOT
 from scripts.fuzz.attempt import Kind
 from scripts.fuzz.drawn import DRAWN
 from scripts.fuzz.files import FILES
-from scripts.fuzz.kept import Book, table
+from scripts.fuzz.kept import Book, commit, table
 from scripts.fuzz.warm import Tried, own_folders, tried
 
 KINDS: dict[str, Kind] = {kind.name: kind for kind in (*FILES, *DRAWN)}
@@ -80,7 +78,7 @@ class _Warmed:
 
 def _campaign(book: Book, kinds: list[Kind], warmed: _Warmed, given: argparse.Namespace) -> None:
     """Give each kind a batch in turn until the goals or the time are reached."""
-    until, code = time.monotonic() + 60 * given.minutes, _commit()
+    until, code = time.monotonic() + 60 * given.minutes, commit()
     left = list(kinds)
     while left and time.monotonic() < until:
         for kind in list(left):
@@ -132,13 +130,6 @@ def _tell(book: Book, *, as_json: bool) -> int:
         place = f"{row['kind']} --seed {row['seed']} --again {row['number']}"
         print(f"{row['times']} x {row['why']}\n    {place}   (code of {row['code']})")
     return int(bool(failures))
-
-
-def _commit() -> str:
-    """Name the code that is tried, where it lies in a checkout."""
-    words = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import attrs
@@ -49,7 +49,7 @@ class FileKind:
         for name, data in seeds_of(self.name, seeds).items():
             self._seeds[name] = data
             for number in range(2):  # of those who may read it: chance has either come first
-                ended = self._read(random.Random(number), scratch, name, data, as_json=False)
+                ended = self.read(random.Random(number), scratch, name, data)
                 taken = ended.label in ("0", "4 answered") or name in REFUSED
                 assert taken, f"{self.name} {name}: {ended}"
                 assert not ended.why, f"{self.name} {name}: {ended}"
@@ -58,11 +58,17 @@ class FileKind:
         """Change a seed and read it."""
         name = rng.choice(sorted(self._seeds))
         data = self.mutate(rng, self._seeds[name])
-        return self._read(rng, scratch, name, data, as_json=rng.random() < 0.5)
+        return self.read(rng, scratch, name, data, as_json=rng.random() < 0.5)
 
-    def _read(
-        self, rng: random.Random, scratch: Path, name: str, data: bytes, *, as_json: bool
+    @property
+    def seeds(self) -> Mapping[str, bytes]:
+        """What was sound, once it is warm."""
+        return self._seeds
+
+    def read(
+        self, rng: random.Random, scratch: Path, name: str, data: bytes, *, as_json: bool = False
     ) -> Ended:
+        """Have *data* read in the place of a seed, by one that *rng* chooses, and judge it."""
         path = self.put(scratch, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import attrs
 
+from benchmarks.lib.environment import ROOT
 from scripts.fuzz.warm import Tried
 
 _COUNTS, _FAILURES = "counts.jsonl", "failures.jsonl"
@@ -105,3 +107,10 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             f"{row['most_bytes'] / 2**20:>5.0f} MiB  {told}; {codes} error codes"
         )
     return "\n".join(lines)
+
+
+def commit() -> str:
+    """Name the code that is tried, where it lies in a checkout."""
+    words = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"

@@ -14,14 +14,15 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import attrs
 
-from scripts.fuzz.attempt import Kind
+from scripts.fuzz.attempt import Ended, Kind
 
 MOST_SECONDS = 5.0  # of the processor, for one attempt
 MOST_BYTES = 256 << 20  # beyond what the warm process has
@@ -121,11 +122,10 @@ def _child(kind: Kind, seed: str, numbers: range, scratch: Path, write: int) -> 
     code = 1
     try:
         own_folders(scratch)
-        size, hard = _status("VmSize"), resource.getrlimit(resource.RLIMIT_AS)[1]
-        resource.setrlimit(resource.RLIMIT_AS, (size + _HARD_BYTES, hard))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        bound()
         for number in numbers:
-            _tell(write, attrs.asdict(_measured(kind, seed, number, scratch)))
+            rng = chance(seed, kind.name, number)
+            _tell(write, attrs.asdict(measured(number, partial(kind.attempt, rng, scratch))))
         code = 0
     except BaseException as error:  # noqa: BLE001 - told by the parent as a death
         os.write(2, f"{kind.name}: {type(error).__name__}: {error}\n".encode())
@@ -133,11 +133,19 @@ def _child(kind: Kind, seed: str, numbers: range, scratch: Path, write: int) -> 
         os._exit(code)
 
 
-def _measured(kind: Kind, seed: str, number: int, scratch: Path) -> Tried:
+def bound() -> None:
+    """Give this process an end to its memory, and no core file."""
+    size, hard = _status("VmSize"), resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (size + _HARD_BYTES, hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def measured(number: int, attempt: Callable[[], Ended]) -> Tried:
+    """Make an attempt and say what it took, and what is wrong."""
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before, began = _status("VmRSS"), time.process_time()
     try:
-        ended = kind.attempt(chance(seed, kind.name, number), scratch)
+        ended = attempt()
         label, why = ended.label, ended.why
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, it is a failure
         label, why = "exception", f"{type(error).__name__}: {error}"[:500]
