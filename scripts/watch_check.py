@@ -3,9 +3,10 @@
 `python -m scripts.watch_check [--shots FOLDER] [RUNS]`: at the width of a desk and of a phone, dark
 and light, in English and Chinese, over the runs of a folder, without one over some that are made
 here: one that is finished, one that was killed, one with names that attack, a batch, and one that
-goes on. Nothing may be written to the console or asked of another host, nothing may stick out of
-the screen, a chart and a video must be there, no name may become markup. Exit 1 if anything is
-wrong. Needs `chromium` (Debian's package) on the PATH.
+goes on; on two devices a finished one, a killed one and one that goes on. Nothing may be written to
+the console or asked of another host, nothing may stick out of the screen, a chart (a rank) and a
+video must be there, no name may become markup. Exit 1 if anything is wrong. Needs `chromium`
+(Debian's package) on the PATH.
 """
 
 from __future__ import annotations
@@ -34,30 +35,37 @@ ROWS = "prompt,seed\na red circle,1\na blue square moves left,2\n"
 READY = "document.querySelector('#link')?.dataset.state === 'live'"
 TOKEN = "watch-check-0123456789"  # noqa: S105
 COMMAND = (sys.executable, "-m", "wanflow")
-TINY = ("--vram", "6MiB", "--device", "cpu", "--no-probe")
+TINY = ("--vram", "6MiB", "--no-probe")
+ONE, TWO = ("--device", "cpu"), ("--devices", "cpu*2")
 
 
-def make_runs(folder: Path) -> subprocess.Popen[bytes]:
-    """Make runs of every kind; give the one that goes on."""
+def make_runs(folder: Path) -> list[subprocess.Popen[bytes]]:
+    """Make runs of every kind; give those that go on."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
-    def run(name: str, prompt: str, steps: int) -> subprocess.Popen[bytes]:
-        words = ("-i", f"steps={steps}", "--prompt", prompt, "--out", str(folder / name))
+    def run(
+        name: str, prompt: str, steps: int, where: tuple[str, ...] = ONE
+    ) -> subprocess.Popen[bytes]:
+        words = (*where, "-i", f"steps={steps}", "--prompt", prompt, "--out", str(folder / name))
         return subprocess.Popen([*COMMAND, "run", "t2v-tiny", *TINY, *words], **quiet)  # type: ignore[call-overload,no-any-return]
 
     for name, prompt in (("finished", "a red circle moves right"), ("we<b>ird & name", HOSTILE)):
         run(name, prompt, 8).wait()
+    run("two done", "a red circle moves right", 8, TWO).wait()
     rows = folder.parent / "rows.csv"
     rows.write_text(ROWS)
-    batch = [*COMMAND, "batch", "t2v-tiny", str(rows), *TINY, "--out", str(folder / "batch")]
+    batch = [*COMMAND, "batch", "t2v-tiny", str(rows), *TINY, *ONE, "--out", str(folder / "batch")]
     subprocess.run(batch, check=True, capture_output=True)
-    killed = run("killed", "一个红色的圆向右移动", 300)
-    _begun(killed, folder / "killed")
-    time.sleep(4)
-    killed.kill()
-    killed.wait()
-    goes_on = run("goes-on", "a green square moves up", 1000)
-    _begun(goes_on, folder / "goes-on")
+    for name, where in (("killed", ONE), ("two killed", TWO)):
+        killed = run(name, "一个红色的圆向右移动", 300, where)
+        _begun(killed, folder / name)
+        time.sleep(4)
+        killed.kill()
+        killed.wait()
+    goes_on = []
+    for name, where in (("goes-on", ONE), ("two go on", TWO)):
+        goes_on.append(run(name, "a green square moves up", 1000, where))
+        _begun(goes_on[-1], folder / name)
     return goes_on
 
 
@@ -142,6 +150,9 @@ def check_screen(check: Check, screen: tuple[int, bool, str]) -> None:
         check.look(f"#/run/{run['key']}", name, width, "document.querySelector('dl')")
         if any(file["kind"] == "trace" for file in run["files"].values()):
             check.hold(name, "document.querySelectorAll('svg polygon').length > 1", "no chart")
+        if (count := answer(check.url, f"/api/runs/{run['key']}")["rank_count"]) > 1:
+            check.hold(name, f"document.querySelectorAll('.rank figure').length === {count}",
+                       "a rank has no chart")  # fmt: skip
         if any(file["kind"] == "video" for file in run["files"].values()):
             check.tab.wait("document.querySelector('video').readyState >= 2")
             check.hold(name, "document.querySelector('video').videoWidth > 0", "no video")
@@ -175,10 +186,30 @@ def check_use(check: Check) -> None:
         check.hold(view, "document.querySelector('.links a[aria-current]')", "is not marked")
     if check.shots is not None:
         tab.shot(check.shots / "views.png")
+    check_ranks(check, runs)
     for run in (run for run in runs if run["state"] == "running"):
         check.look(f"#/run/{run['key']}", "live", 1280, "document.querySelector('progress')")
         before = tab.evaluate("document.querySelector('progress').value")
         tab.wait(f"document.querySelector('progress').value > {before}", 120)
+
+
+def check_ranks(check: Check, runs: list[dict[str, Any]]) -> None:
+    """Choose the second rank of a run on two devices: its stages, its views."""
+    for run in runs:
+        if answer(check.url, f"/api/runs/{run['key']}")["rank_count"] < 2:
+            continue
+        tab, name = check.tab, f"rank 1 of {run['name']}"
+        check.look(
+            f"#/run/{run['key']}", name, 1280, "document.querySelector('.rank-choice select')"
+        )
+        tab.evaluate("""(() => { const choice = document.querySelector('.rank-choice select');
+            choice.value = '1'; choice.dispatchEvent(new Event('change')); })()""")
+        tab.wait("[...document.querySelectorAll('.links a')].at(-1).href.endsWith('rank=1')")
+        tab.evaluate("document.querySelector('.links a:nth-child(3)').click()")
+        tab.wait("(document.querySelector('pre')?.innerText.length ?? 0) > 40", 120)
+        text = tab.evaluate("document.querySelector('pre').innerText")
+        for stage in ("write", "decode"):  # the first rank decodes and writes alone
+            check.hold(name, json.dumps(stage not in text), f"{stage} is among its stages")
 
 
 def check_report(check: Check) -> None:
@@ -209,7 +240,7 @@ def main(words: list[str]) -> int:
         given.shots.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         runs: Path = given.runs or Path(name) / "runs"
-        goes_on = make_runs(runs) if given.runs is None else None
+        goes_on = make_runs(runs) if given.runs is None else []
         try:
             with served_as(runs) as (url, _), chromium() as pipe:
                 check = Check(new_tab(pipe), url, given.shots)
@@ -222,9 +253,9 @@ def main(words: list[str]) -> int:
                 check.url = "http://127.0.0.1:"  # what was asked of either is ours
                 wrong = check.finish()
         finally:
-            if goes_on is not None:
-                goes_on.terminate()
-                goes_on.wait()
+            for process in goes_on:
+                process.terminate()
+                process.wait()
     print("\n".join(wrong) or f"ok: {len(check.tab.asked)} requests, nothing on the console")
     return 1 if wrong else 0
 

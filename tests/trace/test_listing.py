@@ -89,6 +89,7 @@ class TestObjects:
             "event": "step", "stage": "denoise", "index": 0, "total": 2,
             "began_ns": 13 * 10**9, "ended_ns": 100 * 10**9,
             "resident_bytes": 4 * 2**30, "measured_peak_bytes": 0,
+            "exchanging_ns": 0,
         }  # fmt: skip
 
     def test_one_a_line(self, run) -> None:

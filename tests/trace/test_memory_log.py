@@ -50,6 +50,14 @@ class TestOriginal:
         assert pytest.approx(found.peak.by_kind.workspace_bytes / GB, abs=0.001) == 9.91
         assert found.summary.seconds == 12.0
 
+    def test_what_loads_is_its_own_stage(self, log) -> None:
+        """A log says in whose turn a model was loaded: that of the row itself, none comes later."""
+        header, events = read_memory_log(log(ORIGINAL))
+        peaks = {s.stage: s.peak_bytes / GB for s in facts_of(lambda: events, header).summary.stages}
+        assert peaks == pytest.approx(
+            {"load_t5": 10.58, "load_vae": 11.05, "load_dit": 16.36, "denoise": 26.27}, abs=0.001
+        )
+
     def test_steps(self, log) -> None:
         """What each step adds; the peak is the first's, it did not grow in the second."""
         header, events = read_memory_log(log(ORIGINAL))

@@ -6,6 +6,7 @@ import pytest
 
 from wanflow.errors import InputError
 from wanflow.trace import TraceReader, TraceWriter
+from wanflow.trace.codec import decode
 from wanflow.trace.events import Note, Step
 from wanflow.trace.summary import summarise_ranks
 
@@ -90,3 +91,16 @@ def _trailer(path) -> int:
         unpacker = msgpack.Unpacker(file)
         ends = [unpacker.tell() for _ in unpacker]
     return ends[-1] - ends[-2]
+
+
+def test_who_stood_still(tmp_path) -> None:
+    """What each rank's calls waited for others, by stage and in all; older files say nothing."""
+    path = tmp_path / "trace.msgpack"
+    with TraceWriter(path, HEADER) as writer:
+        for rank, stood_ns in ((0, 10**8), (1, 3 * 10**8), (1, 2 * 10**8)):
+            writer.emit(attrs.evolve(STEP, exchanging_ns=stood_ns), rank)
+        writer.close("done", {})
+    first, second = summarise_ranks(path)
+    assert (first.exchanging_seconds, second.exchanging_seconds) == (0.1, 0.5)
+    assert second.stages[0].exchanging_seconds == 0.5
+    assert decode(msgpack.packb(["step", "denoise", 0, 1, 0, 10, 7, 9])).exchanging_ns == 0

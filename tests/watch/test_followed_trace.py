@@ -12,8 +12,9 @@ from wanflow.files.lock import locked
 from wanflow.trace import TraceWriter, summarise
 from wanflow.trace.events import Kind, Move, Step, Verb, Workspace
 from wanflow.trace.levels import Level
-from wanflow.watch.followed_trace import MOST_STAGES, FollowedTrace
+from wanflow.watch.followed_trace import FollowedTrace
 from wanflow.watch.growing_curve import GrowingCurve
+from wanflow.watch.planned import MOST_STAGES, planned_stages
 
 PLAN = {"stages": [{"stage": "denoise", "seconds": 3.0, "peak_bytes": 9 * MIB}]}
 
@@ -22,7 +23,7 @@ def followed(path, plan=PLAN):
     """Follow a file from its start."""
     handle = os.open(path, os.O_RDONLY)
     try:
-        return FollowedTrace.of(handle, plan)
+        return FollowedTrace.of(handle, planned_stages(plan))
     finally:
         os.close(handle)
 

@@ -7,5 +7,6 @@ REQUEST = "request.json"
 PLAN = "plan.json"
 TRACE = "trace.msgpack"
 STATE = "state"
+RANKS = "ranks"  # the folder of the ranks' own traces, while they run
 BATCH = "batch.json"
 BATCH_REQUEST = "batch-request.json"

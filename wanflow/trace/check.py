@@ -132,9 +132,9 @@ class Auditor:
             self.say("budget", f"{event.name} of {event.stage}: {said}")
 
 
-def check(path: Path | str) -> Checked:
-    """Read a trace through and audit it; raises InputError when it is no trace."""
-    with TraceReader(path) as reader:
+def check(path: Path | str, rank: int = 0) -> Checked:
+    """Read a trace through and audit a rank of it; raises InputError when it is no trace."""
+    with TraceReader(path, rank) as reader:
         auditor = _auditor(reader.header)
         for event in reader:
             auditor.add(event)

@@ -90,7 +90,11 @@ class Workspace:
 
 @attrs.frozen(slots=False)
 class Step:
-    """One turn of a repeating stage ended. `measured_peak_bytes` is 0 where nothing measures."""
+    """One turn of a repeating stage ended. `measured_peak_bytes` is 0 where nothing measures.
+
+    `exchanging_ns` of it its calls stood still to exchange tensors with other ranks; 0 where nobody
+    can tell.
+    """
 
     stage: str
     index: int
@@ -99,6 +103,7 @@ class Step:
     ended_ns: int
     resident_bytes: int
     measured_peak_bytes: int
+    exchanging_ns: int = 0
 
 
 @attrs.frozen(slots=False)

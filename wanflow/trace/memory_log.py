@@ -16,6 +16,7 @@ import attrs
 
 from wanflow.errors import InputError
 from wanflow.trace.events import Event, Kind, Move, Step, Verb, Workspace
+from wanflow.trace.turns import is_load
 
 _MOST_BYTES = 64 * 2**20
 _TIER = "cuda:0"
@@ -143,7 +144,10 @@ def _events(points: list[_Point]) -> Iterator[Event]:
             )  # fmt: skip
         now = point.allocated_bytes
         if delta:
-            yield from held.change(point, delta, at)
+            for move in held.change(point, delta, at):
+                yield move
+                if is_load(move):  # a call without room: it came in the turn that the log says
+                    yield Workspace(point.label, point.stage, step, _TIER, 0, held.nbytes, at, at)
         if point.step is not None:
             total = max(point.steps, step + 1)
             start = began.get(point.stage, last_ns)

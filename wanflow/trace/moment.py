@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import attrs
@@ -13,6 +13,7 @@ from wanflow.trace.by_kind import ByKind
 from wanflow.trace.events import Kind, Move, Verb, Workspace
 from wanflow.trace.levels import Held, Level, Residency, Source
 from wanflow.trace.plain import flat, plain
+from wanflow.trace.turns import is_load
 
 _NS = 1e9
 
@@ -31,7 +32,10 @@ class Resident:
 
 @attrs.frozen
 class Moment:
-    """A tier at one instant. `by_stage` is for whom the objects came; the largest come first."""
+    """A tier at one instant, in the turn of `stage`.
+
+    `by_stage` is for whom the objects came; the largest come first.
+    """
 
     tier: str
     at_seconds: float
@@ -98,9 +102,13 @@ def _upto(events: Source, tier: str, number: int) -> _Instant:
     instant = _Instant(residency.see(event)[0], _copies(residency, tier))
     if isinstance(event, Workspace):
         instant.work = event
-    elif (other := instant.level.by_kind.other_bytes) > 0:
-        level = instant.level
-        work = next((e for e in source if isinstance(e, Workspace)), None)
+        return instant
+    turn = event if not is_load(event) else next((e for e in source if not is_load(e)), None)
+    if turn is not None:
+        instant.level = attrs.evolve(instant.level, stage=turn.stage, step=turn.step)
+    if (other := instant.level.by_kind.other_bytes) > 0:
+        level, later = instant.level, source if turn is None else chain([turn], source)
+        work = next((e for e in later if isinstance(e, Workspace)), None)
         if work is not None and work.began_ns <= level.at_ns <= work.ended_ns:
             instant.work = work = attrs.evolve(work, nbytes=min(work.nbytes, other))
             by_kind = attrs.evolve(

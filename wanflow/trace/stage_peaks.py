@@ -12,6 +12,7 @@ from wanflow.trace.events import Event, Kind, Move, Transfer, Verb
 from wanflow.trace.levels import MORE, MOST_OBJECTS, Level, Residency
 from wanflow.trace.plain import plain
 from wanflow.trace.summary import StageSummary
+from wanflow.trace.turns import TurnLevels
 
 _NS = 1e9
 
@@ -65,14 +66,17 @@ class Loads:
     tier: str
     peaks: dict[str, Level] = attrs.field(factory=dict)
     _residency: Residency = attrs.field(factory=Residency, init=False)
+    _turns: TurnLevels = attrs.field(init=False)
     _models: dict[str, _ModelBytes] = attrs.field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._turns = TurnLevels(self.tier)
 
     def add(self, event: Event) -> None:
         """Count one event."""
-        for level in self._residency.see(event):
+        for level in self._turns.see(event, self._residency.see(event)):
             best = self.peaks.get(level.stage)
-            higher = best is None or level.resident_bytes > best.resident_bytes
-            if level.tier == self.tier and higher:
+            if best is None or level.resident_bytes > best.resident_bytes:
                 self.peaks[level.stage] = level
         if isinstance(event, Move) and event.tier == self.tier and event.kind is Kind.WEIGHTS:
             self._weights(event)

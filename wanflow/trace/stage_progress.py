@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from wanflow.trace.events import Event, Move, StageSpan, Step, Workspace
+from wanflow.trace.turns import is_load
 
 _FEW = 5  # steps: one that took long is not what all that are left will take
 
@@ -58,7 +59,7 @@ class StageProgress:
                 self.ended[event.stage] = seconds_of(event)
                 self.peak_bytes = max(self.peak_bytes, self.of_stage(event))
         if isinstance(event, Move | Workspace | Step):
-            self._turn_to(event.stage, event.began_ns)
+            self._turn_to(event)
 
     def _after(self, step: Step) -> Cycle:
         took = seconds_of(step)
@@ -66,9 +67,14 @@ class StageProgress:
         pace = took if before is None else before.pace + (took - before.pace) / _FEW
         return Cycle(step.index + 1, step.total, took, pace, step.ended_ns)
 
-    def _turn_to(self, stage: str, at_ns: int) -> None:
-        if stage != self.stage and stage not in self.ended:
-            self.stage, self.since_ns = stage, at_ns
+    def _turn_to(self, event: Move | Workspace | Step) -> None:
+        """Have the event's stage at work; what is loaded ahead ends no other stage's turn."""
+        stage = event.stage
+        if stage == self.stage or stage in self.ended:
+            return
+        ahead = not isinstance(event, Step) and is_load(event)
+        if not ahead or not self.stage or self.stage in self.ended:
+            self.stage, self.since_ns = stage, event.began_ns
 
     def of_stage(self, event: StageSpan) -> int:
         """Say a stage's peak with what is set aside, as the plan has it."""

@@ -23,7 +23,9 @@ class StageSummary:
     """One stage: `done`, `open` (it did not end) or `not started`. Bytes are the budget tier's.
 
     `moving_seconds` adds moves up, so with overlap it may exceed `seconds`; `waited_seconds` is
-    how long the run was held up by them. `share` is of the run's seconds. `whole_peak_bytes` is the
+    how long the run was held up by them, `exchanging_seconds` by exchanges with other ranks, both
+    what they carry and who comes later. `share` is of the run's seconds. `peak_bytes` is the most
+    that was there in its turns (`wanflow.trace.turns`), as a plan has it; `whole_peak_bytes` is the
     peak with what of the budget was set aside.
     """
 
@@ -35,6 +37,7 @@ class StageSummary:
     compute_seconds: float
     moving_seconds: float
     waited_seconds: float
+    exchanging_seconds: float
     moved_in_bytes: int
     moved_out_bytes: int
     freed_bytes: int
@@ -121,6 +124,11 @@ class Summary:
     peak: PeakMoment | None
     notes: tuple[NoteLine, ...]
     note_count: int
+
+    @property
+    def exchanging_seconds(self) -> float:
+        """How long exchanges with other ranks held it up."""
+        return sum(stage.exchanging_seconds for stage in self.stages)
 
     def to_dict(self) -> dict[str, Any]:
         """Give what `trace summary --json` prints: the fields' names are the keys."""
@@ -257,6 +265,7 @@ def _stage(
         compute_seconds=tally.compute_ns / _NS,
         moving_seconds=tally.sums.moving_ns / _NS,
         waited_seconds=tally.sums.waited_ns / _NS,
+        exchanging_seconds=tally.exchanging_ns / _NS,
         moved_in_bytes=traffic.in_bytes,
         moved_out_bytes=traffic.out_bytes,
         freed_bytes=traffic.freed_bytes,

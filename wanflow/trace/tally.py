@@ -35,7 +35,7 @@ class Sum:
 
 @attrs.define
 class Traffic:
-    """What one stage did to one tier."""
+    """What one stage did to one tier; `peak_bytes` is all that lay there in the stage's turns."""
 
     in_bytes: int = 0
     out_bytes: int = 0
@@ -45,7 +45,10 @@ class Traffic:
 
 @attrs.define
 class Peak:
-    """The fullest moment of a tier: when, in which stage, and what was there by kind."""
+    """The fullest moment of a tier: when, in whose turn, and what was there by kind.
+
+    Of one that a load made, `stage` and `step` are those that it is for until its turn is known.
+    """
 
     resident_bytes: int = 0
     stage: str = ""
@@ -54,6 +57,7 @@ class Peak:
     ended_ns: int = 0
     by_kind: dict[Kind, int] = attrs.field(factory=dict)
     slack_bytes: int = 0  # of the workspace
+    is_load: bool = False
 
     @property
     def missing_bytes(self) -> int:
@@ -88,6 +92,7 @@ class StageTally:
     compute_ns: int = 0
     steps: int = 0
     steps_total: int = 0
+    exchanging_ns: int = 0
     verbs: defaultdict[Verb, Sum] = attrs.field(factory=lambda: defaultdict(Sum))
     arrivals: Sum = attrs.field(factory=Sum)
     tiers: defaultdict[str, Traffic] = attrs.field(factory=lambda: defaultdict(Traffic))
@@ -109,6 +114,7 @@ class Tally:
     measured: MeasuredPeaks = attrs.field(factory=MeasuredPeaks)
     notes: deque[Note] = attrs.field(factory=lambda: deque(maxlen=NOTES_KEPT))
     note_count: int = 0
+    loaded: dict[str, int] = attrs.field(factory=dict)  # by tier, the most since the last call
 
     @property
     def verbs(self) -> dict[Verb, Sum]:
@@ -128,6 +134,21 @@ class Tally:
             counted = _COUNTED.get(row[0])
             if counted is not None:
                 counted(self, row)
+
+    def load(self, tier_name: str, resident_bytes: int) -> None:
+        """Keep what a load made of a tier until it is known in whose turn it came."""
+        if resident_bytes > self.loaded.get(tier_name, 0):
+            self.loaded[tier_name] = resident_bytes
+
+    def settle(self, stage_name: str, step: int) -> None:
+        """Count what loads made of the tiers for the stage in whose turn they came."""
+        tiers = self.stages[stage_name].tiers
+        for name, most_bytes in self.loaded.items():
+            traffic, peak = tiers[name], self.tiers[name].peak
+            traffic.peak_bytes = max(traffic.peak_bytes, most_bytes)
+            if peak.is_load:
+                peak.stage, peak.step, peak.is_load = stage_name, step, False
+        self.loaded.clear()
 
     def lasts(self, stage: StageTally, began_ns: int, ended_ns: int) -> None:
         """Stretch the run's time, and the stage's, over an event's."""
@@ -163,11 +184,20 @@ def _move(tally: Tally, row: Row) -> None:
             traffic.in_bytes += nbytes
     if verb is Verb.OFFLOAD:
         stage.tiers[source].out_bytes += nbytes
-    if resident_bytes > traffic.peak_bytes:  # noqa: PLR1730
-        traffic.peak_bytes = resident_bytes
+    # As `turns.is_load`: it may have come ahead, in another stage's turn.
+    is_load = not freed and verb is not Verb.OFFLOAD and (kind is Kind.WEIGHTS or source != "")
+    if is_load:
+        tally.load(tier_name, resident_bytes)
+    else:
+        if tally.loaded:
+            tally.settle(stage_name, step)
+        if resident_bytes > traffic.peak_bytes:  # noqa: PLR1730
+            traffic.peak_bytes = resident_bytes
     if resident_bytes > tier.peak.resident_bytes:
         held = dict(tier.by_kind)
-        tier.peak = Peak(resident_bytes, stage_name, step, began_ns, ended_ns, held)
+        tier.peak = Peak(
+            resident_bytes, stage_name, step, began_ns, ended_ns, held, is_load=is_load
+        )
 
 
 def _workspace(tally: Tally, row: Row) -> None:
@@ -180,6 +210,8 @@ def _workspace(tally: Tally, row: Row) -> None:
     if ended_ns > began_ns:
         stage.compute_ns += ended_ns - began_ns
     tier.computes = True
+    if tally.loaded:
+        tally.settle(stage_name, step)
     if began_ns <= tier.peak.ended_ns:
         tier.peak.explain(nbytes, ended_ns)
     if resident_bytes > traffic.peak_bytes:  # noqa: PLR1730
@@ -204,6 +236,7 @@ def _step(tally: Tally, row: Row) -> None:
     stage = tally.stages[step.stage]
     tally.lasts(stage, step.began_ns, step.ended_ns)
     stage.steps += 1
+    stage.exchanging_ns += step.exchanging_ns
     stage.steps_total = max(stage.steps_total, step.total)
 
 

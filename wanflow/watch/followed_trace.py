@@ -5,40 +5,40 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from wanflow.trace.cells import Window, WorkTimes
-from wanflow.trace.events import Event, FootprintRows, Move, Workspace
+from wanflow.trace.events import Event, FootprintRows, Move, Step, Workspace
 from wanflow.trace.exports.curve import runs_of
 from wanflow.trace.exports.follow import MOST_TIERS, Follower
 from wanflow.trace.plain import count_in, text_in
 from wanflow.trace.reader import TraceFile, TraceReader
-from wanflow.trace.stage_progress import StageProgress
+from wanflow.trace.stage_progress import StageProgress, seconds_of
 from wanflow.trace.summary import Running, Summary
-from wanflow.watch.growing_curve import GrowingCurve
+from wanflow.watch.growing_curve import CELLS, GrowingCurve
+from wanflow.watch.planned import MOST_STAGES
 from wanflow.watch.shown import shown, shown_text
 from wanflow.watch.tree import path_of
 
-MOST_STAGES = 256  # a trace is anybody's; a run has a dozen
 _AT_ONCE = 256  # events between two looks at the clock
 _STAGE_FIELDS = (
     "stage", "op", "state", "seconds", "share", "compute_seconds", "waited_seconds",
-    "moved_in_bytes", "moves", "whole_peak_bytes", "steps", "steps_total",
+    "exchanging_seconds", "moved_in_bytes", "moves", "whole_peak_bytes", "steps", "steps_total",
 )  # fmt: skip
 
 
 @attrs.define
 class FollowedTrace:
-    """One trace. It is opened once and closed where it ends, so that its name may go away.
+    """One trace, or one rank of it: opened once and closed where it ends; its name may go away.
 
-    *plan* is what `plan.json` says, for predictions by stage. InputError for what is no trace.
+    *stages* are those of the plan, as `planned_stages` gives them. InputError for what is no trace.
     """
 
     reader: TraceReader
-    plan: Mapping[str, Any]
+    stages: Sequence[Mapping[str, Any]]
     reading: bool = attrs.field(default=True, init=False)  # there is more, written already
     state: StageProgress = attrs.field(factory=StageProgress, init=False)
     _running: Running = attrs.field(factory=Running, init=False)
@@ -50,20 +50,21 @@ class FollowedTrace:
     _begun: bool = attrs.field(default=False, init=False)
     _names: dict[str, set[str]] = attrs.field(factory=dict, init=False)
     _tier: str = attrs.field(default="", init=False)
+    _last_step: Step | None = attrs.field(default=None, init=False)
     _file: TraceFile = attrs.field(init=False)
     _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False)
 
     @classmethod
-    def of(cls, handle: int, plan: Mapping[str, Any]) -> FollowedTrace:
-        """Follow an open file, which is opened again and may be closed."""
-        return cls(TraceReader(path_of(handle)), plan)
+    def of(cls, handle: int, stages: Sequence[Mapping[str, Any]], rank: int = 0) -> FollowedTrace:
+        """Follow a *rank* of an open file, which is opened again and may be closed."""
+        return cls(TraceReader(path_of(handle), rank), stages)
 
     def __attrs_post_init__(self) -> None:
         header = self.reader.header
         self.state.budget_bytes = count_in(header, "budget_bytes") or 0
         self.state.overhead_bytes = count_in(header, "overhead_bytes") or 0
         self.state.planned_bytes = count_in(header, "predicted_peak_bytes") or 0
-        self.state.predicted = {row["stage"]: row["seconds"] for row in self.planned_stages()}
+        self.state.predicted = {row["stage"]: row["seconds"] for row in self.stages}
         self._tier = text_in(header, "budget_tier") or text_in(header, "device") or ""
         self._file = self.reader.info()
 
@@ -108,6 +109,8 @@ class FollowedTrace:
         self.state.see(event)
         self._running.add(event)
         self._work.see(event)
+        if isinstance(event, Step):
+            self._last_step = event
         if isinstance(event, Move | Workspace):
             self._tier = self._tier or (event.tier if event.tier != "host" else "")
             for change in self._levels.see(event):
@@ -125,19 +128,6 @@ class FollowedTrace:
                     return True
                 known.add(name)
         return False
-
-    def planned_stages(self) -> list[dict[str, Any]]:
-        """Give what the plan predicts of each stage: its peak and its seconds."""
-        rows = self.plan.get("stages")
-        found = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-        return [
-            {
-                "stage": row["stage"], "seconds": float(row["seconds"]),
-                "peak_bytes": count_in(row, "peak_bytes") or 0,
-            }
-            for row in found[:MOST_STAGES]
-            if isinstance(row.get("stage"), str) and _is_time(row.get("seconds"))
-        ]  # fmt: skip
 
     def head(self, *, running: bool) -> dict[str, Any]:
         """Say where the run is: stage, step, time left, memory now; a few hundred bytes."""
@@ -159,16 +149,17 @@ class FollowedTrace:
                 "budget_bytes": state.budget_bytes,
                 "planned_bytes": state.planned_bytes,
                 "overhead_bytes": state.overhead_bytes,
+                "ended": self._file.trailer is not None,
             }
 
-    def chart(self) -> dict[str, Any]:
+    def chart(self, cells: int = CELLS) -> dict[str, Any]:
         """Give memory over time, the stages at work, and what was planned of each."""
         with self._lock:
-            curve = self._curve.to_dict()
+            curve = self._curve.to_dict(cells)
             count = len(curve["resident_bytes"])
-            window = Window(0, count * self._curve.cell_ns, count)
+            window = Window(0, round(count * curve["cell_seconds"] * 1e9), count)
             runs = runs_of(self._work.names(window))
-            planned = {row["stage"]: row["peak_bytes"] for row in self.planned_stages()}
+            planned = {row["stage"]: row["peak_bytes"] for row in self.stages}
             curve["stages"] = [
                 {"stage": shown_text(name), "first": first, "end": end,
                  "planned_bytes": planned.get(name, 0)}
@@ -180,8 +171,44 @@ class FollowedTrace:
         """Give the summary of the trace so far, as far as the page shows it."""
         with self._lock:
             summary = self._running.so_far(self._file)
-        planned = {row["stage"]: row for row in self.planned_stages()}
-        return shown_summary(summary, planned, self.reader.ranks)
+        planned = {row["stage"]: row for row in self.stages}
+        return shown_summary(summary, planned)
+
+    @property
+    def device(self) -> str:
+        """On which device it ran, by its header; "" where that doesn't say."""
+        return shown_text(text_in(self.reader.header, "device"), 40)
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with the file, as far as it was read; "" for one that is whole."""
+        return "" if self.reading else shown_text(self._file.problem)
+
+    @property
+    def ending(self) -> tuple[str, str]:
+        """How the file ends, `whole`, `cut` or `damaged`; and how its run said that it ended."""
+        return str(self._file.state), shown_text(text_in(self._file.trailer or {}, "status"), 40)
+
+    @property
+    def ranks(self) -> int:
+        """On how many devices its run was, by its header."""
+        return self.reader.ranks
+
+    def waits(self) -> dict[str, Any]:
+        """Say for how many seconds its calls stood still: for weights, and to exchange.
+
+        `last_exchanging` and `last_step` are those of the last step that ended, of `last_stage`.
+        """
+        with self._lock:
+            stages = self._running.tally.stages.values()
+            step = self._last_step
+            return {
+                "waited_seconds": sum(stage.sums.waited_ns for stage in stages) / 1e9,
+                "exchanging_seconds": sum(stage.exchanging_ns for stage in stages) / 1e9,
+                "last_exchanging": step.exchanging_ns / 1e9 if step is not None else 0.0,
+                "last_step": seconds_of(step) if step is not None else 0.0,
+                "last_stage": shown_text(step.stage) if step is not None else "",
+            }
 
     def _elapsed(self, *, running: bool) -> float:
         """Say how long the run takes: by the clock while it goes on, then by its last event."""
@@ -193,9 +220,7 @@ class FollowedTrace:
         return 1.0 if not self.reading or not size else 1 - self._file.lost_bytes / size
 
 
-def shown_summary(
-    summary: Summary, planned: Mapping[str, Mapping[str, Any]], ranks: int
-) -> dict[str, Any]:
+def shown_summary(summary: Summary, planned: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Take of a summary what a page shows; *planned* is what was predicted by stage."""
     stages = [
         {
@@ -214,12 +239,8 @@ def shown_summary(
     )  # fmt: skip
     notes = [attrs.asdict(note) for note in summary.notes]
     told = {name: getattr(summary, name) for name in names}
-    fields: dict[str, Any] = shown({**told, "stages": stages, "notes": notes, "ranks": ranks})
+    fields: dict[str, Any] = shown({**told, "stages": stages, "notes": notes})
     return fields
-
-
-def _is_time(value: object) -> bool:
-    return type(value) in (int, float) and 0 <= value < 1e12  # type: ignore[operator]
 
 
 def stamp_of(handle: int) -> tuple[int, int, int]:

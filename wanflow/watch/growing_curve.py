@@ -5,6 +5,7 @@ Bounded: cells, not events. In each is the fullest instant of it, so no peak is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -41,12 +42,18 @@ class GrowingCurve:
         """Up to when it is known."""
         return self._since_ns
 
-    def to_dict(self) -> dict[str, Any]:
-        """Give the bytes of each kind in each cell; kinds that never come are left out."""
-        kinds = {kind: [level.by_kind[kind] for level in self._levels] for kind in KINDS}
+    def to_dict(self, most: int = CELLS) -> dict[str, Any]:
+        """Give the bytes of each kind in each cell, *most* of them, the length of one beside.
+
+        Kinds that never come are left out.
+        """
+        levels, cell_ns = self._levels, self.cell_ns
+        while len(levels) > max(most, 1):
+            levels, cell_ns = _halved(levels), 2 * cell_ns
+        kinds = {kind: [level.by_kind[kind] for level in levels] for kind in KINDS}
         return {
-            "cell_seconds": self.cell_ns / 1e9,
-            "resident_bytes": [level.resident_bytes for level in self._levels],
+            "cell_seconds": cell_ns / 1e9,
+            "resident_bytes": [level.resident_bytes for level in levels],
             "by_kind": {kind: cells for kind, cells in kinds.items() if any(cells)},
         }
 
@@ -64,5 +71,10 @@ class GrowingCurve:
 
     def _double(self) -> None:
         self.cell_ns *= 2
-        pairs = [self._levels[index : index + 2] for index in range(0, len(self._levels), 2)]
-        self._levels = [max(pair, key=lambda level: level.resident_bytes) for pair in pairs]
+        self._levels = _halved(self._levels)
+
+
+def _halved(levels: Sequence[Level]) -> list[Level]:
+    """Make one cell of two, with the fullest instant of both."""
+    pairs = [levels[index : index + 2] for index in range(0, len(levels), 2)]
+    return [max(pair, key=lambda level: level.resident_bytes) for pair in pairs]

@@ -32,7 +32,7 @@ _STATIC = {
     "icon.svg": "image/svg+xml",
     **dict.fromkeys(
         ("main.js", "words.js", "make.js", "units.js", "chart.js", "lists.js", "run_view.js",
-         "batch_view.js", "now_view.js"),
+         "batch_view.js", "now_view.js", "ranks_view.js"),
         "text/javascript; charset=utf-8",
     ),
 }  # fmt: skip
@@ -44,7 +44,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 def page_app(answers: Answers, access: Access) -> Guard:
     """Make the application: guarded, and nothing in it writes."""
-    page = _Page(answers, TracePages(answers.shelf.tree))
+    page = _Page(answers, TracePages(answers.readings))
     routes = [
         Route("/", page.page),
         Route("/static/{name}", page.static),
@@ -56,6 +56,7 @@ def page_app(answers: Answers, access: Access) -> Guard:
         Route("/runs/{key}/report", page.report),
         Route("/runs/{key}/views/{view}", page.view),
         Route("/runs/{key}/files/{name:path}", page.file),
+        Route("/runs/{key}/trace", page.rank_trace),
     ]
     app = Starlette(
         routes=routes,
@@ -95,8 +96,8 @@ class _Page:
         )
 
     async def run(self, request: Request) -> Response:
-        run, trace = self._run(request), self._trace(request)
-        return _json(await run_in_threadpool(self.answers.run, run, trace))
+        run, trace, rank = self._run(request), self._trace(request), _number(request, "rank", 0)
+        return _json(await run_in_threadpool(self.answers.run, run, trace, rank))
 
     async def batches(self, _: Request) -> Response:
         return _json(await run_in_threadpool(self.answers.batches))
@@ -111,17 +112,18 @@ class _Page:
         return _json(await run_in_threadpool(rows))
 
     async def report(self, request: Request) -> Response:
-        run, trace = self._run(request), self._trace(request)
+        run, trace, rank = self._run(request), self._trace(request), _number(request, "rank", 0)
         lang: Lang = "zh" if request.query_params.get("lang") == "zh" else "en"
-        text = await run_in_threadpool(self.pages.report, run, trace, lang)
+        text = await run_in_threadpool(self.pages.report, run, trace, rank, lang)
         headers = {"content-security-policy": _REPORT_POLICY}
         return Response(text, media_type="text/html; charset=utf-8", headers=headers)
 
     async def view(self, request: Request) -> Response:
-        run, trace, view = self._run(request), self._trace(request), request.path_params["view"]
+        run, trace, rank = self._run(request), self._trace(request), _number(request, "rank", 0)
+        view = request.path_params["view"]
         if view not in VIEWS:
             raise HTTPException(404)
-        return PlainTextResponse(await run_in_threadpool(self.pages.view, run, trace, view))
+        return PlainTextResponse(await run_in_threadpool(self.pages.view, run, trace, rank, view))
 
     async def file(self, request: Request) -> Response:
         run, name = self._run(request), request.path_params["name"]
@@ -130,6 +132,12 @@ class _Page:
         folders, own = split(name)
         tree, parts = self.answers.shelf.tree, (*run.parts, *folders)
         return OpenFileResponse(await run_in_threadpool(tree.open_file, parts, own), own)
+
+    async def rank_trace(self, request: Request) -> Response:
+        """Give the file that has a rank's events: its own, or the one that has all of them."""
+        run, trace, rank = self._run(request), self._trace(request), _number(request, "rank", 0)
+        handle, name = await run_in_threadpool(self.answers.readings.open_file, run, trace, rank)
+        return OpenFileResponse(handle, name)
 
     def _run(self, request: Request) -> RunCard:
         run = self.answers.shelf.run(request.path_params["key"])

@@ -12,7 +12,7 @@ from wanflow.scheduler.plan.planner import plan
 from wanflow.scheduler.run.ledger import Ledger
 from wanflow.scheduler.run.step_events import Figure, StepEvents
 from wanflow.trace import MemorySink
-from wanflow.trace.events import Memory, Note
+from wanflow.trace.events import Memory, Note, Step
 
 
 @attrs.define
@@ -84,3 +84,18 @@ def test_a_resumed_run_asks_where_it_goes_on(made) -> None:
     meter, _ = followed(made, begin=2)
 
     assert meter.said[:5] == ["begins", "began", "a1.first", "began", "a1.last"]
+
+
+def test_says_how_long_each_step_stood_still_for_others(made) -> None:
+    """Since the step before; without anybody to ask it says nothing."""
+    sink, meter, stood = MemorySink(), Asked(), iter(range(100, 10_000, 100))
+    events = StepEvents(
+        made, sink, Ledger({"cuda:0": 9}, sink), meter, "cuda:0", exchanging=lambda: next(stood)
+    )
+    for index, call in enumerate(made.footprint.calls):
+        events.before(call.stage)
+        events.after(index)
+    steps = [event for event in sink.events if isinstance(event, Step)]
+    assert [step.exchanging_ns for step in steps] == [100] * 6
+    _, sink = followed(made)
+    assert {event.exchanging_ns for event in sink.events if isinstance(event, Step)} == {0}

@@ -23,6 +23,21 @@ def instants(events, tier):
             yield event, dict(there), 0, 0
 
 
+def comes(event):
+    """Whether it brings something, which may be for a later stage."""
+    brings = isinstance(event, Move) and event.verb in (Verb.PLACE, Verb.STREAM)
+    return brings and (event.kind is Kind.WEIGHTS or event.source != "")
+
+
+def turns(changes):
+    """Give the event that says whose turn each instant is in: its own, or the next that is one."""
+    own, turn = [], None
+    for event, *_ in reversed(changes):
+        turn = turn if comes(event) else event
+        own.append(turn)
+    return own[::-1]
+
+
 def total(held, work, slack):
     """Add up what is there."""
     return sum(held.values()) + work + slack
@@ -45,7 +60,10 @@ class Derived:
             max(max(getattr(e, "ended_ns", 0), getattr(e, "at_ns", 0)) for e in events) / 1e9
         )
         self.all = list(instants(events, self.tier))
+        self.turns = turns(self.all)
+        self.turn_of = {id(e[0]): turn for e, turn in zip(self.all, self.turns, strict=True)}
         self.top = max(self.all, key=lambda each: total(*each[1:]))
+        self.top_turn = self.turns[self.all.index(self.top)]
         self.peak = total(*self.top[1:])
 
     def said_of_peak(self):
@@ -55,7 +73,7 @@ class Derived:
         yield format_bytes(self.peak + self.aside)
         yield format_bytes(self.aside)
         yield format_seconds(event.began_ns / 1e9)
-        yield str(event.step)
+        yield str(self.top_turn.step)
         stages = defaultdict(int)
         for (kind, name), nbytes in held.items():
             came = [
@@ -66,7 +84,7 @@ class Derived:
             stages[came[-1].stage if came else ""] += nbytes
             yield format_bytes(nbytes)
             yield from {format_seconds(e.began_ns / 1e9) for e in came}
-        stages[event.stage] += work + slack
+        stages[self.top_turn.stage] += work + slack
         for nbytes in [*kinds_of(held, work, slack), *stages.values(), work]:
             yield format_bytes(nbytes)
             yield f"{nbytes / self.peak:.1%}"
@@ -107,7 +125,8 @@ class Derived:
             yield f"{seconds / self.seconds:.1%}"
             yield format_seconds(sum(e.ended_ns - e.began_ns for e in works) / 1e9)
             yield format_seconds(sum(e.waited_ns for e in moves) / 1e9)
-            here = [each for each in self.all if each[0].stage == stage]
+            pairs = zip(self.all, self.turns, strict=True)
+            here = [each for each, turn in pairs if turn is not None and turn.stage == stage]
             best = max(here, key=lambda each: total(*each[1:]), default=None)
             most = max(span.peak_bytes, total(*best[1:]) if best else 0)
             yield format_bytes(most + self.aside)
@@ -120,11 +139,7 @@ class Derived:
         for stage, group in groupby(sorted(steps, key=lambda e: e.stage), lambda e: e.stage):
             turns = list(group)
             yield str(len(turns))
-            own = [
-                e
-                for e in changes
-                if e.stage == stage and getattr(e, "tier", self.tier) == self.tier
-            ]
+            own = [e for e in changes if self.stage_at(e) == stage]
             before = self.before(stage)
             for turn in turns:
                 cut = own.index(turn)
@@ -139,11 +154,16 @@ class Derived:
                 before = turn.resident_bytes
             yield str(max(0, len(turns) - 24))
 
+    def stage_at(self, event):
+        """Name the stage in whose turn something happened on the tier."""
+        turn = event if isinstance(event, Step) else self.turn_of.get(id(event))
+        return turn and turn.stage
+
     def before(self, stage):
-        """What was there before the stage's first event."""
+        """What was there before the stage's first turn."""
         now = 0
         for event, *there in self.all:
-            if event.stage == stage:
+            if self.stage_at(event) == stage:
                 return now
             now = sum(there[0].values())
         return now

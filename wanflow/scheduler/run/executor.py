@@ -69,7 +69,7 @@ class Executor:
     after the step *until*, a stage and a number from 0. *nonfinite* is told of the first step whose
     values are not finite; without it that step ends the run. *context* is what the tries of a run
     on a card know of what lies beside its tensors, *peaks* what runs of the same calls on a CPU
-    know of each kind of them.
+    know of each kind of them. *exchanging* says for how many ns other ranks were waited for.
     """
 
     plan: Plan
@@ -87,6 +87,7 @@ class Executor:
     nonfinite: Tell | None = None
     context: CardContext | None = None
     peaks: Peaks | None = None
+    exchanging: Callable[[], int] | None = None
     _check: FiniteCheck = attrs.field(init=False)
     _meter: RunMeter = attrs.field(init=False)
     _works: DeviceWorks = attrs.field(init=False)
@@ -132,7 +133,9 @@ class Executor:
             self.ledger.free_all(tier, attrs.evolve(self._player.cause, why=why))
 
     def _drive(self) -> None:
-        step_events = StepEvents(self.plan, self.sink, self.ledger, self._meter, self.tier)
+        step_events = StepEvents(
+            self.plan, self.sink, self.ledger, self._meter, self.tier, self.exchanging
+        )
         records = self.plan.footprint.calls
         ends = set({(c.stage, c.step): n for n, c in enumerate(records)}.values())
         begin = self._open()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import datetime
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,11 +23,29 @@ _PATIENCE = datetime.timedelta(days=7)
 _BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
 
 
+@attrs.define
+class StoodStill:
+    """How long the host stood still for exchanges: for what was carried, and for whom came later.
+
+    On a card it only launches them, so there it says nothing of the ranks.
+    """
+
+    nanoseconds: int = 0
+    _since: int = attrs.field(default=0, init=False)
+
+    def __enter__(self) -> None:
+        self._since = time.perf_counter_ns()
+
+    def __exit__(self, *_what: object) -> None:
+        self.nanoseconds += time.perf_counter_ns() - self._since
+
+
 @attrs.frozen
 class GroupExchange:
     """The `Exchange` of a rank among processes of this computer."""
 
     groups: dict[Group, Any]
+    stood: StoodStill = attrs.field(factory=StoodStill)
 
     def meet(self) -> None:
         """Wait until all ranks have come here."""
@@ -39,7 +58,7 @@ class GroupExchange:
         Pieces may differ in size, which an all-gather on gloo can't have. They are received where
         they belong: nothing is copied, and no memory but theirs is taken.
         """
-        with _all_there():
+        with _all_there(), self.stood:
             sends = [
                 dist.broadcast(_as_bytes(piece), rank, group=self.groups[group], async_op=True)
                 for piece, rank in zip(pieces, group, strict=True)
@@ -56,7 +75,7 @@ class GroupExchange:
         ways = [(dist.isend, *sent) for sent in sends] + [(dist.irecv, *come) for come in receives]
         if not ways:
             return
-        with _all_there():
+        with _all_there(), self.stood:
             works = [dist.P2POp(way, _as_bytes(tensor), peer) for way, peer, tensor in ways]
             for work in dist.batch_isend_irecv(works):
                 work.wait()

@@ -105,38 +105,46 @@ class Ledger:
         return tier in self._tiers and key in self._tiers[tier].items
 
     def bring(
-        self, verb: Verb, item: Item, tier: str, source: str, cause: Cause, room: str = ""
+        self,
+        verb: Verb,
+        item: Item,
+        tier: str,
+        source: str,
+        cause: Cause,
+        room: str = "",
+        turn: Cause | None = None,
     ) -> AbstractContextManager[None]:
         """Account for an item before its bytes arrive; the body of the `with` brings them.
 
         If the body fails the item is taken out again. A body that only starts a load leaves it to a
         Transfer event to say when the bytes were there. *room* is the key of an item (an arena)
-        that the bytes are taken out of, instead of what is free.
+        that the bytes are taken out of, instead of what is free; that is done in the *turn* of a
+        call, which may be of another stage than the item is for.
         """
-        return _Bringing(self, verb, item, tier, source, cause, room)
+        return _Bringing(self, verb, item, tier, source, cause, room, turn or cause)
 
     def place(self, item: Item, tier: str, cause: Cause) -> None:
         """Account for an item whose bytes are there, in room that was reserved until now."""
-        self._enter(item, tier, cause, "")
+        self._enter(item, tier, cause, "", cause)
         at = self._clock() - self._began
         self._emit(Verb.PLACE, item, tier, "", cause, at, at)
 
-    def _enter(self, item: Item, tier: str, cause: Cause, room: str) -> None:
+    def _enter(self, item: Item, tier: str, cause: Cause, room: str, turn: Cause) -> None:
         account = self._tiers[tier]
         if item.key in account.items:
             msg = f"{item.key} is on {tier} already"
             raise AssertionError(msg)
         if room:
-            self._resize(room, -item.nbytes, tier, cause)
+            self._resize(room, -item.nbytes, tier, turn)
         self._take(account, item.nbytes, item.name, tier, cause)
         account.items[item.key] = item
 
-    def _leave(self, item: Item, tier: str, cause: Cause, room: str) -> None:
+    def _leave(self, item: Item, tier: str, room: str, turn: Cause) -> None:
         account = self._tiers[tier]
         del account.items[item.key]
         account.free_bytes += item.nbytes
         if room:
-            self._resize(room, item.nbytes, tier, cause)
+            self._resize(room, item.nbytes, tier, turn)
 
     def free(self, key: str, tier: str, cause: Cause, room: str = "") -> None:
         """Take an item off a tier; its memory must be let go of, or goes back to *room*."""
@@ -250,15 +258,16 @@ class _Bringing:
     source: str
     cause: Cause
     room: str
+    turn: Cause
     began_ns: int = 0
 
     def __enter__(self) -> None:
-        self.ledger._enter(self.item, self.tier, self.cause, self.room)  # noqa: SLF001
+        self.ledger._enter(self.item, self.tier, self.cause, self.room, self.turn)  # noqa: SLF001
         self.began_ns = self.ledger.now_ns()
 
     def __exit__(self, kind: type[BaseException] | None, *_what: object) -> None:
         if kind is not None:
-            self.ledger._leave(self.item, self.tier, self.cause, self.room)  # noqa: SLF001
+            self.ledger._leave(self.item, self.tier, self.room, self.turn)  # noqa: SLF001
             return
         self.ledger._emit(  # noqa: SLF001
             self.verb, self.item, self.tier, self.source, self.cause, self.began_ns,

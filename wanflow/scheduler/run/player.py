@@ -195,7 +195,9 @@ class Player:
             source = "host" if found else source
         if found is Leftover.DEVICE:
             source = ""
-        with self.ledger.bring(move.verb, item, self.tier, source, cause, arena_of(move)):
+        room = arena_of(move)
+        turn = attrs.evolve(self.cause, why=move.cause) if room else None
+        with self.ledger.bring(move.verb, item, self.tier, source, cause, room, turn):
             self.works.start_segment(move)
 
     def _return(self, move: TierMove, cause: Cause) -> None:

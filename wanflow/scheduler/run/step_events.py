@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import attrs
@@ -60,11 +60,21 @@ class Meter(Protocol):
 
 
 class StepEvents:
-    """Follows the calls of a run and emits a Step or a StageSpan after the last call of one."""
+    """Follows the calls of a run and emits a Step or a StageSpan after the last call of one.
+
+    *exchanging* says for how many ns exchanges with other ranks were waited for so far.
+    """
 
     def __init__(
-        self, plan: Plan, sink: TraceSink, ledger: Ledger, meter: Meter, tier: str
+        self,
+        plan: Plan,
+        sink: TraceSink,
+        ledger: Ledger,
+        meter: Meter,
+        tier: str,
+        exchanging: Callable[[], int] | None = None,
     ) -> None:
+        self._exchanging, self._exchanged = exchanging, 0  # ns, so far, and when a step last ended
         self._plan, self._sink, self._ledger, self._meter = plan, sink, ledger, meter
         self._tier = tier
         calls = plan.footprint.calls
@@ -123,8 +133,11 @@ class StepEvents:
         now, facts = self._ledger.now_ns(), self._stages[stage]
         began = self._step_began.pop(stage)
         resident = self._ledger.resident_bytes(self._tier)
-        measured = self._meter.peak_bytes
-        self._sink.emit(Step(stage, index, facts.steps, began, now, resident, measured))
+        measured, before = self._meter.peak_bytes, self._exchanged
+        if self._exchanging is not None:
+            self._exchanged = self._exchanging()
+        stood = self._exchanged - before
+        self._sink.emit(Step(stage, index, facts.steps, began, now, resident, measured, stood))
 
     def _end_preview(self, index: int) -> None:
         call = self._plan.footprint.calls[index]

@@ -80,6 +80,8 @@ def _run(task: RankTask, stop: Callable[[], None]) -> dict[str, object]:
         prepared = attrs.evolve(planned.prepared, rank=attrs.evolve(rank, exchange=exchange))
         planned = attrs.evolve(planned, prepared=prepared)
         exchange.meet()
+        if place.kind == "cpu":
+            part = attrs.evolve(part, exchanging=lambda: exchange.stood.nanoseconds)
         return run_traced(planned, task.folder, None, None, stop, overwrite=True, part=part)
 
 

@@ -14,12 +14,13 @@ import attrs
 
 from wanflow.errors import InputError, Interrupted, WanflowError
 from wanflow.files.lock import locked
+from wanflow.files.run_files import RANKS
 from wanflow.files.whole import write_json
 from wanflow.session.preparing.place import FindPlace
 from wanflow.session.ranks.devices import Seats
 from wanflow.session.ranks.launch import run_tasks
 from wanflow.session.ranks.plan import RankedPlan, plan_ranks
-from wanflow.session.ranks.task import TRACES, RankTask
+from wanflow.session.ranks.task import RankTask
 from wanflow.session.ranks.traces import RankTraces
 from wanflow.session.request import Request
 from wanflow.session.running.job import Job, fingerprint, keep_trace
@@ -97,11 +98,11 @@ def _make_folders(folder: Path, ranks: int) -> None:
 
     The first rank saves, and takes away what it saved before, while others may still be reading.
     """
-    shutil.rmtree(folder / TRACES, ignore_errors=True)
-    (folder / TRACES).mkdir()
+    shutil.rmtree(folder / RANKS, ignore_errors=True)
+    (folder / RANKS).mkdir()
     state = folder / "state"
     for rank in range(1, ranks):
-        own = folder / TRACES / str(rank)
+        own = folder / RANKS / str(rank)
         own.mkdir()
         if state.exists():
             shutil.copytree(state, own / "state", copy_function=os.link)
@@ -129,7 +130,7 @@ def _tasks(planned: RankedPlan, folder: Path, meeting: Path) -> list[RankTask]:
     seats = Seats(tuple(requests), planned.seats.kind)
     share = len(requests) if seats.kind == "cpu" else 1
     threads = max(torch.get_num_threads() // share, 1)
-    folders = [folder, *(folder / TRACES / str(rank) for rank in range(1, len(requests)))]
+    folders = [folder, *(folder / RANKS / str(rank) for rank in range(1, len(requests)))]
     place = planned.first.prepared.place
     rate, stated = place.machine.exchange_rate, place.ram_is_stated
     return [

@@ -9,11 +9,11 @@ from typing import Any, Self
 import attrs
 
 from wanflow.errors import WanflowError
+from wanflow.files.run_files import RANKS
 from wanflow.session.ranks.devices import Seats
 from wanflow.session.request import Request
 
 _PLAIN = ("index", "threads", "exchange_rate", "ram_is_stated")
-TRACES = "ranks"  # the folder of the ranks' own traces, while they run
 
 
 @attrs.frozen
@@ -34,7 +34,7 @@ class RankTask:
     @property
     def trace(self) -> str:
         """The rank's own trace, seen from its folder."""
-        return f"{TRACES}/0.msgpack" if self.index == 0 else f"../{self.index}.msgpack"
+        return f"{RANKS}/0.msgpack" if self.index == 0 else f"../{self.index}.msgpack"
 
     def to_json(self) -> str:
         """Write it as one line."""

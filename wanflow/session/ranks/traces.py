@@ -16,7 +16,7 @@ from typing import Self
 import attrs
 
 from wanflow.errors import InputError, Interrupted
-from wanflow.session.ranks.task import TRACES
+from wanflow.files.run_files import RANKS
 from wanflow.trace import TraceReader, TraceSink, TraceWriter
 
 _OF_A_FILE = ("format", "version", "fields", "crc32")
@@ -84,4 +84,4 @@ class RankTraces:
         status = ended if error is None else "interrupted" if stopped else "failed"
         self._writer.close(status, first.get("totals") or {})
         if self._writer.problem is None:
-            shutil.rmtree(self.folder / TRACES, ignore_errors=True)
+            shutil.rmtree(self.folder / RANKS, ignore_errors=True)

@@ -62,6 +62,7 @@ class _Shared:
     streamer: Streamer | None
     saves: bool
     peaks: Peaks
+    exchanging: Callable[[], int] | None
     began_ns: int = attrs.field(factory=time.perf_counter_ns, init=False)
 
     def note(self, topic: str, text: str) -> None:
@@ -81,18 +82,22 @@ def execute(
     tries: int = TRIES,
     saves: bool = True,
     peaks: Peaks | None = None,
+    exchanging: Callable[[], int] | None = None,
 ) -> Ran:
     """Run the plan from what is saved in *folder*, else from its start.
 
     *saved* hears the seconds that each saving of a step took; without *saves* none is. *streamer*
     has what the run before left, and what this one leaves; *peaks* what it measured of calls.
-    OutOfMemory (exit 6) after so many *tries*, never on another device.
+    *exchanging* says for how many ns other ranks were waited for. OutOfMemory (exit 6) after so
+    many *tries*, never on another device.
     """
     most = tries
     place = planned.prepared.place
     store, beside = StateStore(folder / "state"), _beside(place)
     known = {} if peaks is None else peaks
-    shared = _Shared(folder, store, sink, watch, stop, beside, saved, streamer, saves, known)
+    shared = _Shared(
+        folder, store, sink, watch, stop, beside, saved, streamer, saves, known, exchanging
+    )
     rung, tries, full_host, full_device = planned, 1, 0, 0
     ended = _try(rung, shared)
     while isinstance(ended, OutOfMemory) and tries < most:
@@ -161,7 +166,7 @@ def _run_once(planned: Planned, shared: _Shared) -> Outcome:
         save=save if shared.saves else None, until=_until(prepared),
         resume=_resumption(store.load(), planned),
         nonfinite=note_nonfinite if prepared.request.allow_nonfinite else None,
-        context=shared.context, peaks=shared.peaks,
+        context=shared.context, peaks=shared.peaks, exchanging=shared.exchanging,
     )  # fmt: skip
     with stages_attend(prepared.graph, prepared.models, place.device), repeatable(place.device):
         outcome = executor.run()

@@ -50,7 +50,8 @@ class Part:
     `trace` is the file of its events; `tries` how often it may run out of memory; `saves` whether
     the values after a step are saved; `tells` whether it says in the folder how it ended, `teaches`
     whether the machine's figures are put right by what its calls took. `peaks` is what runs of the
-    same plan before it measured of its calls.
+    same plan before it measured of its calls. `exchanging` says for how many ns exchanges with
+    other ranks were waited for so far, where that is known.
     """
 
     trace: str = "trace.msgpack"
@@ -59,6 +60,7 @@ class Part:
     tells: bool = True
     teaches: bool = True
     peaks: Peaks | None = None
+    exchanging: Callable[[], int] | None = None
 
 
 WHOLE = Part()
@@ -252,6 +254,7 @@ def run_traced(
                 ran = execute(
                     planned, folder, tee, seen, stop, lessons.saved, streamer,
                     tries=part.tries, saves=part.saves, peaks=part.peaks,
+                    exchanging=part.exchanging,
                 )  # fmt: skip
             if not ran.outcome.stopped:
                 reported("the outputs", _save_outputs, planned.prepared, folder, ran.outcome)

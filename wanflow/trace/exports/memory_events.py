@@ -14,6 +14,7 @@ from wanflow.trace.exports.follow import Follower
 from wanflow.trace.levels import Level
 from wanflow.trace.reader import TraceReader
 from wanflow.trace.summary import Summary
+from wanflow.trace.turns import TurnLevels
 
 _NS = 1e9
 _MOST_STAGES = 4096
@@ -54,15 +55,24 @@ class _Points:
     _now: Level = attrs.field(default=NOTHING, init=False)
     _peak_bytes: int = attrs.field(default=0, init=False)
     _last_ns: int = attrs.field(default=0, init=False)
+    _turns: TurnLevels = attrs.field(init=False)
     _step_peaks: dict[str, int] = attrs.field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._turns = TurnLevels(self.tier)
 
     def rows(self, events: TraceReader) -> Iterator[dict[str, Any]]:
         """Yield a row for each key point, in the order of the trace."""
         yield self._row("start", 0)
         for event in events:
             yield from self._started(event)
-            for change in self._follower.see(event):
-                self._follow(change.level)
+            changes = [change.level for change in self._follower.see(event)]
+            for level in changes:
+                self._follow(level)
+            for level in self._turns.see(event, changes):
+                if level.stage in self._step_peaks:
+                    most = self._step_peaks[level.stage]
+                    self._step_peaks[level.stage] = max(most, level.resident_bytes)
             yield from self._ended(event)
         yield self._row("end", self._last_ns)
 
@@ -71,9 +81,6 @@ class _Points:
             return
         self._now = level
         self._peak_bytes = max(self._peak_bytes, level.resident_bytes)
-        stage = level.stage
-        if stage in self._step_peaks:
-            self._step_peaks[stage] = max(self._step_peaks[stage], level.resident_bytes)
 
     def _started(self, event: Event) -> Iterator[dict[str, Any]]:
         """A stage starts where its first call does."""

@@ -16,6 +16,7 @@ from wanflow.trace.moment import Moment, peak_moment
 from wanflow.trace.reader import read
 from wanflow.trace.stage_peaks import Loads, ModelLoad, StageLoad
 from wanflow.trace.summary import Summary, summarise, summarise_events
+from wanflow.trace.turns import TurnLevels
 from wanflow.trace.unreplaced import unreplaced
 
 _NS = 1e9
@@ -28,7 +29,7 @@ class StepFact:
     """One turn of a repeating stage: a denoising step, a frame of the decoder.
 
     `delta_bytes` is how much more lies on the tier at its end than at the end of the stage's
-    previous one, or before the stage's first event.
+    previous one, or before the stage's first turn.
     """
 
     stage: str
@@ -84,13 +85,17 @@ class _Steps:
     steps: list[StepFact] = attrs.field(factory=list)
     left_out: int = 0
     _residency: Residency = attrs.field(factory=Residency, init=False)
+    _turns: TurnLevels = attrs.field(init=False)
     _peaks: dict[str, int] = attrs.field(factory=dict, init=False)
     _ends: dict[str, int] = attrs.field(factory=dict, init=False)
     _now_bytes: int = attrs.field(default=0, init=False)
 
+    def __attrs_post_init__(self) -> None:
+        self._turns = TurnLevels(self.tier)
+
     def add(self, event: Event) -> None:
-        for level in self._residency.see(event):
-            if level.tier == self.tier and len(self._ends) < MOST_OBJECTS:
+        for level in self._turns.see(event, self._residency.see(event)):
+            if len(self._ends) < MOST_OBJECTS:
                 self._ends.setdefault(level.stage, self._now_bytes)
                 most = self._peaks.get(level.stage, 0)
                 self._peaks[level.stage] = max(most, level.resident_bytes)
@@ -127,10 +132,10 @@ class _Waits:
             self.waited_ns[event.name] += event.waited_ns
 
 
-def facts(path: Path | str) -> Facts:
-    """Read a trace; raises InputError when it is none, TraceError when it is replaced meanwhile."""
+def facts(path: Path | str, rank: int = 0) -> Facts:
+    """Read a *rank* of a trace; InputError for none, TraceError for one replaced meanwhile."""
     with unreplaced(path):
-        return _facts(summarise(path), lambda: read(path))
+        return _facts(summarise(path, rank), lambda: read(path, rank))
 
 
 def facts_of(events: Source, header: dict[str, Any]) -> Facts:

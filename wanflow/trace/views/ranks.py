@@ -32,6 +32,7 @@ _RANKS = (
     Column(
         "waiting", lambda ranked: format_seconds(sum(s.waited_seconds for s in ranked[1].stages))
     ),
+    Column("exchanging", lambda ranked: format_seconds(ranked[1].exchanging_seconds)),
 )
 
 

@@ -7,9 +7,13 @@ import { say } from "./words.js";
 const KINDS = ["weights", "state", "value", "workspace", "slack", "other"];
 const PAD = { left: 62, right: 8, top: 10, bottom: 34 };
 
-export function chart(data, head, width, height = 210) {
-  const cells = data.resident_bytes, count = cells.length;
-  const span = Math.max(count * data.cell_seconds, head.elapsed_seconds, 1e-9);
+export function spanOf(data, head) {
+  return Math.max(data.resident_bytes.length * data.cell_seconds, head.elapsed_seconds, 1e-9);
+}
+
+// Of several ranks all are drawn over the same time, `span`, so that what is at once is below each other.
+export function chart(data, head, width, height = 210, span = spanOf(data, head)) {
+  const count = data.resident_bytes.length;
   const over = head.overhead_bytes;
   const most = Math.max(head.budget_bytes, head.planned_bytes, head.peak_bytes, 1) * 1.06;
   const inner = width - PAD.left - PAD.right, tall = height - PAD.top - PAD.bottom;

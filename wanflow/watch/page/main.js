@@ -32,7 +32,7 @@ async function json(path) {
 // Where the page is, from the address; what was chosen there is forgotten with it.
 function placeOf(hash) {
   const [, kind, key] = hash.match(/^#\/(run|batch)\/([0-9a-f]{16})$/) ?? [];
-  if (kind === "run") return { kind, key, trace: "", view: null, text: null };
+  if (kind === "run") return { kind, key, trace: "", rank: 0, view: null, text: null };
   if (kind === "batch") return { kind, key, status: "", most: PAGE };
   return { kind: "all", state: "", most: PAGE, version: -1, runs: null, batches: null, now: null };
 }
@@ -66,11 +66,11 @@ function drawAll(here) {
 }
 
 async function one(here) {
-  const trace = here.trace ? `?trace=${encodeURIComponent(here.trace)}` : "";
-  here.run = await json(`/api/runs/${here.key}${trace}`);
+  const trace = here.trace ? `&trace=${encodeURIComponent(here.trace)}` : "";
+  here.run = await json(`/api/runs/${here.key}?rank=${here.rank}${trace}`);
   if (!here.run) return LOST;
   named(here.run.root);
-  if (here.run.head?.reading) return 50;
+  if ([here.run, ...here.run.ranks].some((each) => each.head?.reading)) return 50;
   return here.run.state === "running" ? BUSY : 2 * IDLE;
 }
 
@@ -78,8 +78,9 @@ function drawRun(here) {
   if (here.run === undefined) return [];
   if (!here.run) return gone();
   const view = { name: here.view, text: here.text, choose: (name) => text(here, name) };
-  const chooseTrace = (name) => { Object.assign(here, { trace: name, view: null, text: null }); tick(); };
-  return runParts(here.run, width(), view, chooseTrace);
+  const chooseTrace = (name) => { Object.assign(here, { trace: name, rank: 0, view: null, text: null }); tick(); };
+  const chooseRank = (rank) => { Object.assign(here, { rank, view: null, text: null }); tick(); };
+  return runParts(here.run, width(), view, chooseTrace, chooseRank);
 }
 
 function gone() {
@@ -90,7 +91,7 @@ async function text(here, name) {
   Object.assign(here, { view: name, text: "…" });
   redraw();
   try {
-    const answer = await fetch(`/runs/${here.key}/views/${name}?trace=${encodeURIComponent(here.run.trace)}`);
+    const answer = await fetch(`/runs/${here.key}/views/${name}?trace=${encodeURIComponent(here.run.trace)}&rank=${here.run.rank}`);
     const said = await answer.text();
     here.text = answer.ok ? said : JSON.parse(said).error;
   } catch { here.text = say("lost"); }

@@ -2,6 +2,7 @@
 
 import { chart, memoryBar, stepBar } from "./chart.js";
 import { fileOf, make } from "./make.js";
+import { ranksView } from "./ranks_view.js";
 import { bytes, percent, seconds, whole } from "./units.js";
 import { say } from "./words.js";
 
@@ -24,8 +25,9 @@ function runCard(run, width) {
   const link = make("a", { href: `#/run/${run.key}` }, run.name || run.graph);
   const title = make("div", { class: "title" }, link, make("span", { class: "quiet" }, run.graph));
   if (!run.head) return make("article", {}, title, make("p", {}, say("starting")));
-  return make("article", {}, title, progress(run.head), memory(run.head), preview(run),
-    run.chart ? chart(run.chart, run.head, width) : null,
+  const memoryOf = run.ranks.length ? ranksView(run, width)
+    : [memory(run.head), preview(run), run.chart ? chart(run.chart, run.head, width) : null];
+  return make("article", {}, title, progress(run.head), memoryOf, run.ranks.length ? preview(run) : null,
     run.prompt ? make("p", { class: "prompt" }, run.prompt) : null);
 }
 
@@ -43,10 +45,13 @@ export function progress(head) {
 }
 
 export function memory(head) {
+  return make("div", { class: "progress" }, memoryBar(head), memoryLine(head));
+}
+
+export function memoryLine(head) {
   const line = say("memory_line", { now: bytes(head.now_bytes), peak: bytes(head.peak_bytes) });
   const against = say("of_budget", { budget: bytes(head.budget_bytes), planned: bytes(head.planned_bytes) });
-  return make("div", { class: "progress" }, memoryBar(head),
-    make("p", {}, make("span", {}, line), make("span", { class: "quiet" }, against)));
+  return make("p", {}, make("span", {}, line), make("span", { class: "quiet" }, against));
 }
 
 export function preview(run) {

@@ -4,22 +4,24 @@ import { chart } from "./chart.js";
 import { badge } from "./lists.js";
 import { fileOf, make, pairs, table } from "./make.js";
 import { memory, preview, progress } from "./now_view.js";
+import { rankName, ranksView } from "./ranks_view.js";
 import { bytes, date, percent, seconds } from "./units.js";
 import { language, say } from "./words.js";
 
 const VIEWS = ["summary", "stages", "timeline", "peak", "check"];
 
-export function runParts(run, width, view, chooseTrace) {
-  const { chart: drawn, head, summary, files, ...told } = run;
+export function runParts(run, width, view, chooseTrace, chooseRank) {
+  const { chart: drawn, head, summary, files, ranks, ...told } = run;
   return [
     ["title", told, () => title(run)],
     ["media", mediaFiles(run), () => mediaOf(run)],
     ["live", [run.state, head], () => live(run)],
-    ["memory", [drawn, head, run.problem], () => memoryPart(run, width)],
+    ["memory", [drawn, head, run.problem, ranks], () => memoryPart(run, width)],
     ["facts", [told, summary], () => facts(run)],
-    ["stages", summary?.stages, () => stages(run)],
+    ["rank", [run.rank_count, run.rank, ranks.map((row) => row.device)], () => rankChoice(run, chooseRank)],
+    ["stages", [summary?.stages, run.rank], () => stages(run)],
     ["notes", summary?.notes, () => notes(run)],
-    ["trace", [run.traces, run.trace, view.name, view.text], () => traces(run, view, chooseTrace)],
+    ["trace", [run.traces, run.trace, run.rank, !run.head, view.name, view.text], () => traces(run, view, chooseTrace)],
     ["inputs", run.inputs, () => inputs(run)],
   ];
 }
@@ -65,10 +67,13 @@ function goOn(run) {
 
 function live(run) {
   if (run.state !== "running" || !run.head) return null;
-  return make("div", {}, progress(run.head), memory(run.head));
+  return make("div", {}, progress(run.head), run.ranks.length ? null : memory(run.head));
 }
 
 function memoryPart(run, width) {
+  if (run.ranks.length) {
+    return make("div", {}, make("h2", {}, say("memory_time")), ranksView(run, width));
+  }
   if (!run.chart) return make("p", { class: "quiet" }, say("no_trace", { problem: run.problem }));
   const { summary, head } = run, problem = [];
   if (["cut", "damaged"].includes(summary.state) && run.state !== "running" && !head.reading) {
@@ -90,8 +95,7 @@ function facts(run) {
     : expected ? say("predicted", { time: seconds(took), predicted: seconds(expected) }) : seconds(took);
   const budget = run.budget_bytes ?? sum.budget_bytes, over = run.over_budget_bytes ?? sum.over_budget_bytes;
   return make("div", {}, make("h2", {}, say("facts")), pairs([
-    [say("graph"), run.graph], [say("device"), sum.device ?? run.device],
-    ["", sum.ranks > 1 ? say("ranks", { count: sum.ranks }) : ""],
+    [say("graph"), run.graph], [say("device"), run.ranks.length ? devices(run) : sum.device ?? run.device],
     [say("began"), date(run.began, language())], [say("time"), time],
     [say("budget"), budget ? [bytes(budget), say("comma"), over ? say("over", { bytes: bytes(over) }) : say("within")] : ""],
     [say("peak"), peaks.filter(Boolean).join(say("comma"))],
@@ -102,14 +106,28 @@ function facts(run) {
   ]));
 }
 
+function devices(run) {
+  const names = [...new Set(run.ranks.map((row) => row.device).filter(Boolean))].join(say("comma"));
+  return say("on_devices", { count: run.rank_count, names });
+}
+
+// The sums and views below are those of one rank.
+function rankChoice(run, chooseRank) {
+  if (run.rank_count < 2) return null;
+  return make("div", { class: "rank-choice" }, make("label", {}, say("of_rank"), " ",
+    make("select", { "aria-label": say("of_rank"), onchange: (event) => chooseRank(Number(event.target.value)) },
+      run.ranks.map((row) => make("option", { value: row.rank, selected: row.rank === run.rank }, rankName(row))))));
+}
+
 function stages(run) {
   if (!run.summary?.stages.length) return null;
   const heads = [say("stage"), say("state_head"), [say("steps"), "n"], [say("seconds"), "n"], [say("seconds_planned"), "n"],
-    [say("waited"), "n"], [say("peak"), "n"], [say("planned"), "n"], [say("moved"), "n"]];
+    [say("waited"), "n"], ...(run.ranks.length ? [[say("exchanging"), "n"]] : []), [say("peak"), "n"], [say("planned"), "n"], [say("moved"), "n"]];
   const rows = run.summary.stages.map((row) => [make("span", { title: row.knobs.join(" ") }, row.stage || "–"),
     say(`${row.state}_stage`), [row.steps_total > row.steps ? `${row.steps}/${row.steps_total}` : row.steps || "", "n"],
     [seconds(row.seconds), "n"], [row.planned_seconds === null ? "" : seconds(row.planned_seconds), "n"],
-    [seconds(row.waited_seconds), "n"], [bytes(row.whole_peak_bytes), "n"],
+    [seconds(row.waited_seconds), "n"], ...(run.ranks.length ? [[seconds(row.exchanging_seconds), "n"]] : []),
+    [bytes(row.whole_peak_bytes), "n"],
     [row.planned_peak_bytes === null ? "" : bytes(row.planned_peak_bytes), "n"], [bytes(row.moved_in_bytes), "n"]]);
   return make("div", {}, make("h2", {}, say("stages")), table(heads, rows));
 }
@@ -121,13 +139,13 @@ function notes(run) {
 }
 
 function traces(run, view, chooseTrace) {
-  if (!run.traces.length) return null;
-  const query = `?trace=${encodeURIComponent(run.trace)}`, lang = `&lang=${language()}`;
+  if (!run.traces.length && !run.head) return null;
+  const query = `?trace=${encodeURIComponent(run.trace)}&rank=${run.rank}`, lang = `&lang=${language()}`;
   const links = [
     make("a", { href: `/runs/${run.key}/report${query}${lang}`, target: "_blank", rel: "noopener" }, say("report")),
     ...VIEWS.map((name) => make("a", { href: "#", "aria-current": name === view.name ? "true" : null,
       onclick: (event) => { event.preventDefault(); view.choose(name); } }, say(`view_${name}`))),
-    make("a", { href: fileOf(run, run.trace) }, say("download")),
+    make("a", { href: `/runs/${run.key}/trace${query}` }, say("download")),
   ];
   return make("div", {}, make("h2", {}, say("trace")),
     run.traces.length > 1 ? make("p", {}, say("which_trace"), " ", make("select", { "aria-label": say("which_trace"),
