@@ -188,12 +188,30 @@ class TestPlan:
         with pytest.raises(InputError, match="have a plan each"):
             plan(request("cpu*2"))
 
-    def test_a_step_cache_is_refused(self) -> None:
-        """With how to go without."""
-        cache = ("denoise.cache=easycache", "denoise.cache_threshold=0.1")
-        with pytest.raises(InputError, match="of one device's rows") as told:
-            plan_ranks(request("cpu*2", settings=cache))
-        assert "--set denoise.cache=none" in told.value.hint
+    @pytest.mark.parametrize(
+        ("graph", "count", "ways"),
+        [
+            ("vace-tiny", 4, ["guidance", "ulysses"]),
+            pytest.param("vace-tiny", 3, ["rows"], marks=pytest.mark.wide),
+        ],
+    )
+    def test_a_control_is_shared_as_all_is(self, graph, count, ways) -> None:
+        """VACE's blocks take their time, and exchange what the others do."""
+        inputs = {"prompt": "a red circle"}
+        options = {"devices": f"rtx4090*{count}", "vram": "1GiB", "inputs": inputs}
+        planned = plan_ranks(Request(graph, pins=("decode.share=first",), **options))
+
+        assert [row["share"] for row in planned.report["shares"]] == ways
+        first = planned.chosen.ranks[0].planned
+        calls = [c for c in first.plan.footprint.calls if c.stage == "denoise"]
+        per_block = {c.cost.exchanged_bytes for c in calls if c.kind.startswith("block.")}
+        per_vace = {
+            c.cost.exchanged_bytes
+            for c in calls
+            if c.kind.startswith("vace.") and not c.kind.startswith(("vace.begin", "vace.hint"))
+        }
+        assert per_vace == per_block
+        assert min(per_block) > 0
 
 
 def test_explained() -> None:
@@ -222,14 +240,17 @@ class TestScreens:
         ]  # fmt: skip
         way = {"share": "guidance.ulysses", "decode": "strips", "predicted_seconds": 800.0}
         alone = {"feasible": True, "predicted_seconds": 4938.5}
+        cache = {"kind": "magcache", "may_skip": [], "skipped_steps": {"positive": [3, 4, 6]}}
         report = {"graph": "t2v-14b", "devices": "rtx4090*8", "exact": False, "ranks": ranks, **way,
-                  "shares": [{**way, "feasible": True}], "alone": alone, "notes": []}  # fmt: skip
+                  "shares": [{**way, "feasible": True}], "alone": alone, "notes": [],
+                  "stages": [{**stage, "steps": 50, "cache": cache}]}  # fmt: skip
 
         text = self._printed(render, report)
 
         assert "rank 3" in text.replace("\n", " ")
         assert "4 more ranks" in text
         assert "22:39" in text
+        assert "denoise: magcache skips 3 of 50 steps: 3-4, 6" in text
 
     def test_explain(self) -> None:
         """The longest way of sharing beside the longest numbers."""

@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from wanflow.cli.render_caches import cache_lines
 from wanflow.cli.render_notes import note_lines
 from wanflow.terminal.layout import add_row, bare_table, line
 from wanflow.terminal.safe import clean
@@ -24,7 +25,7 @@ def render(report: Report, console: Console) -> None:
     console.print(_stages(shown[:_COLUMNS]))
     if len(shown) > _COLUMNS:
         line(console, f"{len(shown) - _COLUMNS} more ranks have seconds of their own: --json")
-    for text in (*_verdict(report), *note_lines(report)):
+    for text in (*_verdict(report), *cache_lines(report), *note_lines(report)):
         line(console, text, soft_wrap=True)
 
 

@@ -15,6 +15,7 @@ from wanflow.scheduler.ranks import Exchange, Rank
 from wanflow.stages import denoise_rows, samplers
 from wanflow.stages.base import StageProgram
 from wanflow.stages.cached_calls import CachedCalls
+from wanflow.stages.cached_ranks import RankedCache
 from wanflow.stages.conditions import Conditions
 from wanflow.stages.denoise_ranks import Sharing, share_knob, sharing_of
 from wanflow.stages.denoise_rows import RowCalls
@@ -66,13 +67,16 @@ class Denoise(StageProgram):
             own = (share_knob(self.setup, rank, self._passes), *own)
         return (_CFG, *own) if len(self._passes) > 1 else own
 
-    def work_of(self, rank: Rank, exchange: Exchange, share: str) -> tuple[object, ...]:
+    def work_of(
+        self, rank: Rank, exchange: Exchange, share: str, latent_shape: tuple[int, ...]
+    ) -> tuple[object, ...]:
         """What a rank has of the stage: two that have the same have equal costs.
 
         But for the frames that its first and last rows lie in, which it embeds as a whole.
+        *latent_shape* is that of the noise.
         """
         sharing = Sharing(self.setup, rank, exchange, share, self._passes)
-        rows = sharing.rows(self.setup.around.latent_shape)
+        rows = sharing.rows(latent_shape)
         if rows is None:
             return sharing.own_passes
         return (*sharing.own_passes, rows.ranks, rows.own.stop - rows.own.start)
@@ -110,7 +114,7 @@ class Denoise(StageProgram):
         if "source" in self.setup.bound.inputs:
             latents = self.setup.own("latents")
             yield self._noised(noise)
-        easy = EasyCache(self.setup)
+        easy = EasyCache(self.setup, sharing)
         previews = PreviewCalls(self.setup, self._sampling, self.setup.own("prediction.positive"))
         for step in range(self.steps):
             yield from easy.decided(step, latents)
@@ -120,9 +124,10 @@ class Denoise(StageProgram):
                 else:
                     calls = self._forward(names, step, latents, latent_shape, knobs)
                 yield from easy.around(calls, in_place=by_rows is not None)
-                yield from easy.settled(names, step, latents)
             if sharing is not None:
                 yield from sharing.traded(step)
+                yield from RankedCache(sharing, latent_shape).calls(step)
+            yield from easy.settled(self._passes, step, latents)
             yield from self._guided(step)
             yield from previews.calls(step, latents, latent_shape)
             yield self._sample(step, latents, self.setup.own("prediction.positive"))

@@ -1,4 +1,8 @@
-"""How several ranks share a stage that denoises: its rows, or its two passes of guidance too."""
+"""How several ranks share a stage that denoises: its rows, or its two passes of guidance too.
+
+VACE's blocks see the sequence that the others see, so a rank has its rows of their state too. What
+ranks do about a step cache is in `cached_ranks.py`.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,12 @@ from typing import Any
 import attrs
 import torch
 
-from wanflow.errors import InputError
 from wanflow.models.wan.dit_ranks import RowShare
 from wanflow.models.wan.rope import Grid
 from wanflow.scheduler.knobs import Knob
 from wanflow.scheduler.program import Call, Tensors
 from wanflow.scheduler.ranks import Exchange, Group, Rank
 from wanflow.stages.base import StageSetup
-from wanflow.stages.vace_blocks import control_of
 
 SHARE = "share"
 GUIDANCE, ROWS, HEADS = "guidance", "rows", "ulysses"
@@ -24,33 +26,18 @@ _EITHER = 3  # ranks, for which heads are sent less and rows are leaner
 
 
 def share_knob(setup: StageSetup, rank: Rank, passes: Sequence[str]) -> Knob:
-    """What ranks share; InputError where they can't."""
-    name = setup.bound.name
-    if setup.bound.reuse is not None:
-        raise InputError(
-            f"stage {name!r}: what a step cache holds is of one device's rows",
-            hint=f"--set {name}.cache=none, or a single --device",
-            code="ranks-and-cache",
-        )
+    """What ranks share."""
     choices: dict[str, str] = {}
-    if len(passes) > 1 and rank.halves is not None and (rank.count == 2 or not control_of(setup)):
+    # A row's sums are those of one device; on a card a kernel may be picked by their number.
+    cut = "bitwise" if rank.kind == "cpu" else "rounding"
+    if len(passes) > 1 and rank.halves is not None:
         # With one rank a half nothing is cut; more of them cut its rows.
-        is_cut = rank.count > 2 and rank.kind != "cpu"
-        choices[GUIDANCE] = "rounding" if is_cut else "bitwise"
+        choices[GUIDANCE] = cut if rank.count > 2 else "bitwise"
         if _divides(setup, rank.count // 2):
-            choices[GUIDANCE_HEADS] = "rounding" if is_cut else "bitwise"
-    if not control_of(setup):
-        # A row's sums are those of one device; on a card a kernel may be picked by their number.
-        choices[ROWS] = "bitwise" if rank.kind == "cpu" else "rounding"
-        if _divides(setup, rank.count):
-            choices[HEADS] = choices[ROWS]
-    if not choices:
-        raise InputError(
-            f"stage {name!r} can't be shared by {rank.count} ranks: VACE's blocks are not cut by "
-            "rows, and their guidance takes two ranks",
-            hint="two devices, or a single --device",
-            code="ranks-and-vace",
-        )
+            choices[GUIDANCE_HEADS] = cut
+    choices[ROWS] = cut
+    if _divides(setup, rank.count):
+        choices[HEADS] = cut
     return Knob(
         SHARE,
         choices,
@@ -137,6 +124,26 @@ class Sharing:
 
         texts = (f"{self.setup.source('text')}.{name}" for name in passes)
         yield Call(f"trade.{own}", run, (names[own], *texts), step=step)
+
+    def swap(self, gives: Sequence[torch.Tensor], takes: Sequence[torch.Tensor]) -> None:
+        """Give tensors to the rank in this one's place in the other half, and fill those it gives.
+
+        With the ways of guidance alone, where there are two halves.
+        """
+        (peer,) = (rank for rank in self.rank.pair or () if rank != self.rank.index)
+        self.exchange.trade([(peer, t) for t in gives], [(peer, t) for t in takes])
+
+    def agreed(self, number: torch.Tensor) -> None:
+        """Give every rank the first one's *number*, in place.
+
+        What is decided by it is decided alike: ranks that went different ways would wait for each
+        other for ever, and cards of two kinds may sum up in two orders.
+        """
+        first, *others = self.rank.everyone
+        if self.rank.index == first:
+            self.exchange.trade([(rank, number) for rank in others], [])
+        else:
+            self.exchange.trade([], [(first, number)])
 
 
 def sharing_of(

@@ -1,7 +1,8 @@
 """The transformer's calls a chunk of rows at a time: the hidden state is updated in place.
 
 A call that does so returns it under its own name: the same value. Whoever would keep a block's
-input beyond that call (a step cache) has to take a copy.
+input beyond that call (a step cache) has to take a copy. Of a rank that has a share of the rows the
+hidden state, VACE's and what a step cache holds are those rows.
 """
 
 from __future__ import annotations
@@ -66,6 +67,11 @@ class RowCalls:
         if self.value == "all":
             return Rows(_ALL)
         return Rows(_GROUPED_SIZE if self._is_grouped else int(self.value))
+
+    @property
+    def _own(self) -> slice | None:
+        """The rows of a rank; None for all."""
+        return None if self.share is None else self.share.own
 
     @property
     def _how(self) -> str:
@@ -136,9 +142,9 @@ class RowCalls:
         for name in passes:
             yield self._embed(name, step, latents)
         pieces = (self._attend, self._cross, self._feed) if self.in_parts else (self._block,)
-        cached = CachedCalls(self.setup)
+        cached = CachedCalls(self.setup, self.share)
         yield from cached.before(passes, step)
-        blocks = BlockCalls(self.setup, self.rows, self.in_parts)
+        blocks = BlockCalls(self.setup, self.rows, self.in_parts, self._own)
         yield from blocks.calls(cached.computed(passes, step), step, pieces)
         yield from cached.after(passes, step)
         for name in passes:
@@ -151,8 +157,8 @@ class RowCalls:
         def run(values: Tensors) -> Tensors:
             at = conditions.distinct(values[own("timesteps")][step])
             joined = conditions.joined(values, latents)
-            seen, own_rows = conditions.seen(values), self.share.own if self.share else None
-            embedded = dit_rows.embed(module, joined, at, values[text], rows, seen, own_rows)
+            seen = conditions.seen(values)
+            embedded = dit_rows.embed(module, joined, at, values[text], rows, seen, self._own)
             return {
                 own(f"hidden.{name}"): embedded.hidden,
                 own(f"time.{name}"): embedded.time,
@@ -252,6 +258,8 @@ class RowCalls:
                 out = dit_ranks.head(module, *state, latent_shape, rows, self.share, index)
             return {own(f"prediction.{name}"): out}
 
-        kind = f"head.{name}.{self.rows.size}"
+        # As many rows may be of more than one sequence: with references before the video.
+        of_all = "" if self.share is None else f".of.{self.share.tokens}"
+        kind = f"head.{name}.{self.rows.size}{of_all}"
         segment = self.setup.module().segment_of("proj_out", "scale_shift_table")
         return Call(kind, run, (hidden, time, *conditions.timed), segment=segment, step=step)

@@ -11,6 +11,9 @@ their states back as they are. What the plan brings of their weights it brings a
 Source: H-EmbodVis/EasyCache@5127804 EasyCache4Wan2.1/easycache_generate.py, `easycache_forward`.
 The pass with the prompt decides for both; the first steps (a share of them here, ten there) and the
 last are always computed.
+
+All that is looked at and held is of the latents' shape, so each of several ranks has all of it once
+the predictions are whole. The first one's number decides for them.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import torch
 
 from wanflow.scheduler.program import Call, Tensors
 from wanflow.stages.base import StageSetup
+from wanflow.stages.denoise_ranks import Sharing
 from wanflow.stages.step_cache import PASSES
 from wanflow.stages.vace_blocks import MAIN, VACE
 
@@ -47,6 +51,7 @@ class EasyCache:
     """
 
     setup: StageSetup
+    sharing: Sharing | None = None
     _idle: bool = attrs.field(default=False, init=False)
 
     @property
@@ -70,7 +75,7 @@ class EasyCache:
             yield self._passed_by(call, in_place=in_place) if passes_by else call
 
     def settled(self, passes: tuple[str, ...], step: int, latents: str) -> Iterator[Call]:
-        """Yield what follows each pass's head."""
+        """Yield what follows the heads of all passes, once their predictions are there."""
         if self.is_on:
             yield from (self._settle(name, step, latents) for name in passes)
 
@@ -90,7 +95,10 @@ class EasyCache:
             size = values[output].float().abs().mean()
             change = (now - values[seen]).abs().mean()
             known, error = values[rate].unbind()
-            return error + known * (change / size), known
+            error = error + known * (change / size)
+            if self.sharing is not None:
+                self.sharing.agreed(error)
+            return error, known
 
         def given(values: Tensors, error: torch.Tensor, known: torch.Tensor) -> Tensors:
             marks = values.get(skipped)

@@ -17,15 +17,18 @@ from wanflow.stages.base import StageProgram
 class Noise(StageProgram):
     """Makes `latents`: `[1, C, F, h, w]` fp32, standard normal; a frame more for each reference."""
 
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """The shape of what is made."""
+        size = cast("Size", self.setup.value("size"))
+        frames, space = cast("int", self.setup.value("frames")), self.setup.around.latent_space
+        frames += len(self.setup.paths("reference_images")) * space.temporal
+        return space.shape(size.width, size.height, frames)
+
     def calls(self, knobs: Mapping[str, str], shape: ShapeOf) -> Iterator[Call]:
         """Yield the one call."""
         del knobs, shape
-        size = cast("Size", self.setup.value("size"))
-        frames, seed = cast("int", self.setup.value("frames")), self.setup.value("seed")
-        around = self.setup.around
-        references = len(self.setup.paths("reference_images"))
-        frames += references * around.latent_space.temporal
-        latent_shape = around.latent_space.shape(size.width, size.height, frames)
+        around, seed, latent_shape = self.setup.around, self.setup.value("seed"), self.latent_shape
 
         def run(_values: Tensors) -> Tensors:
             generator = torch.Generator("cpu").manual_seed(cast("int", seed))

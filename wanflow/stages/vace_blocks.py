@@ -43,11 +43,15 @@ Piece = Callable[[str, int, BlockList, int], Call]  # of a pass, a step, one of 
 
 @attrs.frozen
 class BlockCalls:
-    """Every block's calls for the passes that go through them together; *rows* None for all."""
+    """Every block's calls for the passes that go through them together; *rows* None for all.
+
+    *own* are those that this rank has of the sequence; VACE's state has the same ones.
+    """
 
     setup: StageSetup
     rows: Rows | None
     in_parts: bool
+    own: slice | None = None
 
     @property
     def _module(self) -> Any:
@@ -83,10 +87,11 @@ class BlockCalls:
         hidden = own(f"{MAIN.state}.{name}")
 
         def run(values: Tensors) -> Tensors:
+            told = values[control], values[hidden]
             if rows is None:
-                state = dit_vace.begin(module, values[control], values[hidden])
+                state = dit_vace.begin(module, *told)
             else:
-                state = dit_vace.begin_by_rows(module, values[control], values[hidden], rows)
+                state = dit_vace.begin_by_rows(module, *told, rows, self.own)
             return {own(f"{VACE.state}.{name}"): state}
 
         segment = self.setup.module().segment_of("patch_embedding", "vace_patch_embedding")

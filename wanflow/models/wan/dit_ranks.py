@@ -83,6 +83,13 @@ class RowShare:
         """Fill the others' rows of *whole* `[1, tokens, ...]`, contiguous."""
         self.exchange.fill([whole[:, part] for part in self.parts()], self.group)
 
+    def gathered(self, local: torch.Tensor) -> torch.Tensor:
+        """Make the rows of all, `[1, tokens, ...]`, of this rank's *local* `[1, rows, ...]`."""
+        whole = local.new_empty(1, self.tokens, *local.shape[2:])
+        whole[:, self.own] = local
+        self.gather(whole)
+        return whole
+
     def regroup(self, by_rank: torch.Tensor) -> torch.Tensor:
         """Swap a share's rows of all ranks' heads for all rows of its own heads.
 
@@ -120,8 +127,8 @@ def attend(
     attn, count = block.attn1, hidden.shape[1]
     query, key, value = _local(block, hidden, scaled, rope, rows)
     for heads in _head_groups(attn.heads):
-        keys = _gathered(key[:, :, heads], share)
-        values = _gathered(value[:, :, heads], share)
+        keys = share.gathered(key[:, :, heads])
+        values = share.gathered(value[:, :, heads])
         for part in rows.chunks(count):
             asking = query[:, part, heads]
             asking.copy_(dispatch(attn, asking, keys, values).view_as(asking))
@@ -194,13 +201,6 @@ def _local(
         fill(key, part, attn.norm_k(linears[1](normed)), turned=True)
         fill(value, part, linears[2](normed), turned=False)
     return made
-
-
-def _gathered(local: torch.Tensor, share: RowShare) -> torch.Tensor:
-    whole = local.new_empty(local.shape[0], share.tokens, *local.shape[2:])
-    whole[:, share.own] = local
-    share.gather(whole)
-    return whole
 
 
 def head(

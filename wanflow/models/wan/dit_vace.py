@@ -90,11 +90,15 @@ def begin(module: Any, control: torch.Tensor, hidden: torch.Tensor) -> torch.Ten
 
 
 def begin_by_rows(
-    module: Any, control: torch.Tensor, hidden: torch.Tensor, rows: Rows
+    module: Any,
+    control: torch.Tensor,
+    hidden: torch.Tensor,
+    rows: Rows,
+    own: slice | None = None,
 ) -> torch.Tensor:
-    """Make the same a chunk of rows at a time."""
+    """Make the same a chunk of rows at a time; *own* are those of *hidden*, None for all."""
     embedding = module.vace_patch_embedding
-    state = patches(embedding, control.to(embedding.weight.dtype), rows)
+    state = patches(embedding, control.to(embedding.weight.dtype), rows, own)
     for part in rows.wide(state.shape[1]).chunks(state.shape[1]):
         x = state[:, part]
         x.copy_(module.vace_blocks[0].proj_in(x).add_(hidden[:, part]))

@@ -111,7 +111,23 @@ class SharedPlan:
 
     def seconds_of(self, rank: RankPlan) -> float:
         """Until a rank of it is done."""
-        return rank.planned.plan.predicted_seconds + self.waiting_share * rank.decode_seconds
+        return self._ended(rank, rank.planned.plan.predicted_seconds)
+
+    @property
+    def least_seconds(self) -> float | None:
+        """Until then if every step were skipped that may be; None where the plans know them."""
+        return max(
+            (
+                self._ended(rank, cast("float", rank.planned.report["least_seconds"]))
+                for rank in self.ranks
+                if "least_seconds" in rank.planned.report
+            ),
+            default=None,
+        )
+
+    def _ended(self, rank: RankPlan, seconds: float) -> float:
+        """So many seconds of its own, and what it waits for others."""
+        return seconds + self.waiting_share * rank.decode_seconds
 
     @property
     def feasible(self) -> bool:
@@ -247,21 +263,28 @@ def _like(prepared: Prepared, way: Way) -> object:
 def _lengths(prepared: Prepared, rank: Rank, share: str) -> tuple[object, ...]:
     from wanflow.scheduler.profile.counted_exchange import CountedExchange
     from wanflow.stages.denoise import Denoise
+    from wanflow.stages.noise import Noise
 
-    exchange = CountedExchange(rank.index)
-    return tuple(
-        program.work_of(rank, exchange, share)
-        for program in prepared.programs(None)
-        if isinstance(program, Denoise)
-    )
+    exchange, programs = CountedExchange(rank.index), prepared.programs(None)
+    noises = {one.stage: one.latent_shape for one in programs if isinstance(one, Noise)}
+
+    def shape_of(program: Denoise) -> tuple[int, ...]:
+        """That of the noise: with references it has more frames than the video."""
+        noise = prepared.graph.noise_of(program.setup.bound)
+        shape = program.setup.around.latent_shape
+        return shape if noise is None else noises.get(noise.name, shape)
+
+    denoising = [one for one in programs if isinstance(one, Denoise)]
+    return tuple(one.work_of(rank, exchange, share, shape_of(one)) for one in denoising)
 
 
 def _report(
     request: Request, chosen: SharedPlan, considered: Sequence[SharedPlan], alone: Planned
 ) -> dict[str, object]:
-    first = chosen.ranks[0].planned.report
+    first, least = chosen.ranks[0].planned.report, chosen.least_seconds
     return {
         **first,
+        **({} if least is None else {"least_seconds": least}),
         "devices": request.devices,
         "feasible": chosen.feasible,
         "predicted_seconds": chosen.seconds,
