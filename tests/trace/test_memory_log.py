@@ -53,7 +53,8 @@ class TestOriginal:
     def test_what_loads_is_its_own_stage(self, log) -> None:
         """A log says in whose turn a model was loaded: that of the row itself, none comes later."""
         header, events = read_memory_log(log(ORIGINAL))
-        peaks = {s.stage: s.peak_bytes / GB for s in facts_of(lambda: events, header).summary.stages}
+        stages = facts_of(lambda: events, header).summary.stages
+        peaks = {stage.stage: stage.peak_bytes / GB for stage in stages}
         assert peaks == pytest.approx(
             {"load_t5": 10.58, "load_vae": 11.05, "load_dit": 16.36, "denoise": 26.27}, abs=0.001
         )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from typing import cast
 
 import attrs
 
+from wanflow.models.trees.attention import NATIVE
 from wanflow.models.wan import dit
 from wanflow.scheduler.knobs import Knob
 from wanflow.scheduler.profile.attention_backend import with_meant
@@ -81,7 +83,7 @@ class Denoise(StageProgram):
             return sharing.own_passes
         return (*sharing.own_passes, rows.ranks, rows.own.stop - rows.own.start)
 
-    @property
+    @functools.cached_property
     def _given(self) -> Conditions:
         return Conditions.of(self.setup)
 
@@ -99,15 +101,18 @@ class Denoise(StageProgram):
 
     def calls(self, knobs: Mapping[str, str], shape: ShapeOf) -> Iterator[Call]:
         """Yield: the tables once; then each step's passes, guidance and sampler step."""
-        backend = str(self.setup.param("attention"))
-        for call in self._calls(knobs, shape):
+        backend, calls = str(self.setup.param("attention")), self._calls(knobs, shape)
+        if backend == NATIVE:
+            yield from calls
+            return
+        for call in calls:
             yield attrs.evolve(call, run=with_meant(backend, call.run))
 
     def _calls(self, knobs: Mapping[str, str], shape: ShapeOf) -> Iterator[Call]:
         noise = self.setup.source("latents")
         latent_shape, latents = shape(noise), noise
         sharing = sharing_of(self.setup, knobs, self._passes)
-        by_rows = self._by_rows(knobs, sharing, latent_shape)
+        by_rows, blocks = self._by_rows(knobs, sharing, latent_shape), self._blocks(knobs)
         yield self._tables(by_rows, noise)
         yield self._timesteps()
         check_control(self.setup, shape, latent_shape)
@@ -122,7 +127,7 @@ class Denoise(StageProgram):
                 if by_rows is not None:
                     calls = by_rows.forward(names, step, latents, latent_shape)
                 else:
-                    calls = self._forward(names, step, latents, latent_shape, knobs)
+                    calls = self._forward(names, step, latents, latent_shape, blocks)
                 yield from easy.around(calls, in_place=by_rows is not None)
             if sharing is not None:
                 yield from sharing.traded(step)
@@ -168,6 +173,12 @@ class Denoise(StageProgram):
         if value == "all" and not compiled:
             return None
         return RowCalls(self.setup, value, in_parts, compiled)
+
+    def _blocks(self, knobs: Mapping[str, str]) -> BlockCalls:
+        """The blocks' calls where they take all rows at once."""
+        in_parts = knobs.get("split") == "parts"
+        pieces = (self._attend, self._cross, self._feed) if in_parts else (self._block,)
+        return BlockCalls(self.setup, pieces, None, in_parts)
 
     def _rotary(self, noise: str) -> Call:
         own, module, device = self.setup.own, self.module, self.setup.around.device
@@ -225,16 +236,13 @@ class Denoise(StageProgram):
         step: int,
         latents: str,
         latent_shape: tuple[int, ...],
-        knobs: Mapping[str, str],
+        blocks: BlockCalls,
     ) -> Iterator[Call]:
         for name in passes:
             yield self._embed(name, step, latents)
-        in_parts = knobs.get("split") == "parts"
-        pieces = (self._attend, self._cross, self._feed) if in_parts else (self._block,)
         cached = CachedCalls(self.setup)
         yield from cached.before(passes, step)
-        blocks = BlockCalls(self.setup, None, in_parts)
-        yield from blocks.calls(cached.computed(passes, step), step, pieces)
+        yield from blocks.calls(cached.computed(passes, step), step)
         yield from cached.after(passes, step)
         for name in passes:
             yield self._head(name, step, latent_shape)
@@ -258,7 +266,7 @@ class Denoise(StageProgram):
         segment = self.bound_model.segment_of("patch_embedding", "condition_embedder")
         return Call(f"embed.{name}", run, reads, segment=segment, step=step)
 
-    def _block(self, name: str, step: int, blocks: BlockList, index: int) -> Call:
+    def _block(self, name: str, blocks: BlockList, index: int) -> Call:
         own, block = self.setup.own, blocks.block(self.module, index)
         conditions = self._given
         forward = dit.block if blocks is MAIN else dit.in_parts
@@ -272,9 +280,9 @@ class Denoise(StageProgram):
 
         reads = (hidden, context, modulation, cos, sin, *conditions.timed)
         segment = self.bound_model.segment_of(f"{blocks.path}.{index}.attn1")
-        return Call(f"{blocks.kind}.{name}", run, reads, segment=segment, step=step)
+        return Call(f"{blocks.kind}.{name}", run, reads, segment=segment)
 
-    def _attend(self, name: str, step: int, blocks: BlockList, index: int) -> Call:
+    def _attend(self, name: str, blocks: BlockList, index: int) -> Call:
         own, block = self.setup.own, blocks.block(self.module, index)
         conditions = self._given
         hidden, modulation = own(f"{blocks.state}.{name}"), own(f"modulation.{name}")
@@ -289,9 +297,9 @@ class Denoise(StageProgram):
         at = f"{blocks.path}.{index}"
         segment = self.bound_model.segment_of(f"{at}.attn1", f"{at}.scale_shift_table", part=True)
         reads = (hidden, modulation, cos, sin, *conditions.timed)
-        return Call(f"{blocks.kind}.attn1.{name}", run, reads, segment=segment, step=step)
+        return Call(f"{blocks.kind}.attn1.{name}", run, reads, segment=segment)
 
-    def _cross(self, name: str, step: int, blocks: BlockList, index: int) -> Call:
+    def _cross(self, name: str, blocks: BlockList, index: int) -> Call:
         own, block = self.setup.own, blocks.block(self.module, index)
         hidden, context = own(f"{blocks.state}.{name}"), own(f"context.{name}")
 
@@ -300,9 +308,9 @@ class Denoise(StageProgram):
 
         at, kind = f"{blocks.path}.{index}", f"{blocks.kind}.attn2.{name}"
         segment = self.bound_model.segment_of(f"{at}.attn2", f"{at}.norm2", part=True)
-        return Call(kind, run, (hidden, context), segment=segment, step=step)
+        return Call(kind, run, (hidden, context), segment=segment)
 
-    def _feed(self, name: str, step: int, blocks: BlockList, index: int) -> Call:
+    def _feed(self, name: str, blocks: BlockList, index: int) -> Call:
         own, block = self.setup.own, blocks.block(self.module, index)
         conditions = self._given
         hidden, scales = own(f"{blocks.state}.{name}"), own(f"scales.{name}")
@@ -313,7 +321,7 @@ class Denoise(StageProgram):
 
         segment = self.bound_model.segment_of(f"{blocks.path}.{index}.ffn", part=True)
         kind, reads = f"{blocks.kind}.ffn.{name}", (hidden, scales, *conditions.timed)
-        return Call(kind, run, reads, segment=segment, step=step)
+        return Call(kind, run, reads, segment=segment)
 
     def _head(self, name: str, step: int, latent_shape: tuple[int, ...]) -> Call:
         own, module = self.setup.own, self.module

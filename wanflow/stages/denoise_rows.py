@@ -7,6 +7,7 @@ hidden state, VACE's and what a step cache holds are those rows.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -131,7 +132,7 @@ class RowCalls:
         kind = "rotary.places" if self._turns_short else "rotary.whole"
         return Call(kind, run, (noise, *reads))
 
-    @property
+    @functools.cached_property
     def _given(self) -> Conditions:
         return Conditions.of(self.setup)
 
@@ -141,14 +142,17 @@ class RowCalls:
         """Yield the calls of the passes that go through the blocks together."""
         for name in passes:
             yield self._embed(name, step, latents)
-        pieces = (self._attend, self._cross, self._feed) if self.in_parts else (self._block,)
         cached = CachedCalls(self.setup, self.share)
         yield from cached.before(passes, step)
-        blocks = BlockCalls(self.setup, self.rows, self.in_parts, self._own)
-        yield from blocks.calls(cached.computed(passes, step), step, pieces)
+        yield from self._blocks.calls(cached.computed(passes, step), step)
         yield from cached.after(passes, step)
         for name in passes:
             yield self._head(name, step, latent_shape)
+
+    @functools.cached_property
+    def _blocks(self) -> BlockCalls:
+        pieces = (self._attend, self._cross, self._feed) if self.in_parts else (self._block,)
+        return BlockCalls(self.setup, pieces, self.rows, self.in_parts, self._own)
 
     def _embed(self, name: str, step: int, latents: str) -> Call:
         own, module, rows = self.setup.own, self._module, self.rows
@@ -170,7 +174,7 @@ class RowCalls:
         segment = self.setup.module().segment_of("patch_embedding", "condition_embedder")
         return Call(f"embed.{name}.{self.rows.size}", run, reads, segment=segment, step=step)
 
-    def _block(self, name: str, step: int, blocks: BlockList, index: int) -> Call:
+    def _block(self, name: str, blocks: BlockList, index: int) -> Call:
         own, block, rows = self.setup.own, blocks.block(self._module, index), self.rows
         conditions = self._given
         hidden, modulation = own(f"{blocks.state}.{name}"), own(f"modulation.{name}")
@@ -186,7 +190,7 @@ class RowCalls:
 
         reads = (hidden, context, modulation, *self._rope_names, *conditions.timed)
         segment = self.setup.module().segment_of(f"{blocks.path}.{index}.attn1")
-        return Call(f"{blocks.kind}.{name}.{self._how}", run, reads, segment=segment, step=step)
+        return Call(f"{blocks.kind}.{name}.{self._how}", run, reads, segment=segment)
 
     def _attended(
         self, block: Any, x: torch.Tensor, scaled: Scales, rope: Rope | WholeRope
@@ -198,7 +202,7 @@ class RowCalls:
         else:
             self._forms.attend(block, x, scaled, rope, self.rows)
 
-    def _attend(self, name: str, step: int, blocks: BlockList, index: int) -> Call:
+    def _attend(self, name: str, blocks: BlockList, index: int) -> Call:
         own, block = self.setup.own, blocks.block(self._module, index)
         conditions = self._given
         hidden, modulation = own(f"{blocks.state}.{name}"), own(f"modulation.{name}")
@@ -213,9 +217,9 @@ class RowCalls:
         segment = self._part(f"{at}.attn1", f"{at}.scale_shift_table")
         reads = (hidden, modulation, *self._rope_names, *conditions.timed)
         kind = f"{blocks.kind}.attn1.{name}.{self._how}"
-        return Call(kind, run, reads, segment=segment, step=step)
+        return Call(kind, run, reads, segment=segment)
 
-    def _cross(self, name: str, step: int, blocks: BlockList, index: int) -> Call:
+    def _cross(self, name: str, blocks: BlockList, index: int) -> Call:
         own, block, rows = self.setup.own, blocks.block(self._module, index), self.rows
         hidden, context = own(f"{blocks.state}.{name}"), own(f"context.{name}")
         forms = self._forms
@@ -226,9 +230,9 @@ class RowCalls:
 
         segment = self._part(f"{blocks.path}.{index}.attn2", f"{blocks.path}.{index}.norm2")
         kind = f"{blocks.kind}.attn2.{name}.{self._how}"
-        return Call(kind, run, (hidden, context), segment=segment, step=step)
+        return Call(kind, run, (hidden, context), segment=segment)
 
-    def _feed(self, name: str, step: int, blocks: BlockList, index: int) -> Call:
+    def _feed(self, name: str, blocks: BlockList, index: int) -> Call:
         own, block, rows = self.setup.own, blocks.block(self._module, index), self.rows
         conditions, forms = self._given, self._forms
         hidden, scales = own(f"{blocks.state}.{name}"), own(f"scales.{name}")
@@ -240,7 +244,7 @@ class RowCalls:
 
         segment = self._part(f"{blocks.path}.{index}.ffn")
         kind = f"{blocks.kind}.ffn.{name}.{self._how}"
-        return Call(kind, run, (hidden, scales, *conditions.timed), segment=segment, step=step)
+        return Call(kind, run, (hidden, scales, *conditions.timed), segment=segment)
 
     def _part(self, *paths: str) -> str:
         return self.setup.module().segment_of(*paths, part=True)

@@ -32,57 +32,61 @@ class BlockList:
 
     def block(self, module: Any, index: int) -> Any:
         """One of them."""
-        return module.get_submodule(self.path)[index]
+        return getattr(module, self.path)[index]
 
 
 MAIN = BlockList("blocks", "hidden", "block")
 VACE = BlockList(dit_vace.LAYERS, "control", "vace")
 
-Piece = Callable[[str, int, BlockList, int], Call]  # of a pass, a step, one of a list's blocks
+Piece = Callable[[str, BlockList, int], Call]  # of a pass, one of a list's blocks
 
 
 @attrs.frozen
 class BlockCalls:
     """Every block's calls for the passes that go through them together; *rows* None for all.
 
-    *own* are those that this rank has of the sequence; VACE's state has the same ones.
+    *pieces* are those of a block. *own* are the rows that this rank has of the sequence; VACE's
+    state has the same ones.
     """
 
     setup: StageSetup
+    pieces: tuple[Piece, ...]
     rows: Rows | None
     in_parts: bool
     own: slice | None = None
+    _made: dict[tuple[str, ...], tuple[Call, ...]] = attrs.field(factory=dict, init=False, eq=False)
 
     @property
     def _module(self) -> Any:
         return self.setup.module().module
 
-    def calls(
-        self, passes: tuple[str, ...], step: int, pieces: tuple[Piece, ...]
-    ) -> Iterator[Call]:
-        """Yield what stands between the embeddings and the head; *pieces* are those of a block.
+    def calls(self, passes: tuple[str, ...], step: int) -> Iterator[Call]:
+        """Yield what stands between the embeddings and the head; nothing for no passes.
 
-        Nothing for no passes.
+        No step makes a difference to them, so they are made once.
         """
-        if not passes:
-            return
+        if passes not in self._made:
+            self._made[passes] = tuple(self._calls(passes)) if passes else ()
+        yield from (call.at(step) for call in self._made[passes])
+
+    def _calls(self, passes: tuple[str, ...]) -> Iterator[Call]:
         control = control_of(self.setup)
         if control:
-            yield from (self._begin(name, step, control) for name in passes)
+            yield from (self._begin(name, control) for name in passes)
         for index in range(len(self._module.blocks)):
             beside = dit_vace.number_at(self._module, index)
             turns = [(MAIN, index)] + ([] if beside is None else [(VACE, beside)])
             for blocks, number in turns:
-                for piece in pieces:
-                    yield from (piece(name, step, blocks, number) for name in passes)
+                for piece in self.pieces:
+                    yield from (piece(name, blocks, number) for name in passes)
             if beside is not None:
-                yield from (self._hint(name, step, beside) for name in passes)
+                yield from (self._hint(name, beside) for name in passes)
 
     @property
     def _how(self) -> str:
         return "" if self.rows is None else f".{self.rows.size}"
 
-    def _begin(self, name: str, step: int, control: str) -> Call:
+    def _begin(self, name: str, control: str) -> Call:
         own, module, rows = self.setup.own, self._module, self.rows
         hidden = own(f"{MAIN.state}.{name}")
 
@@ -96,9 +100,9 @@ class BlockCalls:
 
         segment = self.setup.module().segment_of("patch_embedding", "vace_patch_embedding")
         kind = f"vace.begin.{name}{self._how}"
-        return Call(kind, run, (control, hidden), segment=segment, step=step)
+        return Call(kind, run, (control, hidden), segment=segment)
 
-    def _hint(self, name: str, step: int, number: int) -> Call:
+    def _hint(self, name: str, number: int) -> Call:
         own, rows, beside = self.setup.own, self.rows, VACE.block(self._module, number)
         hidden, state = own(f"{MAIN.state}.{name}"), own(f"{VACE.state}.{name}")
         scale = float(str(self.setup.param("control_scale")))
@@ -111,9 +115,7 @@ class BlockCalls:
 
         at = f"{VACE.path}.{number}.proj_out"
         segment = self.setup.module().segment_of(at, part=self.in_parts)
-        return Call(
-            f"vace.hint.{name}{self._how}", run, (hidden, state), segment=segment, step=step
-        )
+        return Call(f"vace.hint.{name}{self._how}", run, (hidden, state), segment=segment)
 
 
 def check_control(setup: StageSetup, shape: ShapeOf, latent_shape: tuple[int, ...]) -> None:

@@ -172,10 +172,11 @@ class _PoolReplay:
         """Play the next call."""
         served, order = self._served, self._order
         new = [value.value for value in call.makes if value.value in served]
-        gone = sorted(
-            -1 - new.index(v) if v in new else order.index(v) for v in freed if v in served
-        )
-        played = self._replayer.look_up(self._state, call, tuple(gone))
+        gone: tuple[int, ...] = ()
+        if freed:
+            here = (v for v in freed if v in served)
+            gone = tuple(sorted(-1 - new.index(v) if v in new else order.index(v) for v in here))
+        played = self._replayer.look_up(self._state, call, gone)
         self._order = [new[-1 - n] if n < 0 else order[n] for n in played.sources]
         self._state = played.state
         return played

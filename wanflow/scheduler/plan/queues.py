@@ -52,42 +52,48 @@ def play(
     All of it is sums and maxima: a load that is issued earlier, takes less or is not there at all
     never makes another one or a call end later.
     """
-    now = disk_free = copy_free = 0.0
     spills = leaving or {}
-    waits, spans = [0.0] * len(compute_seconds), []
+    waits = [0.0] * len(compute_seconds)
+    leaves = [0.0] * len(compute_seconds)
+    for call, seconds in spills.items():
+        leaves[call] = seconds
+    spans: list[tuple[float, float]] = []
+    now = disk_free = copy_free = disk_seconds = copy_seconds = 0.0
     ready: dict[int, float] = {}  # by the first call that uses the visit
-    following, count = 0, len(visits)
+    following, count, done = 0, len(visits), 0
     issued = issues[0] if count else None  # the call at which the next visit is
-    for call, seconds in enumerate(compute_seconds):
+    for call in _meetings(visits, issues, spills):
+        if call > done:
+            now = sum(compute_seconds[done:call], now)  # of calls that only take their time
         while issued == call:
-            load = loads[following]
+            load, visit = loads[following], visits[following]
             began = max(now, disk_free)
             disk_free = began + load.disk_seconds
             arrived = max(disk_free, copy_free) + load.copy_seconds
             if load.copy_seconds:
                 copy_free = arrived
-            first = visits[following].first
-            if not visits[following].carry.ahead:  # which no call of this run waits for
-                ready[first] = max(ready.get(first, 0.0), arrived)
+            if not visit.carry.ahead:  # which no call of this run waits for
+                ready[visit.first] = max(ready.get(visit.first, 0.0), arrived)
             spans.append((began, arrived))
+            disk_seconds += load.disk_seconds
+            copy_seconds += load.copy_seconds
             following += 1
             issued = issues[following] if following < count else None
-        took = seconds  # nothing more, most of the time
-        if ready:
-            waits[call] = wait = max(ready.pop(call, 0.0) - now, 0.0)
+        took = compute_seconds[call]
+        if call in ready:
+            waits[call] = wait = max(ready.pop(call) - now, 0.0)
             took += wait
-        if spills:
-            took += spills.get(call, 0.0)
-        now += took
+        now += took + leaves[call]
+        done = call + 1
     return QueueTimes(
-        now,
-        tuple(compute_seconds),
-        tuple(waits),
-        tuple(spills.get(call, 0.0) for call in range(len(waits)))
-        if spills
-        else (0.0,) * len(waits),
-        tuple(spans),
-        sum(load.disk_seconds for load in loads),
-        sum(load.copy_seconds for load in loads),
-        sum(compute_seconds),
-    )
+        sum(compute_seconds[done:], now), tuple(compute_seconds), tuple(waits), tuple(leaves),
+        tuple(spans), disk_seconds, copy_seconds, sum(compute_seconds),
+    )  # fmt: skip
+
+
+def _meetings(
+    visits: Sequence[Visit], issues: Sequence[int], spills: Mapping[int, float]
+) -> list[int]:
+    """The calls that issue a load, wait for one, or have values leave: few where much stays."""
+    waiting = (visit.first for visit in visits if not visit.carry.ahead)
+    return sorted({*issues, *waiting, *spills})
