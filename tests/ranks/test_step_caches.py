@@ -225,8 +225,8 @@ def test_bits_and_bytes(alone, tmp_path, kind, devices, share) -> None:
     [
         ("magcache", "cpu*2", "rows", "cpu"),
         pytest.param("magcache", "cpu*2", "rows", "cpu*3", marks=pytest.mark.wide),
-        pytest.param("magcache", "cpu*2", "guidance", "cpu*3", marks=pytest.mark.wide),
-        pytest.param("easycache", "cpu*2", "guidance", "cpu*3", marks=pytest.mark.wide),
+        pytest.param("magcache", "cpu*2", "guidance", "cpu", marks=pytest.mark.wide),
+        pytest.param("easycache", "cpu*2", "guidance", "cpu", marks=pytest.mark.wide),
     ],
 )
 def test_resumed_by_others(alone, tmp_path, kind, before, share, after) -> None:

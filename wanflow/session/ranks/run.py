@@ -22,6 +22,7 @@ from wanflow.session.ranks.launch import run_tasks
 from wanflow.session.ranks.plan import RankedPlan, plan_ranks
 from wanflow.session.ranks.task import RankTask
 from wanflow.session.ranks.traces import RankTraces
+from wanflow.session.ranks.ways import is_way_to_denoise
 from wanflow.session.request import Request
 from wanflow.session.running.job import Job, fingerprint, keep_trace
 from wanflow.session.running.past_until import check_until
@@ -52,7 +53,10 @@ def resume_ranks(
     request = job.request
     if devices and devices != request.devices:
         one = request.vram if "," not in request.vram else "auto"  # they were for other devices
-        request = attrs.evolve(request, devices=devices, device="auto", machine=None, vram=one)
+        pins = tuple(pin for pin in request.pins if not is_way_to_denoise(pin))  # so is this
+        request = attrs.evolve(
+            request, devices=devices, device="auto", machine=None, vram=one, pins=pins
+        )
     planned = _feasible(request, on)
     job.check(fingerprint(planned.first.prepared))
     check_until(planned.first.prepared, StateStore(job.folder / "state").boundary())

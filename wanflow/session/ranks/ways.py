@@ -49,6 +49,12 @@ def pinned(request: Request, pins: Pinned) -> Request:
     return attrs.evolve(request, pins=(*request.pins, *more))
 
 
+def is_way_to_denoise(pin: str) -> bool:
+    """Whether a pin says how ranks share what they denoise: not every number of them can."""
+    knob, _, value = pin.partition("=")
+    return knob.endswith(f".{SHARE}") and value not in (FIRST, STRIPS)
+
+
 def is_decoded_by_all(request: Request, stage: str) -> bool:
     """Whether a request pins that all ranks decode in a stage."""
     return pairs(request.pins, "--pin", "STAGE.KNOB=VALUE").get(f"{stage}.{SHARE}") == STRIPS
