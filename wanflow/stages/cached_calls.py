@@ -11,13 +11,16 @@ of the rows copies and adds these; after a step it makes the state whole (`cache
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import attrs
 
-from wanflow.models.wan.dit_ranks import RowShare
 from wanflow.scheduler.program import Call, Tensors
 from wanflow.stages.base import StageSetup
 from wanflow.stages.step_cache import PASSES
+
+if TYPE_CHECKING:  # a plan that was made before loads no torch
+    from wanflow.models.wan.dit_ranks import RowShare
 
 REUSE = "cache.reuse"  # how the kinds of the calls begin that stand for all blocks
 
