@@ -2,6 +2,7 @@
 
 import fcntl
 import io
+import re
 import threading
 
 import pytest
@@ -57,12 +58,34 @@ class TestFollow:
         thread.start()
         threading.Timer(0.2, half.set).start()
         screen = io.StringIO()
-        summary = live.follow(writer.path, Console(file=screen, width=80, force_terminal=True))
+        (summary,) = live.follow(writer.path, Console(file=screen, width=80, force_terminal=True))
         thread.join()
 
         assert (summary.state, summary.status, summary.events) == ("whole", "done", 41)
         assert summary.stages[0].steps == 20
         assert "denoise  step " in screen.getvalue()
+
+    def test_ranks_side_by_side(self, tmp_path, monkeypatch) -> None:
+        """Each with its own bars and budget, as long as nobody says that it is over."""
+        monkeypatch.setenv("TERM", "xterm")
+        ranks = [{"device": "cpu", "budget_bytes": mib * MIB} for mib in (64, 32)]
+        header = {"graph": "g", "budget_tier": "cpu", "ranks": ranks}
+        writer = TraceWriter(tmp_path / "trace.msgpack", header)
+        for event in events(3):
+            writer.emit(event, 0)
+        for event in events(5):
+            writer.emit(event, 1)
+        writer.close("done", {})
+        screen = io.StringIO()
+        first, second = live.follow(
+            writer.path, Console(file=screen, width=80, force_terminal=True)
+        )
+
+        assert (first.stages[0].steps, second.stages[0].steps) == (3, 5)
+        assert (first.budget_bytes, second.budget_bytes) == (64 * MIB, 32 * MIB)
+        assert re.search(
+            r"rank 0: denoise  step 3/\d+.*rank 1: denoise  step 5/", screen.getvalue(), re.DOTALL
+        )
 
     def test_a_killed_run_is_over(self, tmp_path, wanflow_here) -> None:
         """Nobody holds the lock, so that nothing more will come."""

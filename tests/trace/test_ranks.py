@@ -5,9 +5,11 @@ import msgpack
 import pytest
 
 from wanflow.errors import InputError
-from wanflow.trace import TraceReader, TraceWriter
+from wanflow.session import advise
+from wanflow.trace import TraceReader, TraceWriter, summarise
 from wanflow.trace.codec import decode
 from wanflow.trace.events import Note, Step
+from wanflow.trace.reader import MAX_RANKS
 from wanflow.trace.summary import summarise_ranks
 
 HEADER = {
@@ -53,6 +55,40 @@ def test_a_rank_that_was_not(path) -> None:
 def test_summaries(path) -> None:
     """One a rank."""
     assert [summary.budget_bytes for summary in summarise_ranks(path)] == [100, 60]
+
+
+def test_summaries_are_those_of_each_alone(path) -> None:
+    """Read in one pass, as if each had been read by itself."""
+    assert summarise_ranks(path) == [summarise(path, rank) for rank in (0, 1)]
+
+
+def test_ranks_that_a_header_claims(tmp_path) -> None:
+    """A number that no run had is not believed, nor read for once a rank."""
+    path = tmp_path / "trace.msgpack"
+    with TraceWriter(path, {**HEADER, "ranks": [{}] * (MAX_RANKS + 1)}) as writer:
+        writer.emit(STEP, MAX_RANKS - 1)
+        writer.emit(STEP, MAX_RANKS)
+    with TraceReader(path) as reader:
+        assert [rank for rank, _ in reader.ranked_rows()] == [MAX_RANKS - 1]
+        assert reader.info().records == 2
+    assert len(summarise_ranks(path)) == MAX_RANKS
+
+
+def test_a_rank_that_calls_itself_others(tmp_path) -> None:
+    """Its own header has no ranks that the run hadn't."""
+    path = tmp_path / "trace.msgpack"
+    ranks = [{"ranks": 7, "budget_bytes": 1}, {"budget_bytes": 2}]
+    with TraceWriter(path, {**HEADER, "ranks": ranks}) as writer:
+        writer.emit(STEP, 1)
+    assert [summary.budget_bytes for summary in summarise_ranks(path)] == [1, 2]
+
+
+def test_no_advice_for_one_of_several(path) -> None:
+    """A rank's settings were chosen for all of them: the way to plan them is named."""
+    with TraceReader(path) as reader:
+        advised = advise(reader.header)
+    assert not advised.advice
+    assert "--devices" in advised.reason
 
 
 def test_older_readers_skip_other_ranks(path) -> None:

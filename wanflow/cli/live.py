@@ -4,7 +4,7 @@ import io
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,10 @@ from wanflow.cli.progress import (
 )
 from wanflow.files.lock import is_locked
 from wanflow.terminal.safe import clean
-from wanflow.trace import TraceReader
+from wanflow.trace import TraceFile, TraceReader
+from wanflow.trace.codec import event_of
 from wanflow.trace.events import Event
+from wanflow.trace.plain import count_in
 from wanflow.trace.stage_progress import StageProgress
 from wanflow.trace.summary import Running, Summary
 
@@ -46,6 +48,16 @@ class Screen:
             self.state.see(event)
             self.running.add(event)
 
+    def so_far(self, file: TraceFile) -> Summary:
+        """Sum up what was seen; *file* is what is known of the trace."""
+        with self._lock:
+            return self.running.so_far(file)
+
+    def bars(self) -> str:
+        """Write where it is and its memory, three lines."""
+        with self._lock:
+            return f"{head_line(self.state)}\n{memory_lines(self.state)}"
+
     def text(self, summarise: Callable[[Running], Summary], width: int) -> str:
         """Write the bars, then the summary so far."""
         from rich.console import Console
@@ -54,7 +66,7 @@ class Screen:
 
         with self._lock:
             summary = summarise(self.running)
-            bars = f"{head_line(self.state)}\n{memory_lines(self.state)}\n"
+        bars = f"{self.bars()}\n"
         out = io.StringIO()
         render_summary(attrs.evolve(summary, state="whole"), Console(file=out, width=width))
         summary_lines = [
@@ -126,28 +138,46 @@ def watch_live() -> Iterator[Progress]:
         live.finish()
 
 
-def follow(path: Path, console: "Console") -> Summary:
-    """Draw the trace at *path* until its run is over; return its summary."""
-    screen = Screen()
+def follow(path: Path, console: "Console") -> list[Summary]:
+    """Draw the trace at *path* until its run is over; return the summary of each rank."""
     with TraceReader(path) as reader:
-        for key, name in (
-            ("budget_bytes", "budget_bytes"),
-            ("overhead_bytes", "overhead_bytes"),
-            ("planned_bytes", "predicted_peak_bytes"),
-        ):
-            value = reader.header.get(name)
-            setattr(screen.state, key, value if isinstance(value, int) else 0)
+        screens = [_screen_of(reader.info(rank).header) for rank in range(reader.ranks)]
 
-        def summarise(running: Running) -> Summary:
-            return running.so_far(reader.info())
+        def summaries() -> list[Summary]:
+            return [s.so_far(reader.info(rank)) for rank, s in enumerate(screens)]
 
-        with live_on(console, lambda width: screen.text(summarise, width), transient=True):
+        def draw(width: int) -> str:
+            if len(screens) > 1:
+                return _side_by_side(screens, summaries(), width)
+            return screens[0].text(lambda running: running.so_far(reader.info()), width)
+
+        with live_on(console, draw, transient=True):
             while True:
                 # Asked first: what was written before it ended is read.
                 alive = is_locked(path.parent)
-                for event in reader:
-                    screen.add(event)
+                for rank, row in reader.ranked_rows():
+                    screens[rank].add(event_of(row))
                 if not alive or not reader.grown():
                     break
                 time.sleep(_POLL_SECONDS)
-        return summarise(screen.running)
+        return summaries()
+
+
+def _screen_of(header: Mapping[str, Any]) -> Screen:
+    screen = Screen()
+    screen.state.budget_bytes = count_in(header, "budget_bytes") or 0
+    screen.state.overhead_bytes = count_in(header, "overhead_bytes") or 0
+    screen.state.planned_bytes = count_in(header, "predicted_peak_bytes") or 0
+    return screen
+
+
+def _side_by_side(screens: Sequence[Screen], summaries: Sequence[Summary], width: int) -> str:
+    """Write the bars of each rank, then the ranks so far."""
+    from rich.console import Console
+
+    from wanflow.trace.views import render_ranks
+
+    out = io.StringIO()
+    render_ranks(summaries, Console(file=out, width=width))
+    bars = (f"rank {rank}: {screen.bars()}" for rank, screen in enumerate(screens))
+    return clean("\n".join([*bars, out.getvalue()]))

@@ -3,11 +3,15 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from typer import Argument
+from typer import Argument, Option
 
 from wanflow.cli.output import page, say_json
 
 File = Annotated[Path, Argument(metavar="FILE", help="A trace, or the run folder it is in.")]
+
+Rank = Annotated[
+    int | None, Option(metavar="N", min=0, help="Of this rank of several; else the first one's.")
+]
 
 
 def trace_of(file: Path) -> Path:

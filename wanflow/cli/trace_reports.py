@@ -7,7 +7,7 @@ from typer import Argument, Option
 
 from wanflow.cli.options import Json
 from wanflow.cli.output import note, present, say, say_json
-from wanflow.cli.trace_file import File, show, trace_of
+from wanflow.cli.trace_file import File, Rank, show, trace_of
 from wanflow.errors import DiffExceeded, InputError
 from wanflow.terminal.safe import clean
 from wanflow.units import format_bytes
@@ -43,13 +43,28 @@ def diff(
     return 0
 
 
-def check(file: File, *, json: Json = False) -> int:
+def check(
+    file: File,
+    rank: Annotated[int | None, Option(metavar="N", min=0, help="Only this rank's events.")] = None,
+    *,
+    json: Json = False,
+) -> int:
     """Audit a trace: the file, the bytes on every tier, the budget; exit 2 if anything is wrong."""
     from wanflow.trace.check import check as audit
+    from wanflow.trace.check import check_ranks
 
-    result = audit(trace_of(file))
-    show("check", result, json=json)
-    return 0 if result.ok else InputError.exit_code
+    path = trace_of(file)
+    ranks = [audit(path, rank)] if rank is not None else check_ranks(path)
+    ok = all(audited.ok for audited in ranks)
+    if json and len(ranks) > 1:
+        every = [audited.to_dict() for audited in ranks]
+        say_json({**every[0], "ok": ok, "ranks": every})
+        return 0 if ok else InputError.exit_code
+    for number, audited in enumerate(ranks):
+        if len(ranks) > 1:
+            say(f"rank {number}")
+        show("check", audited, json=json)
+    return 0 if ok else InputError.exit_code
 
 
 def export(
@@ -58,6 +73,7 @@ def export(
     output: Annotated[
         Path, Option("--output", "-o", metavar="FILE", help="Where to; a file there is replaced.")
     ],
+    rank: Rank = None,
     *,
     json: Json = False,
 ) -> int:
@@ -66,7 +82,7 @@ def export(
 
     from wanflow.trace.exports import export as write_export
 
-    done = write_export(trace_of(file), wanted, output)
+    done = write_export(trace_of(file), wanted, output, rank or 0)
     if done.problem:
         note(clean(f"note: the trace is {done.state}: {done.problem}"))
     if json:
@@ -85,6 +101,7 @@ def report(
         Path | None, Option("--output", "-o", metavar="FILE", help="A .md or a .html file.")
     ] = None,
     lang: Annotated[LangName, Option(help="The language of the report.")] = "en",
+    rank: Rank = None,
     *,
     advice: Annotated[
         bool, Option("--advice/--no-advice", help="Plan changes to the run, and tell what pays.")
@@ -106,8 +123,8 @@ def report(
         header, events = read_memory_log(path)
         analysis = facts_of(lambda: events, header)
     else:
-        analysis = facts(path)
-        with TraceReader(path) as reader:
+        analysis = facts(path, rank or 0)
+        with TraceReader(path, rank or 0) as reader:
             header = reader.header
     advised = None
     if advice:

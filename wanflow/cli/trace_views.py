@@ -1,22 +1,23 @@
 """`wanflow trace summary`, `events`, `stages`, `timeline`, `peak`, `live`: a trace on a screen."""
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Option
 
 from wanflow.cli.options import Json
 from wanflow.cli.output import lines, note, page, say_json, terminal_width
-from wanflow.cli.trace_file import File, show, trace_of
+from wanflow.cli.trace_file import File, Rank, show, trace_of
 from wanflow.errors import InputError
 from wanflow.terminal.safe import clean
 from wanflow.units import format_seconds
 
+if TYPE_CHECKING:
+    from wanflow.trace import Summary
+
 Tier = Annotated[
     str | None, Option(metavar="NAME", help="Of this tier; else the one with the budget.")
-]
-Rank = Annotated[
-    int | None, Option(metavar="N", min=0, help="Of this rank of several; else the first one's.")
 ]
 VerbName = Literal["place", "offload", "stream", "free"]
 KindName = Literal["weights", "value", "state", "workspace"]
@@ -31,6 +32,10 @@ def summary(file: File, rank: Rank = None, *, json: Json = False) -> int:
     if json and len(ranks) > 1:
         say_json({**ranks[0].to_dict(), "ranks": [one.to_dict() for one in ranks]})
         return 0
+    return _show_ranks(ranks, json=json)
+
+
+def _show_ranks(ranks: "Sequence[Summary]", *, json: bool = False) -> int:
     shown = show("summary", ranks[0], json=json)
     return show("ranks", ranks) if len(ranks) > 1 else shown
 
@@ -60,7 +65,7 @@ def events(
     return 0
 
 
-def stages(file: File, *, json: Json = False) -> int:
+def stages(file: File, rank: Rank = None, *, json: Json = False) -> int:
     """Show what each stage's peak is made of, and where its time went."""
     from wanflow.trace import read, summarise
     from wanflow.trace.stage_peaks import stage_loads
@@ -68,8 +73,8 @@ def stages(file: File, *, json: Json = False) -> int:
 
     path = trace_of(file)
     with unreplaced(path):
-        summary = summarise(path)
-        loads = stage_loads(read(path), summary.stages, summary.budget_tier or "")
+        summary = summarise(path, rank or 0)
+        loads = stage_loads(read(path, rank or 0), summary.stages, summary.budget_tier or "")
     if json:
         say_json({"tier": summary.budget_tier, "stages": [load.to_dict() for load in loads]})
         return 0
@@ -120,6 +125,7 @@ def peak(
     ] = None,
     tier: Tier = None,
     rows: Annotated[int, Option(metavar="N", min=1, help="So many objects.")] = 15,
+    rank: Rank = None,
     *,
     json: Json = False,
 ) -> int:
@@ -129,17 +135,17 @@ def peak(
     from wanflow.trace.unreplaced import unreplaced
     from wanflow.units import parse_seconds
 
-    path = trace_of(file)
+    path, of_rank = trace_of(file), rank or 0
     with unreplaced(path):
-        run = summarise(path)
+        run = summarise(path, of_rank)
         where = tier or run.budget_tier or ""
         if at is None:
-            moment = peak_moment(lambda: read(path), where)
+            moment = peak_moment(lambda: read(path, of_rank), where)
         elif (seconds := parse_seconds(at, "--at")) > run.seconds:
             over = f"{path} ends at {format_seconds(run.seconds)}"
             raise InputError(over, hint="give an earlier --at", code="nothing-there")
         else:
-            moment = moment_at(lambda: read(path), where, round(seconds * 1e9))
+            moment = moment_at(lambda: read(path, of_rank), where, round(seconds * 1e9))
     if moment is None:
         raise InputError(
             f"{path}: nothing was on {where or 'any tier'}" + (f" at {at}" if at else ""),
@@ -150,10 +156,10 @@ def peak(
 
 
 def live(file: File) -> int:
-    """Follow a run from another terminal: its summary, until it is over."""
+    """Follow a run from another terminal: its summary, until it is over; all ranks of several."""
     from rich.console import Console
 
     from wanflow.cli.live import follow
 
     console = Console(stderr=True, markup=False, highlight=False, emoji=False)
-    return show("summary", follow(trace_of(file), console))
+    return _show_ranks(follow(trace_of(file), console))

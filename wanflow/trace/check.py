@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from wanflow.trace.codec import event_of
 from wanflow.trace.events import Event, FootprintRows, Memory, Move, Note, Preview, Verb, Workspace
 from wanflow.trace.measured import MeasuredPeaks
 from wanflow.trace.plain import plain
@@ -17,7 +18,10 @@ PROBLEMS_KEPT = 20
 
 @attrs.frozen
 class AuditProblem:
-    """What is wrong: `file`, `conservation`, `budget`, `time`, `dropped`. Records count from 1."""
+    """What is wrong: `file`, `conservation`, `budget`, `time`, `dropped`.
+
+    Records count from 1, those of all ranks.
+    """
 
     code: str
     record: int
@@ -134,12 +138,27 @@ class Auditor:
 
 def check(path: Path | str, rank: int = 0) -> Checked:
     """Read a trace through and audit a rank of it; raises InputError when it is no trace."""
-    with TraceReader(path, rank) as reader:
-        auditor = _auditor(reader.header)
-        for event in reader:
-            auditor.add(event)
-        auditor.end()
-        file = reader.info()
+    return _audited(path, rank)[rank]
+
+
+def check_ranks(path: Path | str) -> list[Checked]:
+    """Read a trace through and audit every rank of it, the first one first."""
+    return [*_audited(path, None).values()]
+
+
+def _audited(path: Path | str, only: int | None) -> dict[int, Checked]:
+    with TraceReader(path, only or 0) as reader:
+        ranks = range(reader.ranks) if only is None else [only]
+        auditors = {rank: _auditor(reader.info(rank).header) for rank in ranks}
+        for number, (rank, row) in enumerate(reader.ranked_rows()):
+            if (auditor := auditors.get(rank)) is not None:
+                auditor.record = number
+                auditor.add(event_of(row))
+        return {rank: _checked(reader.info(), auditor) for rank, auditor in auditors.items()}
+
+
+def _checked(file: TraceFile, auditor: Auditor) -> Checked:
+    auditor.end()
     _check_file(file, auditor)
     tiers = tuple(
         TierAccount(tier, a.came_bytes, a.left_bytes, a.nbytes, a.peak_bytes)

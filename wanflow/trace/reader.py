@@ -33,6 +33,8 @@ from wanflow.trace.framing import (
 )
 from wanflow.trace.opening import open_trace, telling
 
+MAX_RANKS = 1024
+"""Devices that a run is believed to have had; a header may claim any number."""
 _NO_TRAILER = "no trailer: the run did not close the trace"
 
 
@@ -65,17 +67,18 @@ class TraceFile:
 class TraceReader:
     """Open a trace, read its header, then iterate over its events once; `info` tells the rest.
 
-    Of a run on several devices the events of one *rank* are read, and all are counted; `header`
-    says then what it says of that rank.
+    Of a run on several devices, `ranks` of them, the events of one *rank* are read, and all are
+    counted; `header` says then what it says of that rank.
 
     Raises InputError when *path* is missing, empty, a folder, no trace, or of another version, when
     it can't be read, or when its run had no such rank.
     """
 
     def __init__(self, path: Path | str, rank: int = 0) -> None:
-        self.path, self.rank = Path(path), rank
+        self.path, self.rank, self.ranks = Path(path), rank, 1
         self._file = open_trace(self.path)
         self.header: dict[str, Any] = {}
+        self._of_ranks: dict[str, Any] = {}
         self._trailer: dict[str, Any] | None = None
         self._state = State.CUT
         self._problem = ""
@@ -120,10 +123,14 @@ class TraceReader:
 
     def rows(self) -> Iterator[Row]:
         """Yield each event as a checked row: half the work, for what only adds up."""
+        return (row for rank, row in self.ranked_rows() if rank == self.rank)
+
+    def ranked_rows(self) -> Iterator[tuple[int, Row]]:
+        """Yield the rows of every rank that the run had, each with its rank."""
         with telling(self.path):  # of our own reading: what is made of a row is not in it
             yield from self._rows()
 
-    def _rows(self) -> Iterator[Row]:
+    def _rows(self) -> Iterator[tuple[int, Row]]:
         if not self._readable:
             return
         self._file.seek(self._good_bytes)
@@ -136,8 +143,8 @@ class TraceReader:
                     self._skipped += 1
                 else:
                     self._records += 1
-                    if rank == self.rank:
-                        yield row
+                    if rank < self.ranks:
+                        yield rank, row
         except DamagedError as error:
             record = self._records + self._skipped + 1
             self._end(_state_for(error), f"record {record}: {error}")
@@ -151,13 +158,16 @@ class TraceReader:
         self._readable = True
         return True
 
-    def info(self) -> TraceFile:
-        """Say what was found so far: complete once the events were iterated over."""
+    def info(self, rank: int | None = None) -> TraceFile:
+        """Say what was found so far: complete once the events were iterated over.
+
+        The header is that of *rank*, None for the one that is read.
+        """
         file_bytes = os.fstat(self._file.fileno()).st_size
         return TraceFile(
             path=str(self.path),
             file_bytes=file_bytes,
-            header=self.header,
+            header=self.header if rank is None else self._header_of(rank),
             state=self._state,
             trailer=self._trailer,
             records=self._records,
@@ -188,22 +198,25 @@ class TraceReader:
             self._good_bytes = header.nbytes
             self._readable = True
 
-    @property
-    def ranks(self) -> int:
-        """On how many devices the run was."""
-        rows = self.header.get("ranks")
-        return len(rows) if isinstance(rows, list) and rows else 1
-
     def _choose_rank(self) -> None:
-        """Have the header say of the rank what it says of the run's first."""
+        self._of_ranks = self.header
+        rows = self.header.get("ranks")
+        if isinstance(rows, list) and rows:
+            self.ranks = min(len(rows), MAX_RANKS)
         if self.rank >= self.ranks:
             raise InputError(
                 f"{self.path} has no rank {self.rank}: its run had {self.ranks}",
                 hint=f"--rank 0 to {self.ranks - 1}",
                 code="no-rank",
             )
-        if self.ranks > 1 and isinstance(own := self.header["ranks"][self.rank], dict):
-            self.header = {**self.header, **own}
+        self.header = self._header_of(self.rank)
+
+    def _header_of(self, rank: int) -> dict[str, Any]:
+        """Give the header that says of a rank what it says of the run's first."""
+        header = self._of_ranks
+        if self.ranks > 1 and isinstance(own := header["ranks"][rank], dict):
+            return {**header, **own}
+        return header
 
     def _check_version(self) -> None:
         version = self.header.get("version")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -145,10 +147,12 @@ def summarise(path: Path | str, rank: int = 0) -> Summary:
 
 
 def summarise_ranks(path: Path | str) -> list[Summary]:
-    """Sum up every rank of a trace, the first one first; one of a run on one device."""
+    """Read a trace once and sum every rank up, the first one first; one of a run on one device."""
     with TraceReader(path) as reader:
-        ranks = reader.ranks
-    return [summarise(path, rank) for rank in range(ranks)]
+        tallies = [Tally() for _ in range(reader.ranks)]
+        for rank, ranked in groupby(reader.ranked_rows(), itemgetter(0)):
+            tallies[rank].count(row for _, row in ranked)
+        return [_summary(tally, reader.info(rank)) for rank, tally in enumerate(tallies)]
 
 
 @attrs.define

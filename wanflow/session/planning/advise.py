@@ -35,8 +35,12 @@ class _Variation:
 def advise(header: Mapping[str, Any], *, quick: bool = False) -> Advised:
     """Plan the request in a trace's header again, changed; with *quick* no knob that is slow to.
 
-    A trace without a request, or one that can't be planned here, gives the reason and no advice.
+    A trace without a request, or one that can't be planned here, gives the reason and no advice; so
+    does one of several ranks, whose settings were chosen for all of them together.
     """
+    if header.get("ranks"):
+        why = "wanflow plan --devices weighs the ways in which several devices share a video"
+        return Advised("", "", 0, 0.0, (), why)
     try:
         request = read_request(header.get("request"))
         return advise_request(request, quick=quick)
