@@ -17,6 +17,7 @@ WRONG: tuple[Any, ...] = (
     {"op": "noise"}, [1, 2, 2], [0, 0], ["a", {"b": 1}],
 )  # fmt: skip
 _DEEP = 60
+_MOST_REAL = 1e300  # what an int may be to be tried as a float
 
 
 def changed(rng: random.Random, tree: Any) -> Any:
@@ -64,9 +65,8 @@ def _nudge(rng: random.Random, holder: Any, key: Any, _all: list[Any]) -> None:
     """Take a number for one that is near it, or far."""
     value = holder[key]
     if isinstance(value, int | float) and not isinstance(value, bool):
-        holder[key] = rng.choice(
-            [value + 1, value - 1, -value, value * 2, value * 10**9, float(value)]
-        )
+        real = float(value) if abs(value) < _MOST_REAL else value
+        holder[key] = rng.choice([value + 1, value - 1, -value, value * 2, value * 10**9, real])
     else:
         _replace(rng, holder, key, _all)
 

@@ -13,6 +13,7 @@ from scripts.fuzz.damage import damaged
 from scripts.fuzz.drawn import DRAWN
 from scripts.fuzz.files import FILES
 from scripts.fuzz.kept import Book
+from scripts.fuzz.trees import changed
 from scripts.fuzz.warm import chance, tried
 
 LIGHT = ["graph", "tokenizer", "picture", "video", "machine", "rows", "scenarios", "preview"]
@@ -189,3 +190,8 @@ class TestCampaign:
         data = chance("0", "video", 0).randbytes(500)
         first, second = (damaged(chance("1", "video", 7), data) for _ in range(2))
         assert first == second != damaged(chance("1", "video", 8), data)
+
+    def test_every_number_can_be_changed(self) -> None:
+        """An int that no float holds too: it came of an earlier change, and ended the campaign."""
+        for number in range(400):
+            changed(chance("1", "huge", number), {"dim": 10**400, "ffn_dim": [-(10**400)]})
