@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 
 from wanflow.models.trees import convolution
-from wanflow.models.trees.convolution import conv3d
+from wanflow.models.trees.convolution import conv3d, strip_conv3d
+from wanflow.models.wan.strip import channels_last
 from wanflow.scheduler.run.meter import AllocationMeter
 
 _LAYOUTS = (torch.contiguous_format, torch.channels_last_3d)
@@ -77,3 +78,55 @@ def test_another_kernel(dtype: torch.dtype, size: tuple[int, ...]) -> None:
     """Where PyTorch takes oneDNN's convolution, so do we."""
     clip, weight, bias = (t.to(dtype) for t in _tensors(32, 8, (3, 3, 3), size))
     assert torch.equal(F.conv3d(clip, weight, bias), conv3d(clip, weight, bias))
+
+
+def _strip(channels: int, outputs: int, size: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
+    """A strip as it lies in a decode, weights and bias."""
+    clip, weight, bias = _tensors(channels, outputs, (3, 3, 3), size)
+    return channels_last(clip, clip.shape).copy_(clip), weight, bias
+
+
+def _theirs(clip: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    return F.conv3d(clip, weight, bias, padding=(0, 1, 0))
+
+
+_STRIPS = [(3, 8, 3), (6, 64, 10), (3, 66, 5), (4, 12, 30), (4, 1, 4)]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("size", _STRIPS)
+@pytest.mark.parametrize(("channels", "outputs"), [(32, 32), (16, 3), (33, 17), (8, 8)])
+def test_bits_of_a_strip(
+    channels: int,
+    outputs: int,
+    size: tuple[int, ...],
+    turned: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are those of PyTorch's convolution with a row of zeros at both ends."""
+    monkeypatch.setattr(convolution, "_LEAST_OF_A_STRIP", 0)
+    clip, weight, bias = _strip(channels, outputs, size)
+    weight = weight.transpose(-1, -2) if turned else weight
+    theirs, ours = _theirs(clip, weight, bias), strip_conv3d(clip, weight, bias)
+    assert torch.equal(theirs, ours)
+    assert theirs.stride() == ours.stride()
+
+
+@pytest.mark.parametrize("size", _STRIPS)
+def test_memory_of_a_strip(size: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes what PyTorch's takes, which is what is planned."""
+    monkeypatch.setattr(convolution, "_LEAST_OF_A_STRIP", 0)
+    strip = _strip(8, 8, size)
+    peaks = []
+    for run in (_theirs, strip_conv3d):
+        with AllocationMeter() as meter:
+            run(*strip)
+        peaks.append(meter.peak_bytes)
+    assert peaks[0] == peaks[1]
+
+
+def test_columns_of_a_strip_are_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch's own way to write them is not taken where there are many."""
+    strip = _strip(8, 8, (6, 64, 10))
+    monkeypatch.setattr(F, "conv3d", None)
+    assert strip_conv3d(*strip).shape == (1, 8, 4, 64, 8)

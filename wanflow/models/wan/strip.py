@@ -21,6 +21,8 @@ import attrs
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 
+from wanflow.models.trees.convolution import strip_conv3d
+
 TIME, ROWS = 2, 4
 KEPT_ROWS = KEPT_FRAMES = 2
 _LEAST = 1e-12  # a pixel's norm, as `F.normalize` has it
@@ -161,7 +163,7 @@ class Strip:
             return as_clip(F.conv2d(as_frames(rows), weight, conv.bias, padding=(1, 0)))
         rows[:, :, :held].copy_(cache)
         cache.copy_(rows[:, :, -KEPT_FRAMES:])
-        return F.conv3d(rows, self._weight(conv.weight), conv.bias, padding=(0, 1, 0))
+        return strip_conv3d(rows, self._weight(conv.weight), conv.bias)
 
     def halved(self, conv: Any, x: torch.Tensor, seen: int) -> torch.Tensor:
         """Halve the rows of each frame: row r is made of rows 2r, 2r + 1 and 2r + 2."""
