@@ -7,6 +7,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from tests import packed_files
 from tests.official import official_state
 from tests.packed_files import write
 from wanflow.errors import WeightsError
@@ -133,6 +134,22 @@ class TestRefused:
             save_file(dict(official_state("transformer")), path, metadata={name: "no"})
             with pytest.raises(WeightsError, match=f"{name} in its header is no"):
                 open_part("transformer", path)
+
+    @pytest.mark.parametrize("name", ["norm_k", "modulation"])
+    def test_blocks_of_what_is_no_matrix(self, tmp_path, name, monkeypatch) -> None:
+        """No form opens them: told when a module needs one, not when the file is looked through."""
+        monkeypatch.setattr(
+            packed_files,
+            "is_packed",
+            lambda n, tensor: n.rpartition(".weight")[0].endswith(name) or n.endswith(name),
+        )
+        path = write("gguf-Q8_0", tmp_path / "model.gguf")
+        checkpoint = open_part("transformer", path)
+        spoilt = [n for n, entry in checkpoint.entries.items() if entry.foreign_dtype == "Q8_0"]
+        assert len(spoilt) >= 8
+        with pytest.raises(WeightsError, match="Q8_0") as caught:
+            checkpoint.check_weight(spoilt[0], (128,))
+        assert caught.value.exit_code == 4
 
     def test_a_damaged_block(self, tmp_path) -> None:
         """By row, when it is first read; whole rows of it opened by themselves too."""

@@ -101,7 +101,7 @@ def _check_read(entries: Mapping[str, Entry]) -> None:
 
 def _packed(name: str, entry: Entry, layer: Layer | None, found: Beside) -> PackedWeight | None:
     """How a weight is packed; None where it is not."""
-    if entry.foreign_dtype in TYPES:
+    if entry.foreign_dtype in TYPES and len(entry.shape) == 2:
         rows, row_bytes = entry.shape
         kind = TYPES[entry.foreign_dtype]
         blocks = Gguf((rows, row_bytes // kind.nbytes * kind.numbers), entry.foreign_dtype)
