@@ -28,6 +28,10 @@ _CPU_RATES: Mapping[str, tuple[float, ...]] = {
 }
 
 
+# By so much convolutions of a few MFLOP are slower, most of all those of strips of a row or two.
+_SMALL_CONVOLUTIONS = 4
+
+
 def cpu_machine(total_bytes: int, instructions: str = "avx2", threads: int = 2) -> Machine:
     """A processor with its RAM, at the rates of an ordinary machine with such *instructions*."""
     *rates, memory = (rate * threads / 2 * _G for rate in _CPU_RATES[instructions])
@@ -50,6 +54,7 @@ def cpu_machine(total_bytes: int, instructions: str = "avx2", threads: int = 2) 
         cached_disk_rate=4 * _G,
         kernel_seconds=10e-6,
         call_seconds=50e-6,
+        small={"small.conv.float32": flops["conv.float32"] / _SMALL_CONVOLUTIONS},
     )
 
 
