@@ -123,6 +123,15 @@ def test_the_stage_at_work_stays_at_work() -> None:
     assert state.stage == "decode"
 
 
+def test_no_more_turns_than_there_are() -> None:
+    """What writes frames as they are decoded has as many turns as chunks came: never 5 of 1."""
+    state = StageProgress()
+    for index in range(5):
+        state.see(Step("write", index, 1, index, index + 1, 0, 0))
+        turn = state.turn()
+        assert (turn.done, turn.total) == (index + 1, index + 1)
+
+
 @pytest.mark.parametrize("budget", ["556MiB", "auto"])
 def test_a_stage_s_peak_is_the_planned_one(tmp_path, capsys, budget) -> None:
     """To the byte, of every stage, where a card's budget has the next stage loaded ahead."""

@@ -65,7 +65,10 @@ class StageProgress:
         took = seconds_of(step)
         before = self.turns.get(step.stage)
         pace = took if before is None else before.pace + (took - before.pace) / _FEW
-        return Cycle(step.index + 1, step.total, took, pace, step.ended_ns)
+        done = (
+            step.index + 1
+        )  # past the total where chunks come from another stage
+        return Cycle(done, max(step.total, done), took, pace, step.ended_ns)
 
     def _turn_to(self, event: Move | Workspace | Step) -> None:
         """Have the event's stage at work; what is loaded ahead ends no other stage's turn."""
