@@ -155,6 +155,8 @@ def test_field_refuses(part: str, field: str, value: object) -> None:
         ("transformer", {"vace_layers": [0, 8]}),
         ("transformer", {"vace_layers": [2, 4]}), ("transformer", {"vace_layers": [0, 4, 4]}),
         ("transformer", {"vace_layers": []}),
+        ("transformer", {"added_kv_proj_dim": 128}), ("transformer", {"image_dim": 64}),
+        ("transformer", {"image_dim": 64, "added_kv_proj_dim": 64}),
     ],
 )  # fmt: skip
 def test_fields_that_contradict_each_other(part: str, change: dict[str, object]) -> None:

@@ -133,6 +133,7 @@ def inconsistencies(part: str, config: Mapping[str, object]) -> list[str]:
         if _odd(config, "attention_head_dim") or _odd(config, "freq_dim"):
             faults.append("attention_head_dim and freq_dim must be even")
         faults.extend(_vace_faults(config))
+        faults.extend(_picture_faults(config))
     if part == "vae":
         faults.extend(
             f"{name} wants z_dim ({config['z_dim']}) numbers"
@@ -153,6 +154,18 @@ def _vace_faults(config: Mapping[str, object]) -> list[str]:
     if layers[:1] == [0] and layers == sorted(set(layers)) and layers[-1] < count:
         return []
     return [f"vace_layers wants rising numbers from 0 on, each below num_layers ({count})"]
+
+
+def _picture_faults(config: Mapping[str, object]) -> list[str]:
+    """Compare what embeds a picture with what attends to it: both are there, or neither."""
+    heads, head = config["num_attention_heads"], config["attention_head_dim"]
+    if not isinstance(heads, int) or not isinstance(head, int):
+        return []
+    wanted = None if config.get("image_dim") is None else heads * head
+    if config.get("added_kv_proj_dim") == wanted:
+        return []
+    said = "null without image_dim" if wanted is None else f"{wanted}, the width, with image_dim"
+    return [f"added_kv_proj_dim must be {said}"]
 
 
 def _scale_faults(config: Mapping[str, object]) -> list[str]:

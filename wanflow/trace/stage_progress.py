@@ -65,9 +65,7 @@ class StageProgress:
         took = seconds_of(step)
         before = self.turns.get(step.stage)
         pace = took if before is None else before.pace + (took - before.pace) / _FEW
-        done = (
-            step.index + 1
-        )  # past the total where chunks come from another stage
+        done = step.index + 1  # past the total where chunks come from another stage
         return Cycle(done, max(step.total, done), took, pace, step.ended_ns)
 
     def _turn_to(self, event: Move | Workspace | Step) -> None:
