@@ -232,6 +232,16 @@ class TestCut:
 
         assert resume_batch(tmp_path / "out", on=nowhere)["done"] == 1
 
+    def test_a_row_that_was_killed_as_it_was_done(self, tmp_path) -> None:
+        """What it had saved, and had no time to clear, is cleared by whoever goes on."""
+        rows = rows_file(tmp_path, ROWS[:1])
+        batch(SMALL, rows, out=tmp_path / "out", on=find_place)
+        state = tmp_path / "out" / "0001" / "state"
+        state.mkdir()
+        (state / "denoise.2.0.safetensors").write_bytes(b"left")
+        assert resume_batch(tmp_path / "out", on=find_place)["done"] == 1
+        assert not state.exists()
+
     @pytest.mark.parametrize("options", ["", '{"ray": 5}', '{"keep_going": "no"}'])
     def test_damaged(self, tmp_path, options) -> None:
         """Told by the file."""

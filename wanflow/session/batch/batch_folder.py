@@ -86,8 +86,10 @@ class Book:
     def look(self) -> None:
         """Read from the rows' folders what is done already."""
         for number in self.queue.order():
-            report = finished_report(self.row_folder(number))
+            folder = self.row_folder(number)
+            report = finished_report(folder)
             if report is not None:
+                _forget_state(folder / "state")
                 self.done(number, report)
 
     def ended(self, number: int, report: Mapping[str, object]) -> None:
@@ -210,6 +212,14 @@ class Book:
         product = next((str(known[kind]) for kind in _PRODUCTS if kind in report), "")
         known["product"] = str(Path(product).relative_to(self.folder)) if product else ""
         return {name: known.get(name, "") for name in (*columns, "error")}
+
+
+def _forget_state(folder: Path) -> None:
+    """Clear what a row that is done had saved: it may have been killed before it did so."""
+    if folder.is_dir():
+        from wanflow.session.running.saved_state import StateStore  # loads PyTorch
+
+        StateStore(folder).clear()
 
 
 _STATUSES = ("waiting", "done", "failed", "running", "stopped")
