@@ -1,6 +1,9 @@
 """Pictures as people have them: shown as they are meant, or refused by name."""
 
 import io
+import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -336,6 +339,21 @@ class TestRefused:
         """What nobody knows."""
         with pytest.raises(InputError, match=r": no picture$"):
             read_picture(saved(b"some text"))
+
+    def test_pil_says_nothing_of_its_own(self, saved) -> None:
+        """Its log goes to stderr where nobody asked for one, samples without end for one."""
+        data = encoded(flat("RGB", RED), "TIFF")
+        samples = struct.pack("<HHI", 277, 3, 1)  # a tag, a short, one of it
+        assert data.count(samples) == 1
+        at = data.index(samples) + len(samples)
+        path = saved(data[:at] + struct.pack("<I", 122) + data[at + 4 :])
+        words = "import pathlib, sys; from wanflow.files.pictures import read_picture"
+        words += "; read_picture(pathlib.Path(sys.argv[1]))"
+        done = subprocess.run(
+            [sys.executable, "-c", words, path], capture_output=True, text=True, check=False
+        )
+        assert "InputError" in done.stderr.splitlines()[-1]
+        assert "samples per pixel" not in done.stderr
 
     def test_an_eps_is_never_rendered(self, saved) -> None:
         """PIL knows it, and would start Ghostscript."""

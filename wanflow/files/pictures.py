@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import re
 import struct
 import warnings
@@ -30,6 +31,7 @@ _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 _EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
 _UNSHOWN = {"I": "whole numbers of 32 bits", "F": "floating-point numbers", "LAB": "Lab colours"}
 _SAME_LEVELS = 2  # of 255: a profile that moves no colour by more is sRGB under another name
+_NOBODY = logging.NullHandler()
 # What PIL's decoders have been seen to raise on what is no picture.
 _DAMAGE = (
     OSError, ValueError, SyntaxError, LookupError, TypeError, ArithmeticError, AttributeError,
@@ -84,9 +86,10 @@ def _read(path: Path, what: str) -> bytes:
 
 @contextmanager
 def _telling(what: str, data: bytes = b"") -> Iterator[None]:
-    """Turn what PIL raises into one message."""
+    """Turn what PIL raises into one message; it logs of its own what it raises too."""
     from PIL import Image, UnidentifiedImageError
 
+    logging.getLogger("PIL").addHandler(_NOBODY)  # without a handler it goes to stderr
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what it warns, what matters is checked
