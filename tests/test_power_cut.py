@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from scripts.campaign.unsynced import Synced
 from tests.resuming import SMALL, cut_short, frames_of, resumed_frames
 from tests.synced_disk import synced_disk
 from wanflow.session.running import job
-from wanflow.session.running.saved_state import StateStore
+from wanflow.session.running.saved_state import Boundary, StateStore
 
 CHOICE = random.Random(1)  # noqa: S311 - nothing is chosen: all that is unsure is lost
 
@@ -62,3 +63,21 @@ def test_a_folder_of_pictures(synced: Synced) -> None:
     found = sorted((synced.disk.work / "frames").iterdir())
     assert [path.name for path in found] == ["00000.png", "00001.png", "00002.png"]
     assert all(path.stat().st_size for path in found)
+
+
+def test_an_index_names_what_is_sure(synced: Synced, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two names that nobody synced a power cut may leave the later: the index of a lost file."""
+    folder = synced.disk.work / "state"
+    store, sure, replace = StateStore(folder), [], Path.replace
+
+    def replaced(part: Path, target: Path) -> Path:
+        if target.name == "index.json":
+            note = synced.notes / "folders" / str(folder.stat().st_ino)
+            sure.append(set(json.loads(note.read_bytes())))
+        return replace(part, target)
+
+    monkeypatch.setattr(Path, "replace", replaced)
+    for step in range(3):
+        store.save(Boundary("denoise", step), {"latents": (step, torch.ones(4))})
+        index = json.loads((folder / "index.json").read_text())
+        assert sure[-1] >= index["sha256"].keys()

@@ -91,8 +91,8 @@ class StateStore:
         self._files, self._digests = files, digests
 
     def _write(self, file: str, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Write a file; the index that names it brings its name to the disk."""
-        with writing(self.folder / file, sync_folder=False) as part:
+        """Write a file; its name is on the disk before that of an index that names it."""
+        with writing(self.folder / file) as part:
             save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, part)
             self._digests[file] = _sha256(part)
         self._files.update(dict.fromkeys(tensors, file))
