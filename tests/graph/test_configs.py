@@ -138,6 +138,7 @@ def test_unknown_name_or_part(name: str, part: str, code: str) -> None:
         ("vae", "dim_mult", [1] * 65), ("vae", "is_residual", 1), ("vae", "z_dim", None),
         ("vae", "latents_std", [0.0]), ("transformer", "eps", float("nan")),
         ("transformer", "qk_norm", "os.system"), ("transformer", "num_layers", 10**6),
+        ("transformer", "vace_layers", [0, None]),
     ],
 )  # fmt: skip
 def test_field_refuses(part: str, field: str, value: object) -> None:

@@ -28,7 +28,7 @@ class Field:
         if value is None and self.nullable:
             return ""
         if self.kind.endswith("s"):
-            one = attrs.evolve(self, kind=self.kind[:-1])
+            one = attrs.evolve(self, kind=self.kind[:-1], nullable=False)
             if isinstance(value, list) and len(value) <= 64 and not any(map(one.refusal, value)):
                 return ""
             return f"wants a list, each {self._words(self.kind[:-1])}"
