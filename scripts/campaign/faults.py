@@ -102,7 +102,7 @@ class Faults:
         hits, last = self.shim.hits, self.shim.last
         replaced = last.split(" ", 1)[-1] if FAULTS[fault].action == REPLACE else ""
         problems = self._judge(job, disk, ended, whole, Path(replaced).name)
-        if replaced and _is_another_s(replaced, job, number):
+        if replaced and _asks_nothing(replaced, job, number):
             problems = problems[: ended.code not in _CODES]
         elif hits:
             if "/config/" in replaced:  # what is read is put back; what is kept must be seen
@@ -243,11 +243,11 @@ def _point_at(url: str) -> None:
     constants.HUGGINGFACE_CO_URL_TEMPLATE = f"{url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
 
 
-def _is_another_s(replaced: str, job: Job, number: int) -> bool:
-    """Whether nothing can be asked of what was made where this file was replaced.
+def _asks_nothing(replaced: str, job: Job, number: int) -> bool:
+    """Whether nothing can be asked of what was made where operation *number* met a replaced file.
 
-    Of what was made, which was whole until then; of a name that only the command has; of a trace
-    before anybody opened it: what is made is of the one that is there.
+    That is what was made, whole until then; a name that only the command has; a trace that nobody
+    had opened yet: what is made is of the one that is there.
     """
     made = f"/{WORK}/{job.makes}/" in replaced and not job.folder
     unread = number == 1 and replaced.endswith("/trace.msgpack") and not job.folder
