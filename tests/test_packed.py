@@ -1,6 +1,8 @@
 """Runs with packed weights: the same bits streamed as resident, fewer bytes, the planned peak."""
 
+import errno
 import json
+import os
 import shutil
 
 import attrs
@@ -8,7 +10,7 @@ import pytest
 
 from tests.jobs import TINY, MeasuredRuns
 from tests.official import DIT, write_official
-from wanflow.errors import InputError, WeightsError
+from wanflow.errors import InputError, StageFailed, WeightsError
 from wanflow.session import Request, plan, run
 from wanflow.session.weights.shrink import shrink
 
@@ -86,6 +88,17 @@ def test_what_was_brought_in_half_is_brought_again(tmp_path) -> None:
     index.write_bytes(whole)
     shrink(tmp_path / "model", "int8", tmp_path / "small", Unheard())
     assert (tmp_path / "small" / "model_index.json").read_bytes() == whole
+
+
+def test_a_write_that_fails_names_its_file(tmp_path, monkeypatch) -> None:
+    """A handle's error names no file, and a model has several."""
+
+    def broken(*_: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "pwrite", broken)
+    with pytest.raises(StageFailed, match=r"diffusion_pytorch_model\.safetensors\.part: Input/out"):
+        shrink(TINY, "int8", tmp_path / "small", Unheard())
 
 
 def test_shrunk_official_folder_is_found_by_a_graph(tmp_path) -> None:

@@ -36,6 +36,17 @@ def unreadable(path: Path, error: OSError) -> StageFailed:
 
 
 @contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name *path* in an OSError of the block that names no file: a handle's write knows none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno and error.filename is None:
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
+
+
+@contextmanager
 def writing(
     path: Path,
     *,
@@ -117,8 +128,7 @@ def replace_synced(part: Path, path: Path) -> None:
 def _sync(path: Path, flags: int) -> None:
     handle = os.open(path, flags | os.O_CLOEXEC)
     try:
-        os.fsync(handle)
-    except OSError as error:  # which knows a handle, and people want a name
-        raise OSError(error.errno, error.strerror, str(path)) from None
+        with naming(path):
+            os.fsync(handle)
     finally:
         os.close(handle)

@@ -1,6 +1,8 @@
 """A download from a hub on this computer: pinned, whole, gone on after every kind of stop."""
 
+import errno
 import json
+import os
 import resource
 import shutil
 from contextlib import contextmanager
@@ -269,6 +271,19 @@ class TestRefused:
         done = download(REPO, None, to, Watch())
         assert done.fetched_bytes < done.task.total_bytes
         assert done.inspected.is_whole
+
+    def test_a_write_that_fails_names_its_file(self, hub, to, monkeypatch):
+        """A handle's error names no file, and a repository has several."""
+        fetch = downloading.fetch
+
+        def broken(snapshot, file, part, advance):
+            fetch(snapshot, file, part, advance)
+            if to in part.parents:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        monkeypatch.setattr(downloading, "fetch", broken)
+        with pytest.raises(StageFailed, match=r"\.wanflow/\w+\.part: Input/output error"):
+            download(REPO, None, to, Watch())
 
     def test_file_of_the_user(self, hub, to):
         """A file of somebody's own in a place that is wanted stays as it is."""

@@ -17,7 +17,7 @@ from pathlib import Path
 import attrs
 import torch
 
-from wanflow.files.whole import sync_file
+from wanflow.files.whole import naming, sync_file
 from wanflow.models.packing.form import PACKED
 from wanflow.models.packing.made import form_of
 from wanflow.models.packing.scaled import SCALE
@@ -97,7 +97,11 @@ def write_packed(file: PackedFile, part: Path, advance: Callable[[int], None]) -
     """
     log = part.with_name(f"{part.name}.done")
     done = _done(log, file, part)
-    with _writable(part, file) as handle, log.open("a", encoding="utf-8") as noted:
+    with (
+        naming(part),
+        _writable(part, file) as handle,
+        log.open("a", encoding="utf-8") as noted,
+    ):
         if not done:
             noted.write(f"{_mark(file)}\n")
         for source in file.sources:

@@ -14,7 +14,7 @@ import attrs
 
 from wanflow.errors import Interrupted, StageFailed, WeightsError
 from wanflow.files.lock import locked
-from wanflow.files.whole import FULL, make_folders, replace_synced, unwritable
+from wanflow.files.whole import FULL, make_folders, naming, replace_synced, unwritable
 from wanflow.models.weights.hub import HubFile, Snapshot, fetch, is_same, look
 from wanflow.models.weights.locate import downloads_folder
 from wanflow.models.weights.pipeline import CONFIG, INDEX, check_class, check_pipeline
@@ -131,10 +131,11 @@ def _check_whole(
     for file in snapshot.files:
         if file.path not in (INDEX, CONFIG):
             continue
-        if (folder / file.path).is_file() and is_same(folder / file.path, file):
-            shutil.copyfile(folder / file.path, looked_at / file.path)
-        else:
-            fetch(snapshot, file, looked_at / file.path, lambda _: None)
+        with naming(looked_at / file.path):
+            if (folder / file.path).is_file() and is_same(folder / file.path, file):
+                shutil.copyfile(folder / file.path, looked_at / file.path)
+            else:
+                fetch(snapshot, file, looked_at / file.path, lambda _: None)
     check_pipeline(looked_at, snapshot.repo)
     check_class("transformer", looked_at, snapshot.repo)
     for file in snapshot.files:
@@ -196,15 +197,7 @@ def _fetch_all(task: FileTask, watch: Watch, looked_at: Path) -> int:
     for file in task.files:
         if file.path not in task.there:
             watch.begin(file)
-            try:
-                if (looked_at / file.path).is_file():
-                    shutil.copyfile(looked_at / file.path, part_of(task.folder, file))
-                    advance(file.nbytes)
-                else:
-                    _fetch(task, file, advance)
-                _put(task, file)
-            except OSError as error:
-                raise _unwritable(task.folder, error) from None
+            _bring(task, file, looked_at, advance)
             done[file.path] = file
             write_record(task.folder, task.snapshot, done)
     files = {file.path: file for file in task.files}
@@ -213,17 +206,31 @@ def _fetch_all(task: FileTask, watch: Watch, looked_at: Path) -> int:
     return fetched
 
 
-def _fetch(task: FileTask, file: HubFile, advance: Callable[[int], None]) -> None:
-    """Fetch a file, or the rest of it."""
+def _bring(task: FileTask, file: HubFile, looked_at: Path, advance: Callable[[int], None]) -> None:
+    """Have a file in its place, from *looked_at* or over the line; StageFailed names it."""
     part = part_of(task.folder, file)
+    try:
+        with naming(part):
+            if (looked_at / file.path).is_file():
+                shutil.copyfile(looked_at / file.path, part)
+                advance(file.nbytes)
+            else:
+                _fetch(task, file, part, advance)
+            _put(task, file, part)
+    except OSError as error:
+        raise _unwritable(task.folder, error) from None
+
+
+def _fetch(task: FileTask, file: HubFile, part: Path, advance: Callable[[int], None]) -> None:
+    """Fetch a file, or the rest of it."""
     if part.exists() and part.stat().st_size > file.nbytes:
         part.unlink()
     fetch(task.snapshot, file, part, advance)
 
 
-def _put(task: FileTask, file: HubFile) -> None:
+def _put(task: FileTask, file: HubFile, part: Path) -> None:
     """Move a file that came to its place, if it is what was promised."""
-    part, path = part_of(task.folder, file), task.folder / file.path
+    path = task.folder / file.path
     if not is_same(part, file):
         part.unlink()
         raise WeightsError(
