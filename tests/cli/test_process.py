@@ -39,6 +39,13 @@ def test_help_loads_nothing_heavy(words):
     assert loaded_by(*words) == "[] 0"
 
 
+def test_a_word_that_is_no_device_is_refused_without_pytorch():
+    """A mistyped option waits for no library that it isn't looked up in."""
+    told = loaded_by("plan", "t2v-tiny", "--device", "nonsense")
+    assert "torch" not in told
+    assert told.endswith(" 2")
+
+
 @pytest.mark.parametrize("words", [["doctor"], ["plan", "t2v-tiny", "--json"], ["--help"]])
 def test_windows_is_told(words):
     """What Python lacks there is not come to: one sentence, and where it runs instead."""

@@ -217,9 +217,9 @@ def find_device(wanted: str) -> torch.device:
 
 def _device_here(wanted: str) -> tuple[torch.device, tuple[str, ...]]:
     """Find a device of this computer, and note where a card is left out that may be wanted."""
+    index = _index_of(wanted)  # before PyTorch: a word that is none is refused without it
     import torch
 
-    index = _index_of(wanted)
     if wanted == "cpu":
         return torch.device("cpu"), ()
     count, words = cards_there()
