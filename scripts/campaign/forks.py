@@ -6,6 +6,7 @@ import gc
 import hashlib
 import importlib
 import os
+import pkgutil
 import shutil
 import sys
 from collections.abc import Callable
@@ -14,10 +15,12 @@ from typing import Any
 
 import attrs
 
+import wanflow
 from wanflow.files.folders import PACKAGE
 
 TINY = PACKAGE / "bundled" / "wan-tiny"
 WORK = "work"  # where commands are given
+_SERVED = ("__main__", "watch")  # what no command of a campaign comes to
 FRAMES = "frames"  # beside a disk: what was encoded, a digest a video
 
 
@@ -71,18 +74,13 @@ def new_disk(root: Path) -> Disk:
 
 
 def warm() -> None:
-    """Import what commands import, once for all children."""
-    for name in (
-        "torch", "safetensors.torch", "av", "av.video.reformatter", "PIL.Image", "tokenizers",
-        "wanflow.cli.main", "wanflow.cli.app", "wanflow.session", "wanflow.session.running.run",
-        "wanflow.session.batch.batch", "wanflow.session.weights.shrink", "wanflow.trace",
-        "wanflow.session.weights.download", "wanflow.cli.progress",
-        "wanflow.cli.render_run",
-        "wanflow.stages", "wanflow.stages.unipc", "wanflow.stages.video_file",
-        "wanflow.models.trees", "wanflow.models.wan", "wanflow.scheduler.run.executor",
-        "wanflow.scheduler.profile.fakes", "wanflow.session.planning.planned",
-    ):  # fmt: skip
+    """Import what commands import, once for all children: nearly all of wanflow."""
+    libraries = "safetensors.torch", "av.video.reformatter", "PIL.Image", "tokenizers", "yaml"
+    for name in libraries:
         importlib.import_module(name)
+    for found in pkgutil.walk_packages(wanflow.__path__, "wanflow."):
+        if found.name.split(".")[1] not in _SERVED:
+            importlib.import_module(found.name)
     gc.collect()
     gc.freeze()
 

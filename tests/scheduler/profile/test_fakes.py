@@ -239,11 +239,12 @@ class TestRefused:
             f.linear(torch.ones(2, 3), weight)
 
 
-def test_nothing_of_the_compiler_is_imported(tmp_path) -> None:
+@pytest.mark.parametrize("where", ["machine='rtx4090'", "device='cpu', probe=False"])
+def test_nothing_of_the_compiler_is_imported(tmp_path, where) -> None:
     """A plan of a graph that was never planned: it takes a second and a half to import."""
     code = (
         "import sys; from wanflow.session import Request; from wanflow.session.planning.planned "
-        "import plan; plan(Request('t2v-1.3b', {'frames': 5}, vram='8GiB', machine='rtx4090')); "
+        f"import plan; plan(Request('t2v-1.3b', {{'frames': 5}}, vram='8GiB', {where})); "
         "print([m for m in ('torch', 'torch._dynamo', 'sympy') if m in sys.modules])"
     )
     ran = subprocess.run(

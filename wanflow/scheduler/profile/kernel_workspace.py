@@ -233,7 +233,7 @@ def nothing(_args: tuple[Any, ...], _kwargs: Mapping[str, Any], _out: object) ->
 
 def cpu_promotion(args: tuple[Any, ...], _kwargs: Mapping[str, Any], out: torch.Tensor) -> int:
     """Copies of what hasn't the dtype in which it is computed; a number becomes a tensor first."""
-    common = torch.result_type(*args[:2])
+    common = torch.result_type(*map(_of_its_kind, args[:2]))
     if out.is_floating_point() and not common.is_floating_point:
         common = torch.get_default_dtype()  # a quotient of whole numbers
     total = 0
@@ -244,6 +244,13 @@ def cpu_promotion(args: tuple[Any, ...], _kwargs: Mapping[str, Any], out: torch.
             total += operand.numel() * common.itemsize
     in_place = out is args[0]
     return total + (out.numel() * common.itemsize if in_place and out.dtype != common else 0)
+
+
+def _of_its_kind(operand: Any) -> Any:
+    """What is promoted as *operand* is: of a stand-in, PyTorch would import all of its DTensor."""
+    if not isinstance(operand, torch.Tensor):
+        return operand
+    return torch.empty((1,) * bool(operand.dim()), dtype=operand.dtype)
 
 
 def cpu_mean(_args: tuple[Any, ...], _kwargs: Mapping[str, Any], out: torch.Tensor) -> int:
