@@ -355,6 +355,15 @@ class TestRefused:
         assert "InputError" in done.stderr.splitlines()[-1]
         assert "samples per pixel" not in done.stderr
 
+    def test_libtiff_says_nothing_of_its_own(self, saved, capfd) -> None:
+        """It writes to stderr past Python, before a message of ours and its JSON."""
+        noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        data = bytearray(encoded(Image.fromarray(noise), "TIFF", compression="tiff_lzw"))
+        data[48:68] = b"\xff" * 20  # codes that nothing has defined yet
+        with pytest.raises(InputError, match="cut or damaged"):
+            read_picture(saved(bytes(data)))
+        assert capfd.readouterr().err == ""
+
     def test_an_eps_is_never_rendered(self, saved) -> None:
         """PIL knows it, and would start Ghostscript."""
         with pytest.raises(InputError, match=r"PostScript \(EPS\)"):

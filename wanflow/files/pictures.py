@@ -22,6 +22,7 @@ import numpy as np
 
 from wanflow.errors import InputError
 from wanflow.files.kinds import named_kind
+from wanflow.native_lines import held_back
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "PPM")
 MOST_PIXELS = 1 << 27  # 134 million
@@ -86,12 +87,12 @@ def _read(path: Path, what: str) -> bytes:
 
 @contextmanager
 def _telling(what: str, data: bytes = b"") -> Iterator[None]:
-    """Turn what PIL raises into one message; it logs of its own what it raises too."""
+    """Turn what PIL raises into one message; it and libtiff say of their own what it raises too."""
     from PIL import Image, UnidentifiedImageError
 
     logging.getLogger("PIL").addHandler(_NOBODY)  # without a handler it goes to stderr
     try:
-        with warnings.catch_warnings():
+        with held_back(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what it warns, what matters is checked
             yield
     except InputError:

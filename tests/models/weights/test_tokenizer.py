@@ -1,6 +1,7 @@
 """The tokenizer: the ids and masks that transformers makes, from data alone."""
 
 import json
+import os
 import sys
 
 import pytest
@@ -169,7 +170,7 @@ class PanicException(BaseException):
 
 
 class Failing:
-    """A tokenizer that loads, and fails at each prompt."""
+    """A tokenizer that loads, and fails at each prompt; Rust tells of a panic of its own."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
@@ -178,6 +179,7 @@ class Failing:
     def no_padding(self) -> None: ...
 
     def encode(self, prompt: str) -> None:
+        os.write(2, b"thread panicked\n")
         raise self.error
 
 
@@ -206,12 +208,13 @@ class TestFailing:
             load_tokenizer(tmp_path / "tokenizer.json")("a kite", 8)
         assert (caught.value.code, caught.value.exit_code) == ("bad-tokenizer", 4)
 
-    def test_a_panic_is_one_message(self):
-        """It is no Exception to Python."""
+    def test_a_panic_is_one_message(self, capfd):
+        """It is no Exception to Python; what Rust writes to stderr stands before no message."""
         read = PromptTokenizer(Failing(PanicException("index out of bounds\nmore")), 0)
         with pytest.raises(WeightsError) as caught:
             read("a kite", 64)
         assert caught.value.message.endswith("cannot read a prompt: index out of bounds")
+        assert capfd.readouterr().err == ""
 
     def test_ctrl_c_is_ctrl_c(self):
         """Whoever ends the process is not told of a tokenizer."""

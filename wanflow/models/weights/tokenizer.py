@@ -11,6 +11,7 @@ import attrs
 import regex
 
 from wanflow.errors import WeightsError
+from wanflow.native_lines import held_back
 
 _PAD = "<pad>"
 _PANIC = "PanicException"
@@ -109,7 +110,8 @@ def _telling(what: str) -> Iterator[None]:
     A panic (pyo3_runtime.PanicException, which can't be imported) is no Exception to Python.
     """
     try:
-        yield
+        with held_back():
+            yield
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
             raise  # Ctrl-C
