@@ -139,6 +139,7 @@ def test_unknown_name_or_part(name: str, part: str, code: str) -> None:
         ("vae", "latents_std", [0.0]), ("transformer", "eps", float("nan")),
         ("transformer", "qk_norm", "os.system"), ("transformer", "num_layers", 10**6),
         ("transformer", "vace_layers", [0, None]),
+        ("text_encoder", "relative_attention_num_buckets", 3),
     ],
 )  # fmt: skip
 def test_field_refuses(part: str, field: str, value: object) -> None:
@@ -158,6 +159,7 @@ def test_field_refuses(part: str, field: str, value: object) -> None:
         ("transformer", {"vace_layers": []}),
         ("transformer", {"added_kv_proj_dim": 128}), ("transformer", {"image_dim": 64}),
         ("transformer", {"image_dim": 64, "added_kv_proj_dim": 64}),
+        ("text_encoder", {"relative_attention_max_distance": 8}),
     ],
 )  # fmt: skip
 def test_fields_that_contradict_each_other(part: str, change: dict[str, object]) -> None:

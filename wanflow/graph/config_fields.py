@@ -63,7 +63,7 @@ FIELDS: Mapping[str, Mapping[str, Field]] = {
     "text_encoder": {
         "vocab_size": Field("int", 1, 1_000_000), "d_model": _WIDTH, "d_kv": Field("int", 1, 1024),
         "d_ff": _WIDTH, "num_layers": _LAYERS, "num_heads": _HEADS,
-        "relative_attention_num_buckets": Field("int", 2, 1024),
+        "relative_attention_num_buckets": Field("int", 4, 1024),
         "relative_attention_max_distance": Field("int", 2, 65536),
         "feed_forward_proj": Field("text", choices=("gated-gelu",)),
         "layer_norm_epsilon": _EPS, "dropout_rate": _RATE,
@@ -127,6 +127,8 @@ def required_fields(part: str) -> list[str]:
 def inconsistencies(part: str, config: Mapping[str, object]) -> list[str]:
     """Say which fields of a whole configuration contradict each other."""
     faults = []
+    if part == "text_encoder":
+        faults.extend(_bucket_faults(config))
     if part == "transformer":
         if _length(config, "patch_size") != 3:
             faults.append("patch_size wants three numbers: frames, height, width")
@@ -144,6 +146,18 @@ def inconsistencies(part: str, config: Mapping[str, object]) -> list[str]:
             faults.append("temperal_downsample wants one entry fewer than dim_mult")
         faults.extend([] if faults else _scale_faults(config))
     return faults
+
+
+def _bucket_faults(config: Mapping[str, object]) -> list[str]:
+    """Compare the distances that share buckets by their log with those that have one each."""
+    buckets, most = (
+        config[f"relative_attention_{name}"] for name in ("num_buckets", "max_distance")
+    )
+    if not isinstance(buckets, int) or not isinstance(most, int) or most > buckets // 4:
+        return []
+    return [
+        f"relative_attention_max_distance must be over {buckets // 4}, a quarter of the buckets"
+    ]
 
 
 def _vace_faults(config: Mapping[str, object]) -> list[str]:

@@ -1,6 +1,7 @@
 """Packed weights that are not whole, or not what they say: exit 4, by the tensor."""
 
 import json
+import struct
 
 import pytest
 import torch
@@ -65,6 +66,10 @@ WRONG = {
     "five dimensions": (
         {"a.weight": torch.ones(8, 4, 1, 2, 2).to(FP8), "a.scale_weight": ONE},
         "only matrices are read so",
+    ),
+    "no rows": (
+        {"a.weight": torch.ones(0, 256).to(torch.int8), "a.weight_scale": torch.ones(0, 1)},
+        r"with a scale, is \[0, 256\]",
     ),
     "nvfp4": ({f"{X}.weight_scale_2": ONE, f"{X}.weight": eight_bits()}, "not read: nvfp4"),
     "bitsandbytes": ({f"{X}.SCB": ROW, f"{X}.weight": eight_bits()}, "not read: bitsandbytes"),
@@ -149,6 +154,21 @@ class TestRefused:
         assert len(spoilt) >= 8
         with pytest.raises(WeightsError, match="Q8_0") as caught:
             checkpoint.check_weight(spoilt[0], (128,))
+        assert caught.value.exit_code == 4
+
+    @pytest.mark.parametrize("sizes", [(128, 0), (0, 128)])
+    def test_blocks_of_nothing(self, tmp_path, sizes) -> None:
+        """A matrix without a row, or with empty ones, is none of a model's."""
+        path = write("gguf-Q8_0", tmp_path / "model.gguf")
+        raw = bytearray(path.read_bytes())
+        name = b"blocks.3.cross_attn.v.weight"
+        at = raw.index(name) + len(name)
+        assert struct.unpack_from("<IQQ", raw, at) == (2, 128, 128)
+        struct.pack_into("<QQ", raw, at + 4, *sizes)
+        path.write_bytes(raw)
+        checkpoint = open_part("transformer", path)
+        with pytest.raises(WeightsError, match=r"cross_attn\.v\.weight") as caught:
+            checkpoint.check_weight("blocks.3.attn2.to_v.weight", (128, 128))
         assert caught.value.exit_code == 4
 
     def test_a_damaged_block(self, tmp_path) -> None:

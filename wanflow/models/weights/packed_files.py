@@ -101,7 +101,7 @@ def _check_read(entries: Mapping[str, Entry]) -> None:
 
 def _packed(name: str, entry: Entry, layer: Layer | None, found: Beside) -> PackedWeight | None:
     """How a weight is packed; None where it is not."""
-    if entry.foreign_dtype in TYPES and len(entry.shape) == 2:
+    if entry.foreign_dtype in TYPES and _is_matrix(entry):
         rows, row_bytes = entry.shape
         kind = TYPES[entry.foreign_dtype]
         blocks = Gguf((rows, row_bytes // kind.nbytes * kind.numbers), entry.foreign_dtype)
@@ -121,7 +121,7 @@ def _packed(name: str, entry: Entry, layer: Layer | None, found: Beside) -> Pack
         return None
     if scale is None:
         return _unscaled(name, entry, found, layer)
-    if len(entry.shape) != 2:
+    if not _is_matrix(entry):
         raise WeightsError(
             f"{entry.path}: tensor {name!r}, {NAMES[entry.dtype]} with a scale, is "
             f"{list(entry.shape)}: only matrices are read so",
@@ -139,6 +139,11 @@ def _packed(name: str, entry: Entry, layer: Layer | None, found: Beside) -> Pack
     return PackedWeight(form, {PACKED: attrs.evolve(entry, stored_as=stored), SCALE: at})
 
 
+def _is_matrix(entry: Entry) -> bool:
+    """Whether it has rows, and something in them, that can be opened some at a time."""
+    return len(entry.shape) == 2 and 0 not in entry.shape
+
+
 def _unscaled(name: str, entry: Entry, found: Beside, layer: Layer | None) -> PackedWeight | None:
     """A plain cast, where it can be one; what is no matrix is converted when it is read."""
     if layer is not None or (found.marked and len(entry.shape) > 1):
@@ -147,7 +152,7 @@ def _unscaled(name: str, entry: Entry, found: Beside, layer: Layer | None) -> Pa
             hint=f"expected {', '.join(name.removesuffix(WEIGHT) + end for end in SCALES[:2])}",
             code="missing-tensor",
         )
-    if entry.dtype == torch.int8 or len(entry.shape) != 2:
+    if entry.dtype == torch.int8 or not _is_matrix(entry):
         return None
     numbers = attrs.evolve(entry, stored_as=name)
     return PackedWeight(Scaled(entry.shape, entry.dtype, None), {PACKED: numbers})
