@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from wanflow.session import Request, run
-from wanflow.session.preparing.prepared import versions
+from wanflow.session.preparing.recipe import versions
 
 PROMPT, STEPS = "a red circle moves right", 25
 FOUR = ("denoise.sampler=euler", "denoise.timesteps=1000,750,500,250")

@@ -29,7 +29,7 @@ from wanflow.scheduler.run.finite_check import FiniteCheck
 from wanflow.session import Request
 from wanflow.session.planning.planned import Planned, plan_prepared
 from wanflow.session.preparing.place import find_place
-from wanflow.session.preparing.prepared import prepare
+from wanflow.session.preparing.prepare import prepare
 
 _LOOK = FiniteCheck.look
 Look = Callable[[FiniteCheck, torch.Tensor, str], None]

@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.lib.environment import ROOT, child_environment
 from benchmarks.lib.tiny_sides import Row
-from wanflow.session.preparing.prepared import versions
+from wanflow.session.preparing.recipe import versions
 
 
 @attrs.define

@@ -28,7 +28,7 @@ from wanflow.session import Request
 from wanflow.session.planning.planned import Planned, plan_prepared
 from wanflow.session.planning.record import record_footprints
 from wanflow.session.preparing.place import find_place
-from wanflow.session.preparing.prepared import prepare
+from wanflow.session.preparing.prepare import prepare
 from wanflow.session.running.retry import execute
 from wanflow.session.running.trace_header import trace_header
 from wanflow.trace import TraceSink, TraceWriter, inspect, read

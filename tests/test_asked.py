@@ -19,7 +19,7 @@ from wanflow.graph.load import shipped_graphs
 from wanflow.session import Request, run
 from wanflow.session.planning import planned as planning
 from wanflow.session.preparing.place import Place, find_place
-from wanflow.session.preparing.prepared import prepare
+from wanflow.session.preparing.prepare import prepare
 from wanflow.trace.events import Kind, Move, Transfer, Verb
 from wanflow.units import GIB
 

@@ -16,7 +16,7 @@ from wanflow.errors import InputError, WeightsError
 from wanflow.session import Request, plan, resume, run
 from wanflow.session.preparing.loras import parse_loras
 from wanflow.session.preparing.place import find_place
-from wanflow.session.preparing.prepared import prepare
+from wanflow.session.preparing.prepare import prepare
 
 JOB = Job(prompt_of(9), steps=2, frames=5, width=32, height=32)
 PLACES = {

@@ -20,7 +20,7 @@ from wanflow.errors import InputError
 from wanflow.graph import BoundGraph, Size
 from wanflow.session import Request, plan
 from wanflow.session.preparing.place import find_place
-from wanflow.session.preparing.prepared import prepare
+from wanflow.session.preparing.prepare import prepare
 
 SEED, PROMPT = 11, "a red circle moves right on a blue background"
 FORMS = [("i2v", False), ("flf2v", True), ("i2v-2.2", False), ("i2v-2.2", True), ("ti2v", False)]

@@ -18,7 +18,7 @@ from tests.test_equality import SAMPLERS, Job, expected, prompt_of
 from wanflow.models.segments.cut import ALIGNMENT_BYTES
 from wanflow.session import Request, plan
 from wanflow.session.preparing.place import find_place
-from wanflow.session.preparing.prepared import prepare
+from wanflow.session.preparing.prepare import prepare
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Of text encoder and transformer, and of the VAE: the second as upstream does, which keeps it.

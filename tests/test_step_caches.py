@@ -17,7 +17,7 @@ from wanflow.scheduler.footprint.lifetimes import lifetimes
 from wanflow.session import Request, explain, plan
 from wanflow.session.planning.planned import Planned, plan_prepared
 from wanflow.session.preparing.place import find_place
-from wanflow.session.preparing.prepared import prepare
+from wanflow.session.preparing.prepare import prepare
 from wanflow.session.preparing.step_caches import with_caches
 from wanflow.trace.events import Workspace
 

@@ -20,7 +20,7 @@ from wanflow.files.videos import open_video
 from wanflow.graph import BoundGraph, Size
 from wanflow.session import Request, plan
 from wanflow.session.preparing.place import find_place
-from wanflow.session.preparing.prepared import prepare
+from wanflow.session.preparing.prepare import prepare
 
 PROMPT = "a red circle moves right on a blue background"
 INPUTS = {"prompt": PROMPT, "steps": STEPS, "seed": SEED, "guidance": 5.0}

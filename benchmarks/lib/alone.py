@@ -36,7 +36,7 @@ from wanflow.session.preparing.place import (
     enforced,
     find_place,
 )
-from wanflow.session.preparing.prepared import prepare
+from wanflow.session.preparing.prepare import prepare
 from wanflow.trace import MemorySink
 
 Watch = Callable[[str, str, torch.Tensor], None]

@@ -21,7 +21,7 @@ from benchmarks.lib.environment import ROOT, child_environment
 from wanflow.memory_limits import tightest_total
 from wanflow.session import Request
 from wanflow.session.machines import device_name
-from wanflow.session.preparing.prepared import versions
+from wanflow.session.preparing.recipe import versions
 
 RESULTS = ROOT / "benchmarks" / "results"
 

@@ -11,7 +11,7 @@ from tests.cuda_emulator.device import Emulator
 from tests.jobs import Watched, run_watched
 from wanflow.session import Request, plan
 from wanflow.session.preparing.place import find_place
-from wanflow.session.preparing.prepared import prepare
+from wanflow.session.preparing.prepare import prepare
 
 INPUTS: dict[str, str | int | float] = {
     "prompt": "a red circle grows", "frames": 5, "size": "32*32", "steps": 2,

@@ -17,7 +17,8 @@ from wanflow.scheduler.ranks import Exchange, Rank
 from wanflow.scheduler.run.meter import Reports
 from wanflow.session import Request, plan_ranks
 from wanflow.session.preparing.place import find_place
-from wanflow.session.preparing.prepared import Prepared, prepare
+from wanflow.session.preparing.prepare import prepare
+from wanflow.session.preparing.prepared import Prepared
 from wanflow.stages import StageSetup, make_program
 
 Tensors = Mapping[str, torch.Tensor]

@@ -10,7 +10,7 @@ from wanflow.session import Request
 from wanflow.session.planning import footprints as variants
 from wanflow.session.planning.footprints import KnobSearch
 from wanflow.session.preparing.place import find_place
-from wanflow.session.preparing.prepared import prepare
+from wanflow.session.preparing.prepare import prepare
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 
 from wanflow.errors import InputError
 from wanflow.session.preparing.place import find_place
-from wanflow.session.preparing.prepared import prepare
+from wanflow.session.preparing.prepare import prepare
 from wanflow.stages import denoise
 
 WRONG = {

@@ -13,7 +13,7 @@ from wanflow.scheduler.footprint.costs import Footprint
 from wanflow.session import Request
 from wanflow.session.planning.footprints import KnobProfiler
 from wanflow.session.preparing.place import find_place
-from wanflow.session.preparing.prepared import prepare
+from wanflow.session.preparing.prepare import prepare
 
 LONG = {"prompt": "x", "size": "720*512", "frames": 21, "steps": 2}
 SMALL = {"prompt": "x", "size": "32*32", "frames": 5, "steps": 2}

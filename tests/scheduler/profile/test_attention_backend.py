@@ -13,7 +13,7 @@ from wanflow.scheduler.profile.kernel_workspace import workspace_of
 from wanflow.scheduler.profile.recorder import Recorder
 from wanflow.session import Request
 from wanflow.session.preparing.place import find_place
-from wanflow.session.preparing.prepared import prepare
+from wanflow.session.preparing.prepare import prepare
 
 
 def room_bytes(backend: str) -> int:

@@ -13,7 +13,7 @@ from wanflow.session.planning import footprints as variants
 from wanflow.session.planning.footprints import KnobProfiler, KnobSearch, ram_for
 from wanflow.session.planning.planned import sweep
 from wanflow.session.preparing.place import find_place
-from wanflow.session.preparing.prepared import prepare
+from wanflow.session.preparing.prepare import prepare
 
 TINY = Request("t2v-tiny", {"prompt": "x"}, device="cpu")
 CARD = Request("t2v-1.3b", {"steps": 6, "frames": 9}, machine="rtx4090")

@@ -10,7 +10,7 @@ from wanflow.errors import WeightsError
 from wanflow.session import plan
 from wanflow.session.planning.planned import plan_prepared
 from wanflow.session.preparing.place import find_place
-from wanflow.session.preparing.prepared import prepare
+from wanflow.session.preparing.prepare import prepare
 from wanflow.units import GIB
 
 REPORT = {

@@ -11,8 +11,10 @@ from wanflow.models.segments.build import build
 from wanflow.scheduler.knobs import Knob, ProgramOutline
 from wanflow.session import Request
 from wanflow.session.preparing.kept_profile import KeptProfile
+from wanflow.session.preparing.latents import shapes_of
 from wanflow.session.preparing.place import find_place
-from wanflow.session.preparing.prepared import Prepared, prepare, shapes_of
+from wanflow.session.preparing.prepare import prepare
+from wanflow.session.preparing.prepared import Prepared
 
 STRIPS = Knob("strips", {"whole": "bitwise", "strips.8": "rounding"}, "rows", True, {"strips.8": 2})
 OUTLINES = (

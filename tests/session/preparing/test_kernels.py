@@ -9,7 +9,7 @@ from wanflow.graph import load
 from wanflow.session import Request, run
 from wanflow.session.preparing.kernels import repeatable, stages_attend
 from wanflow.session.preparing.place import find_place
-from wanflow.session.preparing.prepared import prepare
+from wanflow.session.preparing.prepare import prepare
 
 CARD = torch.device("cuda")
 

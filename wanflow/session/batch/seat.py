@@ -16,7 +16,8 @@ from wanflow.session.planning.footprints import graph_steps
 from wanflow.session.planning.planned import Planned, plan_prepared
 from wanflow.session.preparing.compiling import check_compiler
 from wanflow.session.preparing.place import FindPlace, Place
-from wanflow.session.preparing.prepared import Prepared, prepare
+from wanflow.session.preparing.prepare import prepare
+from wanflow.session.preparing.prepared import Prepared
 from wanflow.session.request import Request
 from wanflow.session.running.job import Job
 from wanflow.session.running.retry import streamer_of

@@ -14,7 +14,7 @@ from wanflow.scheduler.plan.schedule import Alternative, Plan, StagePlan
 from wanflow.scheduler.run.walk import Contents, begin_turn, end_turn
 from wanflow.session.planning.caches import step_rows
 from wanflow.session.planning.planned import Planned, plan_prepared, replanned, stage_report
-from wanflow.session.preparing.prepared import prepare
+from wanflow.session.preparing.prepare import prepare
 from wanflow.session.probing.first_probe import probed_place
 from wanflow.session.request import Request
 

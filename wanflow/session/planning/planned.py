@@ -17,7 +17,8 @@ from wanflow.session.planning.footprints import KnobSearch
 from wanflow.session.planning.previews import preview_reports
 from wanflow.session.preparing.input_files import absent, notes_of
 from wanflow.session.preparing.place import FindPlace, Place
-from wanflow.session.preparing.prepared import Prepared, prepare
+from wanflow.session.preparing.prepare import prepare
+from wanflow.session.preparing.prepared import Prepared
 from wanflow.session.probing.first_probe import probed_place
 from wanflow.session.request import Request
 from wanflow.units import format_bytes

@@ -23,7 +23,8 @@ from wanflow.scheduler.profile.profiler import Profiler
 from wanflow.scheduler.run.executor import Executor
 from wanflow.scheduler.run.streamer import Streamer
 from wanflow.session.preparing.place import place_on
-from wanflow.session.preparing.prepared import Prepared, prepare
+from wanflow.session.preparing.prepare import prepare
+from wanflow.session.preparing.prepared import Prepared
 from wanflow.session.request import Request
 from wanflow.trace.events import Event
 

@@ -60,7 +60,7 @@ def _run(task: RankTask, stop: Callable[[], None]) -> dict[str, object]:
     from wanflow.scheduler.run.group_exchange import joined
     from wanflow.session.planning.planned import plan_prepared
     from wanflow.session.preparing.place import find_place
-    from wanflow.session.preparing.prepared import prepare
+    from wanflow.session.preparing.prepare import prepare
     from wanflow.session.ranks.seat import as_rank, own_part, ranked_place
     from wanflow.session.running.run import Part, run_traced
 

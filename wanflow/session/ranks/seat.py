@@ -11,7 +11,8 @@ from wanflow.graph import BoundGraph, PortRef
 from wanflow.scheduler.machine.peer_links import CARRYING_BYTES
 from wanflow.scheduler.ranks import Rank
 from wanflow.session.preparing.place import Place
-from wanflow.session.preparing.prepared import Prepared, prepare
+from wanflow.session.preparing.prepare import prepare
+from wanflow.session.preparing.prepared import Prepared
 from wanflow.session.ranks.devices import Seats
 from wanflow.session.ranks.ways import is_decoded_by_all
 from wanflow.session.request import Request

@@ -15,7 +15,8 @@ from wanflow.files.run_files import PLAN, REQUEST, RUN, TRACE
 from wanflow.files.whole import unreadable, unwritable, write_json
 from wanflow.models.weights.identity import identity
 from wanflow.session.preparing.input_files import content, paths_of
-from wanflow.session.preparing.prepared import Prepared, versions
+from wanflow.session.preparing.prepared import Prepared
+from wanflow.session.preparing.recipe import versions
 from wanflow.session.request import Request
 
 

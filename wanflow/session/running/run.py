@@ -24,7 +24,9 @@ from wanflow.session.planning.planned import Planned, plan_prepared
 from wanflow.session.planning.record import record_footprints
 from wanflow.session.preparing.compiling import Compiled, check_compiler, compile_stages
 from wanflow.session.preparing.place import FindPlace, Place, enforced
-from wanflow.session.preparing.prepared import Prepared, prepare, versions
+from wanflow.session.preparing.prepare import prepare
+from wanflow.session.preparing.prepared import Prepared
+from wanflow.session.preparing.recipe import versions
 from wanflow.session.probing.first_probe import probed_place
 from wanflow.session.request import Request
 from wanflow.session.running.job import Job, fingerprint, finished_report, keep_trace

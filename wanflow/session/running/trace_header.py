@@ -8,7 +8,7 @@ from pathlib import Path
 from wanflow.scheduler.run.simulator import simulate
 from wanflow.session.planning.planned import Planned
 from wanflow.session.planning.record import record_footprints
-from wanflow.session.preparing.prepared import versions
+from wanflow.session.preparing.recipe import versions
 from wanflow.trace import TraceWriter
 
 

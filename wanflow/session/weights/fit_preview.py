@@ -21,7 +21,7 @@ from wanflow.files.whole import unwritable
 from wanflow.models.bound import LocatedModel
 from wanflow.models.weights.identity import identity
 from wanflow.session.preparing.place import FindPlace
-from wanflow.session.preparing.prepared import prepare
+from wanflow.session.preparing.prepare import prepare
 from wanflow.session.preparing.previews import normalising
 from wanflow.session.probing.first_probe import probed_place
 from wanflow.session.request import Request
