@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from wanflow.errors import WeightsError
-from wanflow.models.weights.checkpoint import Checkpoint, Entry, fill, opened, read_bytes
+from wanflow.models.weights.checkpoint import Checkpoint
+from wanflow.models.weights.entry import Entry
+from wanflow.models.weights.file_reads import fill, opened, read_bytes
 from wanflow.models.weights.identity import identity
 from wanflow.models.weights.sample import sample
 

@@ -8,7 +8,7 @@ import torch
 from wanflow.errors import WeightsError
 from wanflow.graph.configs import known_config
 from wanflow.models.segments.build import allowed
-from wanflow.models.weights.checkpoint import Entry
+from wanflow.models.weights.entry import Entry
 from wanflow.models.weights.layout_config import config_of
 from wanflow.models.weights.official_names import renamed
 

@@ -10,7 +10,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 from wanflow.errors import WeightsError
 from wanflow.graph.configs import known_config
 from wanflow.models.segments.build import build
-from wanflow.models.weights.checkpoint import Entry
+from wanflow.models.weights.entry import Entry
 from wanflow.models.weights.official_names import is_official, renamed
 
 # huggingface.co/Wan-AI/Wan2.1-T2V-1.3B, revision 37ec512624d6: a safetensors file of so many bytes

@@ -7,8 +7,8 @@ from safetensors.torch import load_file, save_file
 from tests.measure import peak_allocated_bytes
 from wanflow.errors import WeightsError
 from wanflow.models.packing.made import form_of, pack
-from wanflow.models.weights.checkpoint import index_safetensors
 from wanflow.models.weights.packed_writer import PackedFile, TensorToWrite, write_packed
+from wanflow.models.weights.safetensors_file import index_safetensors
 
 SHAPES = {"a.weight": (96, 40), "a.bias": (96,), "norm": (3,), "b.weight": (33, 7)}
 PACKED = ("a.weight", "b.weight")

@@ -9,7 +9,7 @@ from wanflow.errors import WeightsError
 from wanflow.graph import load
 from wanflow.graph.configs import known_config
 from wanflow.models.bound import bind_model
-from wanflow.models.weights.checkpoint import Entry
+from wanflow.models.weights.entry import Entry
 from wanflow.models.weights.layouts import find_part, open_part
 from wanflow.models.weights.official_names import renamed
 from wanflow.models.weights.shape_config import fitted

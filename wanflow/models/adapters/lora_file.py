@@ -15,7 +15,8 @@ import torch
 from wanflow.errors import WeightsError
 from wanflow.files.cache import digest
 from wanflow.models.adapters.suffixes import told
-from wanflow.models.weights.checkpoint import Checkpoint, Entry
+from wanflow.models.weights.checkpoint import Checkpoint
+from wanflow.models.weights.entry import Entry
 from wanflow.models.weights.file_kind import index_file
 
 _METADATA = "lora_adapter_metadata"  # of files that diffusers wrote

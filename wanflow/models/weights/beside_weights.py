@@ -8,7 +8,8 @@ import attrs
 import torch
 
 from wanflow.errors import WeightsError
-from wanflow.models.weights.checkpoint import Entry, read_bytes
+from wanflow.models.weights.entry import Entry
+from wanflow.models.weights.file_reads import read_bytes
 from wanflow.models.weights.quantised_layers import NOTE
 
 WEIGHT = ".weight"

@@ -8,13 +8,9 @@ from pathlib import Path
 
 from wanflow.errors import WeightsError
 from wanflow.models.weights.archive import HEADER_SIGN
-from wanflow.models.weights.checkpoint import (
-    FETCH_AGAIN,
-    HEADER_LIMIT_BYTES,
-    Entry,
-    index_safetensors,
-)
+from wanflow.models.weights.entry import FETCH_AGAIN, Entry
 from wanflow.models.weights.gguf_file import MAGIC, index_gguf
+from wanflow.models.weights.safetensors_file import HEADER_LIMIT_BYTES, index_safetensors
 from wanflow.models.weights.torch_file import index_torch_file
 
 _LOOK_BYTES = 512

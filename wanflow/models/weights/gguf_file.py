@@ -19,12 +19,8 @@ import torch
 
 from wanflow.errors import WeightsError
 from wanflow.models.packing.gguf_blocks import TYPES
-from wanflow.models.weights.checkpoint import (
-    HEADER_LIMIT_BYTES,
-    Entry,
-    check_ranges,
-    cut,
-)
+from wanflow.models.weights.entry import Entry, check_ranges, cut
+from wanflow.models.weights.safetensors_file import HEADER_LIMIT_BYTES
 
 MAGIC = b"GGUF"
 _READ_BYTES = 1 << 20

@@ -19,7 +19,9 @@ import torch
 
 from wanflow.files import cache
 from wanflow.files.folders import cache_folder
-from wanflow.models.weights.checkpoint import Checkpoint, Entry, opened, reading
+from wanflow.models.weights.checkpoint import Checkpoint
+from wanflow.models.weights.entry import Entry
+from wanflow.models.weights.file_reads import opened, reading
 from wanflow.models.weights.sample import DIGEST_BYTES, sampled
 
 _MAGIC = b"wanflow samples 1\n"

@@ -19,7 +19,7 @@ from wanflow.models.weights.pipeline import reason
 from wanflow.models.weights.shape_config import fitted
 
 if TYPE_CHECKING:
-    from wanflow.models.weights.checkpoint import Entry
+    from wanflow.models.weights.entry import Entry
 
 _WAN = "wan2.1-t2v-14b"  # text encoder and VAE are the same in all of Wan 2.1
 _PICTURES = "wan2.1-i2v-14b"  # so is CLIP in those that have it

@@ -125,7 +125,8 @@ def is_official_folder(place: Path) -> bool:
 
 def open_part(part: str, place: Path) -> Checkpoint:
     """Index a part's files under diffusers' names; WeightsError names file and tensor."""
-    from wanflow.models.weights.checkpoint import Checkpoint, merged
+    from wanflow.models.weights.checkpoint import Checkpoint
+    from wanflow.models.weights.entry import merged
     from wanflow.models.weights.file_kind import index_file
     from wanflow.models.weights.official_names import is_official, renamed
     from wanflow.models.weights.packed_files import recognised

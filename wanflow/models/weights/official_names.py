@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 import attrs
 
 from wanflow.errors import WeightsError
-from wanflow.models.weights.checkpoint import Entry
+from wanflow.models.weights.entry import Entry
 
 Entries = dict[str, Entry]
 

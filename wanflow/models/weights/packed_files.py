@@ -29,7 +29,7 @@ from wanflow.models.packing.gguf import Gguf
 from wanflow.models.packing.gguf_blocks import TYPES
 from wanflow.models.packing.scaled import NAMES, ROTATED, SCALE, Scaled
 from wanflow.models.weights.beside_weights import FLOATS, SCALES, TAKE, WEIGHT, Beside
-from wanflow.models.weights.checkpoint import Entry
+from wanflow.models.weights.entry import Entry
 from wanflow.models.weights.quantised_layers import Layer, layers_of
 
 # What more some formats have beside a weight, and which.

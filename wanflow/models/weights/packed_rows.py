@@ -9,7 +9,8 @@ import torch
 from wanflow.errors import WeightsError
 from wanflow.models.packing.form import Pieces
 from wanflow.models.packing.made import pack
-from wanflow.models.weights.checkpoint import Entry, fill, opened
+from wanflow.models.weights.entry import Entry
+from wanflow.models.weights.file_reads import fill, opened
 
 _NUMBERS = 1 << 16  # at a time: what they take, in fp32 too, is less than a chunk of staging
 

@@ -21,8 +21,10 @@ from wanflow.files.whole import naming, sync_file
 from wanflow.models.packing.form import PACKED
 from wanflow.models.packing.made import form_of
 from wanflow.models.packing.scaled import SCALE
-from wanflow.models.weights.checkpoint import DTYPE_NAMES, Entry, fill, opened
+from wanflow.models.weights.entry import Entry
+from wanflow.models.weights.file_reads import fill, opened
 from wanflow.models.weights.packed_rows import packed_rows
+from wanflow.models.weights.safetensors_file import DTYPE_NAMES
 
 _COPY_BYTES = 16 << 20
 _SUFFIX = "_scale"  # of the name of a weight's scale

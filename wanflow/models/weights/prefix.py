@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import attrs
 
 from wanflow.errors import WeightsError
-from wanflow.models.weights.checkpoint import Entry
+from wanflow.models.weights.entry import Entry
 
 # torch.compile, FSDP and activation checkpointing, each around any module of a model
 _WRAPPERS = re.compile(r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")

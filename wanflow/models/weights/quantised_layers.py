@@ -17,7 +17,9 @@ import attrs
 
 from wanflow.errors import WeightsError
 from wanflow.models.packing.scaled import ROTATED
-from wanflow.models.weights.checkpoint import Entry, read_bytes, safetensors_metadata
+from wanflow.models.weights.entry import Entry
+from wanflow.models.weights.file_reads import read_bytes
+from wanflow.models.weights.safetensors_file import safetensors_metadata
 
 NOTE = ".comfy_quant"
 _COMFY, _QUANTO = "_quantization_metadata", "quantization_map_base64"

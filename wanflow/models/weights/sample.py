@@ -11,7 +11,8 @@ import hashlib
 import os
 from collections.abc import Iterator
 
-from wanflow.models.weights.checkpoint import Entry, opened, reading
+from wanflow.models.weights.entry import Entry
+from wanflow.models.weights.file_reads import opened, reading
 
 _PAGE_BYTES = 4096
 _STRIDE_BYTES = 2 << 20

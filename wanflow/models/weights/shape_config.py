@@ -18,7 +18,7 @@ from wanflow.graph.configs import KNOWN, known_config
 from wanflow.models.weights.kinds import is_residual
 
 if TYPE_CHECKING:
-    from wanflow.models.weights.checkpoint import Entry
+    from wanflow.models.weights.entry import Entry
 
 Entries: TypeAlias = "Mapping[str, Entry]"
 

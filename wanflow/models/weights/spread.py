@@ -8,7 +8,7 @@ import attrs
 
 from wanflow.models.packing.form import PACKED, Form
 from wanflow.models.weights.beside_weights import WEIGHT
-from wanflow.models.weights.checkpoint import Entry
+from wanflow.models.weights.entry import Entry
 from wanflow.models.weights.packed_files import PackedWeight, Recognised
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from wanflow.errors import WeightsError
 from wanflow.models.weights.archive import Archive, open_archive
-from wanflow.models.weights.checkpoint import Entry
 from wanflow.models.weights.cut_archive import first_cut
+from wanflow.models.weights.entry import Entry
 from wanflow.models.weights.pickle_reader import Stored, read_pickle
 
 _MOST_SIDES = 16

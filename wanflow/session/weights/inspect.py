@@ -18,7 +18,8 @@ from wanflow.graph.load import load, shipped_graphs
 from wanflow.graph.spec import ModelSpec
 from wanflow.models.bound import unused
 from wanflow.models.segments.build import allowed, build
-from wanflow.models.weights.checkpoint import Checkpoint, Entry
+from wanflow.models.weights.checkpoint import Checkpoint
+from wanflow.models.weights.entry import Entry
 from wanflow.models.weights.hub_cache import repositories, snapshot_of
 from wanflow.models.weights.kinds import PATCHES, has_vace, is_residual
 from wanflow.models.weights.layout_config import config_of, is_told
