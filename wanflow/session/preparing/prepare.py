@@ -48,7 +48,7 @@ def prepare(
     *made* are models of the same graph and options that need not be built again.
     """
     checked = load(request.graph)
-    options = _Options.of(request, checked)
+    options = _ModelOptions.of(request, checked)
     params = pairs(request.settings, "--set", "STAGE.PARAM=VALUE")
     request = attrs.evolve(
         request,
@@ -85,7 +85,7 @@ def prepare(
 
 
 @attrs.frozen
-class _Options:
+class _ModelOptions:
     """What a request says of models: whose weights, by model their precision and packing, LoRAs."""
 
     weights: tuple[WeightsOption, ...]
@@ -94,7 +94,7 @@ class _Options:
     loras: tuple[LoraOption, ...]
 
     @classmethod
-    def of(cls, request: Request, checked: CheckedGraph) -> _Options:
+    def of(cls, request: Request, checked: CheckedGraph) -> _ModelOptions:
         """Read them over what the graph has."""
         specs = checked.spec.models
         parts = {name: spec.part for name, spec in specs.items()}
@@ -116,7 +116,7 @@ def _models(
     checked: CheckedGraph,
     request: Request,
     needed: Mapping[str, ModelSpec],
-    options: _Options,
+    options: _ModelOptions,
     made: Mapping[str, LocatedModel],
     *,
     to_run: bool,
