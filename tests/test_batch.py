@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
 import os
 import signal
 import socket
 import threading
 import time
+import weakref
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
+import torch
 
 from tests.disk import Disk
 from tests.resuming import PLAIN, SMALL, Link, events
 from tests.sentinel import PICKLES, Sentinel
 from wanflow.errors import InputError, Interrupted, StageFailed
+from wanflow.scheduler.run import device_works
 from wanflow.session import Request, plan, run
 from wanflow.session.batch import making
 from wanflow.session.batch.batch import Options, batch, resume_batch
@@ -172,6 +176,31 @@ class TestFailing:
         with pytest.raises(StageFailed, match=r"row 1 \(line 1\): input 'frames' is -1") as caught:
             batch(SMALL, rows, out=tmp_path / "out", options=Options(False), on=find_place)
         assert caught.value.detail["resume"] == f"wanflow resume {tmp_path / 'out'}"
+
+    def test_what_it_held_is_given_back(self, tmp_path, monkeypatch) -> None:
+        """Its frames and its error hold one another, and the call's tensors: all of the budget."""
+        guarded, failed, kept = device_works.guarded, [], []
+
+        def kernel(_inputs):
+            some = torch.zeros(1)
+            failed.append(weakref.ref(some))
+            raise RuntimeError("of row 1")
+
+        def failing(placed, inputs):
+            if not failed and placed.program.stage == "denoise":
+                placed = attrs.evolve(placed, call=attrs.evolve(placed.call, run=kernel))
+            if failed and placed.program.stage == "noise":
+                kept.append(failed[0]())
+            return guarded(placed, inputs)
+
+        monkeypatch.setattr(device_works, "guarded", failing)
+        gc.disable()  # or it might come by itself
+        try:
+            rows = rows_file(tmp_path, ROWS[:2])
+            done = batch(SMALL, rows, out=tmp_path / "out", on=find_place)
+        finally:
+            gc.enable()
+        assert (done["done"], done["failed"], kept) == (1, 1, [None])
 
     def test_budget(self, tmp_path) -> None:
         """One that holds no row: each says so."""

@@ -142,6 +142,15 @@ class TestCalls:
 
         assert meter.peak_bytes == made.nbytes + COLUMNS
 
+    def test_what_goes_after_a_failure_is_not_told(self, capfd) -> None:
+        """PyTorch warns of memory that is freed while it watches and was there before."""
+        before = kib(100)
+        with CallMeter() as meter:
+            meter.begin(record())
+            meter.fail()
+            del before
+        assert capfd.readouterr().err == ""
+
 
 def test_a_run_that_is_sampled_measures_what_a_watched_one_does(tmp_path, monkeypatch) -> None:
     """At the smallest budget, by the first call of each kind and by all of them."""

@@ -66,9 +66,7 @@ class CallMeter:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        if self._watching:
-            self._reports.take()
-        self._watching = False
+        self.fail()
         self._reports.close()
 
     @property
@@ -105,6 +103,12 @@ class CallMeter:
             self._watching = True
             self.watched += 1
             self._reports.begin()
+
+    def fail(self) -> None:
+        """It has failed: what is let go of now was there before it, PyTorch would say so."""
+        if self._watching:
+            self._reports.take()
+        self._watching = False
 
     def end(self, made: Iterable[torch.Tensor]) -> None:
         """It has run, and this is new of what it gave."""

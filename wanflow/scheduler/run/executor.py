@@ -127,6 +127,7 @@ class Executor:
 
     def _end_early(self, why: str) -> None:
         """Let go of everything, in the accounts too."""
+        self._meter.fail()
         self.streamer.rests = False  # what it holds is let go of too
         self._works.let_go()
         for tier in self.ledger.tiers:

@@ -125,6 +125,9 @@ class StorageMeter(TorchDispatchMode):
     def end(self, made: Iterable[torch.Tensor]) -> None:
         """It has run."""
 
+    def fail(self) -> None:
+        """It has failed."""
+
     def others(self) -> tuple[Figure, ...]:
         """Give what the process holds in all, as the system sees it."""
         return resident_set()
@@ -173,6 +176,9 @@ class CudaMeter:
 
     def end(self, made: Iterable[torch.Tensor]) -> None:
         """It has been launched."""
+
+    def fail(self) -> None:
+        """It has failed."""
 
     @property
     def now_bytes(self) -> int:
