@@ -11,6 +11,8 @@ pytest_plugins = ["tests.cost"]
 # Before torch is imported. The table of workspaces is to the byte for AVX-512; with AMX's tiles it
 # is an upper bound, which test_kernel_workspace.py holds to in a process of its own.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
+# As `make test` has it: a fork of a process with OpenMP's threads waits for them for ever.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 hypothesis.settings.register_profile(
     "fixed", derandomize=True, deadline=None, max_examples=100, database=None

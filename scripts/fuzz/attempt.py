@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import random
@@ -11,7 +10,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Protocol, TextIO
 
 import attrs
 
@@ -21,6 +20,7 @@ OWN_FAULT = 70
 _MOST_LINES = 3  # of a message that is no list of problems
 _MOST_LETTERS = 2000  # of a line of it
 _MOST_ANSWER = 1 << 20
+_MOST_SAID = 1 << 24
 _PAGES = ("error[", "error: ")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f]")
 _PLACE = re.compile(r'File "[^"]*?(wanflow/[^"]+)", line (\d+)')
@@ -67,25 +67,35 @@ def command(words: Sequence[str], function: Callable[[list[str]], int] | None = 
     """
     with _streams() as (out, errors):
         code = run_command(words, function)
-        out.flush()
-        errors.flush()
-        text, answer = errors.buffer.getvalue().decode("utf-8"), ""
+        text, answer = _read(errors, _MOST_SAID), ""
         if code and not text:
-            out.seek(0)
-            answer = out.read(_MOST_ANSWER)
+            answer = _read(out, _MOST_ANSWER)
         return Said(code, text, answer)
 
 
+def _read(stream: TextIO, most: int) -> str:
+    stream.flush()
+    stream.seek(0)
+    return stream.read(most)
+
+
 @contextmanager
-def _streams() -> Iterator[tuple[TextIO, Any]]:
-    before = sys.stdout, sys.stderr
-    errors = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
-    with os.fdopen(os.memfd_create("stdout"), "w+", encoding="utf-8") as out:  # no memory of ours
+def _streams() -> Iterator[tuple[TextIO, TextIO]]:
+    """Lend streams in place of Python's; what libraries write to stderr past it is seen too."""
+    before, stderr = (sys.stdout, sys.stderr), os.dup(2)
+    with _in_memory("stdout") as out, _in_memory("stderr") as errors:  # no memory of ours
         sys.stdout, sys.stderr = out, errors
+        os.dup2(errors.fileno(), 2)
         try:
             yield out, errors
         finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
             sys.stdout, sys.stderr = before
+
+
+def _in_memory(name: str) -> TextIO:
+    return os.fdopen(os.memfd_create(name), "w+", encoding="utf-8")
 
 
 def judged(said: Said, allowed: Collection[int], *, as_json: bool, answers: bool = False) -> Ended:

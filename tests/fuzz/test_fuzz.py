@@ -8,13 +8,14 @@ import time
 import attrs
 import pytest
 
-from scripts.fuzz.attempt import Ended, Said, judged
+from scripts.fuzz.attempt import Ended, Said, command, judged
 from scripts.fuzz.damage import damaged
 from scripts.fuzz.drawn import DRAWN
 from scripts.fuzz.files import FILES
 from scripts.fuzz.kept import Book
 from scripts.fuzz.trees import changed
 from scripts.fuzz.warm import chance, tried
+from wanflow.errors import InputError
 
 LIGHT = ["graph", "tokenizer", "picture", "video", "machine", "rows", "scenarios", "preview"]
 HEAVY = ["trace", "safetensors", "pth", "gguf", "lora", "config"]
@@ -164,6 +165,17 @@ class TestWhatIsSeen:
         error = json.dumps({"error": {"code": "bad-row", "message": "no row"}})
         assert judged(Said(2, error), (0, 2), as_json=True) == Ended("2 bad-row")
         assert judged(Said(2, "error: no row"), (0, 2), as_json=True).why.startswith("no JSON")
+
+    def test_what_is_written_past_python(self) -> None:
+        """A library in C writes before our message: whoever reads JSON finds that first."""
+
+        def noisy(_words: list[str]) -> int:
+            os.write(2, b"strip 0 is damaged\n")
+            raise InputError("a picture is damaged", code="bad-image")
+
+        said = command([], noisy)
+        assert said.text.startswith("strip 0 is damaged\n")
+        assert judged(said, {2}, as_json=True).why.startswith("no JSON error: strip 0")
 
 
 class TestCampaign:
