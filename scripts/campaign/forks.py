@@ -6,7 +6,6 @@ import gc
 import hashlib
 import importlib
 import os
-import pkgutil
 import shutil
 import sys
 from collections.abc import Callable
@@ -15,12 +14,11 @@ from typing import Any
 
 import attrs
 
-import wanflow
+from scripts.all_of_wanflow import import_all
 from wanflow.files.folders import PACKAGE
 
 TINY = PACKAGE / "bundled" / "wan-tiny"
 WORK = "work"  # where commands are given
-_SERVED = ("__main__", "watch")  # what no command of a campaign comes to
 FRAMES = "frames"  # beside a disk: what was encoded, a digest a video
 
 
@@ -78,9 +76,7 @@ def warm() -> None:
     libraries = "safetensors.torch", "av.video.reformatter", "PIL.Image", "tokenizers", "yaml"
     for name in libraries:
         importlib.import_module(name)
-    for found in pkgutil.walk_packages(wanflow.__path__, "wanflow."):
-        if found.name.split(".")[1] not in _SERVED:
-            importlib.import_module(found.name)
+    import_all()
     gc.collect()
     gc.freeze()
 

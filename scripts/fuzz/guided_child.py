@@ -93,7 +93,10 @@ def main(words: list[str]) -> int:
     name, out, scratch, runs, *again = words
     own_folders(Path(scratch))
     with atheris.instrument_imports(include=["wanflow"]):
+        from scripts.all_of_wanflow import import_all
         from scripts.fuzz.files import FILES
+
+        import_all()  # each is told on stderr, which an attempt looks at
 
         kind = next(kind for kind in FILES if kind.name == name)
         kind.warm(Path(out) / "seeds", Path(scratch))
