@@ -119,7 +119,7 @@ def _fuzz(inputs: Inputs, folder: Path, scratch: Path) -> None:
         (seeds / str(number)).write_bytes(data)
     most = 2 * max(map(len, inputs.seeds()))
     options = [
-        f"-runs={inputs.runs}", f"-max_len={most}", "-timeout=0",  # its SIGALRM ends Python
+        f"-runs={inputs.runs}", f"-max_len={most}", "-timeout=3600",  # 0 is a second
         "-rss_limit_mb=0", f"-artifact_prefix={folder}/", "-print_final_stats=1",
     ]  # fmt: skip
     bound()
