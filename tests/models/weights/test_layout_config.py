@@ -142,6 +142,15 @@ class TestTransformer:
 
 
 class TestOtherParts:
+    @pytest.mark.parametrize("part", ["vae", "text_encoder", "image_encoder"])
+    def test_a_transformers_in_their_folder(self, folder, part):
+        """The official one is a transformer's alone; theirs has not their fields, which is told."""
+        config, where = config_of(part, folder(**VACE), {})
+        assert config["model_type"] == "vace"  # as it stands
+        with pytest.raises(WeightsError) as caught:
+            allowed(part, config, where)
+        assert caught.value.code == "bad-config"
+
     @pytest.mark.parametrize("part", ["text_encoder", "vae"])
     def test_official_file(self, tmp_path, part):
         """Text encoder and VAE are what the official code builds, whatever lies beside them."""

@@ -63,7 +63,7 @@ def config_of(
             code="bad-config",
         )
     config, where = read_config(folder), str(folder / "config.json")
-    if "dim" not in config:
+    if part != "transformer" or "dim" not in config:
         return config, where
     return fitted(part, _from_official(config, where), entries), where
 
