@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from wanflow.scheduler.footprint.costs import CallRecord, Cost
 from wanflow.scheduler.run.call_meter import CallMeter, run_meter
-from wanflow.scheduler.run.meter import CudaMeter, StorageMeter
+from wanflow.scheduler.run.meter import CudaMeter, StorageMeter, somebody_profiles
 from wanflow.session import Request, plan, run
 
 KIB = 1024
@@ -147,7 +147,9 @@ class TestCalls:
         before = kib(100)
         with CallMeter() as meter:
             meter.begin(record())
+            assert somebody_profiles()
             meter.fail()
+            assert not somebody_profiles()  # PyTorch says it once in a process
             del before
         assert capfd.readouterr().err == ""
 

@@ -180,6 +180,8 @@ class Prepared:
 
     @functools.cached_property
     def _pins(self) -> dict[tuple[str, str], str]:
+        if not self.request.pins:
+            return {}
         stages = load(self.request.graph).spec.stages
         spills = self.place.machine.device != "cpu"
         return read_pins(self.request, self.outlines, stages, spills=spills)
